@@ -1,0 +1,152 @@
+//! Where Interlock lives: namespace, service accounts, Deployment, Service, disruption budget.
+
+use serde_json::{Value, json};
+
+use super::{CONTROLLER, NAMESPACE, ROOT_EXECUTOR, WEBHOOK_SERVICE, webhooks::labels};
+
+/// Port of the webhook server in the pod.
+const WEBHOOK_PORT: u16 = 9443;
+/// Port of metrics and probes in the pod.
+const METRICS_PORT: u16 = 8080;
+/// Port of the Service.
+pub const SERVICE_PORT: u16 = 443;
+
+/// Interlock's namespace, in which pods run restricted.
+pub fn namespace() -> Value {
+    let mut labels = labels();
+    for mode in ["enforce", "audit", "warn"] {
+        labels[format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
+    }
+    json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE, "labels": labels } })
+}
+
+/// The service accounts of the controller and of the root System's executor. No pod runs as the latter.
+pub fn service_accounts() -> [Value; 2] {
+    [(CONTROLLER, true), (ROOT_EXECUTOR, false)].map(|(name, mount)| {
+        json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": { "namespace": NAMESPACE, "name": name, "labels": labels() },
+            "automountServiceAccountToken": mount,
+        })
+    })
+}
+
+/// The controller in the cluster: two replicas, of which one leads and both answer webhooks.
+pub fn controller(image: &str) -> [Value; 3] {
+    [deployment(image), service(), disruption_budget()]
+}
+
+fn selector() -> Value {
+    json!({ "app.kubernetes.io/name": "interlock", "app.kubernetes.io/component": "controller" })
+}
+
+fn deployment(image: &str) -> Value {
+    let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "metrics" }, "periodSeconds": 5 });
+    let container = json!({
+        "name": "controller",
+        "image": image,
+        "args": [
+            "run",
+            "--webhook-bind", format!("0.0.0.0:{WEBHOOK_PORT}"),
+            "--metrics-bind", format!("0.0.0.0:{METRICS_PORT}"),
+        ],
+        "env": [
+            { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
+            { "name": "POD_NAMESPACE", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
+        ],
+        "ports": [
+            { "name": "webhook", "containerPort": WEBHOOK_PORT },
+            { "name": "metrics", "containerPort": METRICS_PORT },
+        ],
+        "livenessProbe": probe("/healthz"),
+        "readinessProbe": probe("/readyz"),
+        "resources": {
+            "requests": { "cpu": "50m", "memory": "64Mi" },
+            "limits": { "memory": "256Mi" },
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": false,
+            "capabilities": { "drop": ["ALL"] },
+            "readOnlyRootFilesystem": true,
+        },
+    });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": { "namespace": NAMESPACE, "name": CONTROLLER, "labels": labels() },
+        "spec": {
+            "replicas": 2,
+            "selector": { "matchLabels": selector() },
+            // A new pod answers before an old one goes: webhooks fail closed.
+            "strategy": { "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } },
+            "template": {
+                "metadata": { "labels": selector() },
+                "spec": {
+                    "serviceAccountName": CONTROLLER,
+                    "terminationGracePeriodSeconds": 30,
+                    "securityContext": {
+                        "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532,
+                        "seccompProfile": { "type": "RuntimeDefault" },
+                    },
+                    "topologySpreadConstraints": [{
+                        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname",
+                        "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": { "matchLabels": selector() },
+                    }],
+                    "containers": [container],
+                },
+            },
+        },
+    })
+}
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "namespace": NAMESPACE, "name": WEBHOOK_SERVICE, "labels": labels() },
+        "spec": {
+            "selector": selector(),
+            "ports": [{ "name": "webhook", "port": SERVICE_PORT, "targetPort": "webhook", "protocol": "TCP" }],
+        },
+    })
+}
+
+fn disruption_budget() -> Value {
+    json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+        "metadata": { "namespace": NAMESPACE, "name": CONTROLLER, "labels": labels() },
+        "spec": { "minAvailable": 1, "selector": { "matchLabels": selector() } },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_meet_the_restricted_standard_that_the_namespace_demands() {
+        assert_eq!(namespace()["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
+        let [deployment, service, budget] = controller("registry.bank.example/interlock:1");
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        let container = &pod["containers"][0];
+        assert_eq!(container["image"], "registry.bank.example/interlock:1");
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+        let labels = &deployment["spec"]["template"]["metadata"]["labels"];
+        for selector in [
+            &deployment["spec"]["selector"]["matchLabels"],
+            &service["spec"]["selector"],
+            &budget["spec"]["selector"]["matchLabels"],
+        ] {
+            assert_eq!(selector, labels);
+        }
+        assert_eq!(service["spec"]["ports"][0]["targetPort"], container["ports"][0]["name"]);
+    }
+
+    #[test]
+    fn no_pod_can_run_with_the_token_of_the_root_executor_by_default() {
+        let [_, executor] = service_accounts();
+        assert_eq!(executor["metadata"]["name"], "interlock-root-executor");
+        assert_eq!(executor["automountServiceAccountToken"], false);
+    }
+}

@@ -1,0 +1,326 @@
+//! Gathering what the core needs to judge a write.
+//!
+//! A denial may come from the index. Before a governed write is let through, the change that permits it is read live, and
+//! its sealed plan with it; a vote is judged by the request as it stands now, because the index may lag behind what the
+//! voter just read.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use interlock_core::{
+    admission::{
+        Denial, MutateAnswer, Operation, Verdict, WriteRequest,
+        governed::{self, ActiveRun, GovernedFacts, WaitingChange},
+        namespace::{self, NamespaceFacts},
+        own::{self, OwnFacts},
+    },
+    change::{Content, ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, sealed},
+    object::ObjectId,
+    port::{Identity, Port, PortError},
+};
+use interlock_crds as crds;
+use serde_json::Value;
+
+use super::server::{Entry, Judge};
+use crate::{
+    change::{Context, Observed, load_before, observe_one},
+    index::{LiveChange, request_facts},
+};
+
+/// Plans kept in memory, by digest: each write of a run needs the same one.
+const KEPT_PLANS: usize = 32;
+
+/// The webhook.
+pub struct Webhook<P> {
+    context: Arc<Context<P>>,
+    controller: String,
+    plans: Mutex<BTreeMap<String, Arc<BeforeState>>>,
+}
+
+impl<P> std::fmt::Debug for Webhook<P> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Webhook").field("controller", &self.controller).finish_non_exhaustive()
+    }
+}
+
+impl<P: Port + 'static> Judge for Webhook<P> {
+    async fn mutate(&self, request: &WriteRequest) -> MutateAnswer {
+        own::record(&self.context.keys.seal, request, self.context.port.now())
+    }
+
+    async fn validate(&self, entry: Entry, request: &WriteRequest) -> Verdict {
+        let judged = match entry {
+            Entry::Own => self.own(request).await,
+            Entry::Governed | Entry::Cluster => self.governed(request).await,
+            Entry::Namespace => self.namespace(request).await,
+        };
+        let verdict = judged.unwrap_or_else(|error| {
+            Verdict::Deny(Denial {
+                code: 503,
+                reason: "Unknown".to_owned(),
+                message: format!("Interlock could not find out whether this may be written ({error}); try again"),
+            })
+        });
+        log(request, &verdict);
+        verdict
+    }
+}
+
+fn log(request: &WriteRequest, verdict: &Verdict) {
+    let target = request.target();
+    let user = &request.user.name;
+    match verdict {
+        Verdict::Deny(denial) => {
+            tracing::info!(object = target, user, operation = %request.operation, reason = denial.reason, message = denial.message, "denied")
+        }
+        Verdict::Allow { audit: Some(denial), .. } => {
+            tracing::info!(object = target, user, operation = %request.operation, reason = denial.reason, dry_run = request.dry_run, "allowed, Enforce would deny");
+        }
+        Verdict::Allow { .. } => tracing::debug!(object = target, user, operation = %request.operation, "allowed"),
+    }
+}
+
+impl<P: Port> Webhook<P> {
+    /// A webhook that knows the controller by its user name.
+    pub fn new(context: Arc<Context<P>>, controller: String) -> Self {
+        Self { context, controller, plans: Mutex::new(BTreeMap::new()) }
+    }
+
+    async fn own(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
+        let change = self.change_of(request).await?;
+        let change = change.as_ref().map(|observed| observed.facts(&self.context));
+        let root_system = self.context.ask(|index| index.system(ROOT_SYSTEM));
+        let root_runs = match &root_system {
+            Some(root) if governed::is_governing(&request.group, &request.kind) => self.runs(root, request).await?,
+            _ => Vec::new(),
+        };
+        let waiting = self.waiting(request);
+        let root = root_system.as_ref().map(|system| GovernedFacts {
+            system: ROOT_SYSTEM,
+            spec: &system.spec,
+            runs: &root_runs,
+            waiting: &waiting,
+        });
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let (people, claims, system, terminating) = self.context.ask(|index| {
+            let terminating = index.namespace(namespace).is_some_and(|n| n.terminating);
+            (index.people(), index.claims().clone(), index.system_of(namespace), terminating)
+        });
+        Ok(own::judge(
+            &OwnFacts {
+                controller: &self.controller,
+                change: change.as_ref(),
+                terminating,
+                root: root.as_ref(),
+                people: &people,
+                claims: &claims,
+                system: system.as_ref().map(|s| (s.resolved.name.as_str(), &s.spec)),
+                now: self.context.port.now(),
+            },
+            request,
+        ))
+    }
+
+    /// The change that the object is, or that a vote or command names, with everything known about it.
+    async fn change_of(&self, request: &WriteRequest) -> Result<Option<Observed>, PortError> {
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let object = request.object.as_ref().or(request.old.as_ref());
+        let text =
+            |pointer: &str| object.and_then(|o| o.pointer(pointer)).and_then(Value::as_str).map(ToOwned::to_owned);
+        let stored = match (request.kind.as_str(), request.operation) {
+            ("ChangeRequest", Operation::Update | Operation::Delete) => request.old.clone(),
+            ("Approval", Operation::Create | Operation::Delete) => {
+                self.live_change(namespace, text("/spec/changeRequest")).await?
+            }
+            ("Action", Operation::Create) => self.live_change(namespace, text("/spec/target/name")).await?,
+            _ => None,
+        };
+        let Some(stored) = stored else { return Ok(None) };
+        let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(stored) else { return Ok(None) };
+        let Some(now) = self.context.port.now() else {
+            return Err(PortError::Unavailable("the API server's time is not known".to_owned()));
+        };
+        let live = self.of_object(&object);
+        Ok(Some(observe_one(&self.context, &Arc::new(live), now)))
+    }
+
+    fn of_object(&self, object: &crds::ChangeRequest) -> LiveChange {
+        let request = request_facts(object);
+        let content = Content::parse(&request.spec, &request.namespace);
+        let running = self.context.ask(|index| {
+            request.status.run.as_ref().is_some_and(|run| sealed::is_run(index.keys(), &request.uid, run))
+        });
+        LiveChange {
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            content,
+            running,
+            request,
+        }
+    }
+
+    async fn live_change(&self, namespace: &str, name: Option<String>) -> Result<Option<Value>, PortError> {
+        let Some(name) = name else { return Ok(None) };
+        let id = ObjectId {
+            group: crds::GROUP.to_owned(),
+            version: crds::VERSION.to_owned(),
+            kind: "ChangeRequest".to_owned(),
+            namespace: Some(namespace.to_owned()),
+            name,
+        };
+        self.context.port.live_get(&Identity::Controller, &id).await
+    }
+
+    async fn governed(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
+        let Some(system) = self.system_of(request) else {
+            let enforced = self.context.ask(|index| {
+                let namespace = request.namespace.as_deref().and_then(|n| index.namespace(n));
+                namespace.is_some_and(|n| n.mode_label.as_deref() == Some("enforce"))
+            });
+            return Ok(if enforced {
+                Verdict::Deny(Denial {
+                    code: 403,
+                    reason: "UnknownSystem".to_owned(),
+                    message: format!(
+                        "namespace {} is enrolled, but Interlock knows no System that lists it; try again, and if it stays so ask for the System or the label to be put right",
+                        request.namespace.as_deref().unwrap_or_default()
+                    ),
+                })
+            } else {
+                Verdict::allow()
+            });
+        };
+        let runs = self.runs(&system, request).await?;
+        let waiting = self.waiting(request);
+        let facts = GovernedFacts { system: &system.resolved.name, spec: &system.spec, runs: &runs, waiting: &waiting };
+        Ok(governed::judge(&facts, request))
+    }
+
+    fn system_of(&self, request: &WriteRequest) -> Option<Arc<SystemFacts>> {
+        self.context.ask(|index| match &request.namespace {
+            Some(namespace) => index.system_of(namespace),
+            None => index
+                .systems()
+                .find(|s| {
+                    let name = request.name.as_deref().unwrap_or_default();
+                    s.spec
+                        .cluster_objects
+                        .iter()
+                        .any(|c| c.group == request.group && c.kind == request.kind && c.name == name)
+                })
+                .cloned(),
+        })
+    }
+
+    /// Changes of the System that run: read live if its executor asks, because then they may let the write pass.
+    async fn runs(&self, system: &SystemFacts, request: &WriteRequest) -> Result<Vec<ActiveRun>, PortError> {
+        let executor =
+            system.spec.executor.as_ref().and_then(|e| e.service_account.as_ref()).map(crds::ServiceAccountRef::user);
+        let object = object_id(request).key();
+        let mut keys = self.context.ask(|index| index.running_in(system));
+        if executor.as_deref() != Some(request.user.name.as_str()) {
+            return Ok(keys
+                .into_iter()
+                .filter_map(|key| self.context.ask(|index| index.live(&key)))
+                .filter_map(|live| {
+                    let key = format!("{}/{}", live.request.namespace, live.request.name);
+                    live.request.status.run.clone().map(|run| ActiveRun { key, run, before: empty() })
+                })
+                .collect());
+        }
+        // The watch may not have told yet that a change with this object has started.
+        let candidates = self.context.ask(|index| index.changes_with(&object));
+        keys.extend(candidates.iter().map(|live| format!("{}/{}", live.request.namespace, live.request.name)));
+        keys.sort();
+        keys.dedup();
+        let mut runs = Vec::new();
+        for key in keys {
+            if let Some(run) = self.live_run(&key).await? {
+                runs.push(run);
+            }
+        }
+        Ok(runs)
+    }
+
+    async fn live_run(&self, key: &str) -> Result<Option<ActiveRun>, PortError> {
+        let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
+        let Some(value) = self.live_change(namespace, Some(name.to_owned())).await? else { return Ok(None) };
+        let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(value) else { return Ok(None) };
+        let request = request_facts(&object);
+        let (run, ended) = self.context.ask(|index| {
+            let keys = index.keys();
+            let run = request.status.run.clone().filter(|run| sealed::is_run(keys, &request.uid, run));
+            let ended = request.status.finished.as_ref().is_some_and(|f| sealed::is_finish(keys, &request.uid, f));
+            (run, ended)
+        });
+        let Some(run) = run.filter(|_| !ended) else { return Ok(None) };
+        let before = self.plan(&request.uid, &run).await?;
+        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone() }))
+    }
+
+    async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {
+        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&run.before_digest).cloned();
+        if let Some(plan) = kept {
+            return Ok(plan);
+        }
+        let plan = Arc::new(load_before(&self.context, uid, run).await?);
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        while plans.len() >= KEPT_PLANS {
+            plans.pop_first();
+        }
+        plans.insert(run.before_digest.clone(), Arc::clone(&plan));
+        Ok(plan)
+    }
+
+    fn waiting(&self, request: &WriteRequest) -> Vec<WaitingChange> {
+        let object = object_id(request).key();
+        self.context
+            .ask(|index| index.changes_with(&object))
+            .iter()
+            .filter(|live| !live.running)
+            .map(|live| WaitingChange {
+                key: format!("{}/{}", live.request.namespace, live.request.name),
+                phase: live.request.status.phase,
+                waiting_for: live.request.status.waiting_for.clone(),
+            })
+            .collect()
+    }
+
+    async fn namespace(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
+        let name = request.name.clone().or_else(|| request.namespace.clone()).unwrap_or_default();
+        let system = self.context.ask(|index| index.system_of(&name));
+        let permitted = match &system {
+            Some(system) if request.operation == Operation::Delete => {
+                let mut plain = request.clone();
+                plain.namespace = None;
+                plain.name = Some(name.clone());
+                self.runs(system, &plain)
+                    .await?
+                    .iter()
+                    .any(|run| derive::permits(&run.run, &run.before, &plain).is_ok())
+            }
+            _ => false,
+        };
+        let facts = NamespaceFacts {
+            controller: &self.controller,
+            system: system.as_ref().map(|s| (s.resolved.name.as_str(), s.spec.mode)),
+            permitted,
+        };
+        let mut named = request.clone();
+        named.name = Some(name);
+        Ok(namespace::judge(&facts, &named))
+    }
+}
+
+fn empty() -> BeforeState {
+    BeforeState { format: 1, change_uid: String::new(), change_digest: String::new(), entries: Vec::new() }
+}
+
+fn object_id(request: &WriteRequest) -> ObjectId {
+    ObjectId {
+        group: request.group.clone(),
+        version: request.version.clone(),
+        kind: request.kind.clone(),
+        namespace: request.namespace.clone(),
+        name: request.name.clone().unwrap_or_default(),
+    }
+}

@@ -1,0 +1,307 @@
+//! Acting: the steps of a run. What is done is decided by the core; here it is only done.
+
+use std::collections::BTreeMap;
+
+use interlock_core::{
+    change::{
+        FIELD_MANAGER,
+        before::BeforeState,
+        decide::authorised,
+        run::{self, RunFacts, Step, Write},
+    },
+    port::{DryRun, Identity, Note, Port, PortError},
+};
+use interlock_crds::{ChangePhase, ChangeRequestStatus, RunRecord};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::{Context, Observed, Outcome, finish, prepare::Ready, record, store};
+
+/// Field manager of what going back writes.
+const ROLLBACK_MANAGER: &str = "interlock-rollback";
+/// Steps in one pass: each object takes at most a handful.
+const MAX_STEPS: usize = 4_000;
+/// Conflicts on one object in one pass before it is left for a later one.
+const MAX_CONFLICTS: usize = 8;
+
+/// Starts a run. The journal of its first step and the sealed record are one write: the compare-and-swap into Running.
+pub async fn start<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    observed: &mut Observed,
+    status: ChangeRequestStatus,
+    ready: Ready,
+    now: Timestamp,
+) -> Result<Outcome, PortError> {
+    tracing::info!(
+        change = key,
+        digest = ready.run.change_digest,
+        objects = ready.before.entries.len(),
+        "every gate is open: the change starts"
+    );
+    let note = Note {
+        warning: false,
+        reason: "Started".to_owned(),
+        action: "Start".to_owned(),
+        message: format!(
+            "every gate is open; {} objects are written as {}",
+            ready.before.entries.len(),
+            ready.run.executor
+        ),
+    };
+    let looked = ready.live.into_iter().enumerate().collect();
+    let reference = observed.reference();
+    let mut pass = Running {
+        context,
+        key,
+        observed,
+        status,
+        run: ready.run,
+        phase: ChangePhase::Running,
+        before: ready.before,
+        looked,
+        recorded: false,
+    };
+    pass.status.phase = ChangePhase::Running;
+    pass.status.waiting_for = None;
+    let outcome = pass.steps(now).await;
+    context.port.note(&reference, &note).await;
+    outcome
+}
+
+/// Goes on with a run that was started before.
+pub async fn go_on<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    observed: &mut Observed,
+    status: ChangeRequestStatus,
+    now: Timestamp,
+) -> Result<Outcome, PortError> {
+    let Some(run) = status.run.clone() else {
+        return Ok(Outcome::Retry("the run has no record".to_owned()));
+    };
+    let before = store::load_before(context, &observed.request.uid, &run).await?;
+    let phase = status.phase;
+    let mut pass =
+        Running { context, key, observed, status, run, phase, before, looked: BTreeMap::new(), recorded: true };
+    pass.steps(now).await
+}
+
+struct Running<'c, P> {
+    context: &'c Context<P>,
+    key: &'c str,
+    observed: &'c mut Observed,
+    status: ChangeRequestStatus,
+    run: RunRecord,
+    phase: ChangePhase,
+    before: BeforeState,
+    looked: BTreeMap<usize, Option<Value>>,
+    /// Whether the sealed record stands in the cluster: no write is made before it does.
+    recorded: bool,
+}
+
+impl<P: Port> Running<'_, P> {
+    async fn steps(&mut self, started: Timestamp) -> Result<Outcome, PortError> {
+        let mut conflicts = 0;
+        let commands: Vec<_> = {
+            let facts = self.observed.facts(self.context);
+            self.observed.commands.iter().filter(|c| authorised(&facts, c, started)).cloned().collect()
+        };
+        for _ in 0..MAX_STEPS {
+            let now = self.context.port.now().unwrap_or(started);
+            if !self.context.port.may_write() {
+                return Ok(Outcome::Wait(None));
+            }
+            let facts = RunFacts {
+                run: &self.run,
+                phase: self.phase,
+                before: &self.before,
+                looked: &self.looked,
+                commands: &commands,
+                overrun: self.observed.calendar.overrun(),
+                on_failure: self.observed.request.spec.contingency.on_failure,
+                deadline: self.observed.request.spec.progress_deadline.signed(),
+            };
+            let step = run::next(&facts, now);
+            tracing::debug!(change = self.key, step = ?brief(&step), "next step");
+            match step {
+                Step::Look(index) => self.look(index).await?,
+                Step::Record(run, phase, message) => self.record(*run, phase, &message).await?,
+                Step::Write(index, write) => {
+                    if let Err(error) = self.write(index, &write).await {
+                        self.looked.remove(&index);
+                        match error {
+                            PortError::Conflict(_) | PortError::AlreadyExists(_) if conflicts < MAX_CONFLICTS => {
+                                conflicts += 1
+                            }
+                            error if error.is_transient() => return Err(error),
+                            error => {
+                                if let Some(outcome) = self.refused(index, &error, &commands, now).await? {
+                                    return Ok(outcome);
+                                }
+                            }
+                        }
+                    }
+                }
+                Step::Wait { run, phase, message, objects, until } => {
+                    self.wait(*run, phase, &message, until).await?;
+                    self.context.port.watch(self.key, &objects);
+                    return Ok(Outcome::Wait(until));
+                }
+                Step::Finish(run, phase, message) => {
+                    self.run = *run;
+                    self.status.run = Some(self.run.clone());
+                    finish(self.context, self.observed, self.status.clone(), phase, &message, now).await?;
+                    return Ok(Outcome::Wait(None));
+                }
+            }
+        }
+        Ok(Outcome::Retry("the run did not settle in one pass".to_owned()))
+    }
+
+    async fn look(&mut self, index: usize) -> Result<(), PortError> {
+        let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
+        let live = match self.context.port.live_get(&Identity::Controller, &entry.id).await {
+            // A kind that an earlier step defines may not be known yet.
+            Err(PortError::UnknownKind { .. }) => None,
+            other => other?,
+        };
+        self.looked.insert(index, live);
+        Ok(())
+    }
+
+    async fn record(&mut self, run: RunRecord, phase: ChangePhase, message: &str) -> Result<(), PortError> {
+        if run.direction != self.run.direction || phase != self.phase {
+            tracing::info!(change = self.key, ?phase, direction = ?run.direction, message, "the change turns");
+            let note = Note {
+                warning: true,
+                reason: if phase == ChangePhase::Paused { "Paused" } else { "GoingBack" }.to_owned(),
+                action: "Run".to_owned(),
+                message: message.to_owned(),
+            };
+            self.context.port.note(&self.observed.reference(), &note).await;
+        }
+        self.store(run, phase, message, None).await
+    }
+
+    async fn wait(
+        &mut self,
+        run: RunRecord,
+        phase: ChangePhase,
+        message: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(), PortError> {
+        // The due time moves with every pass; only a message or a journal that differs is worth a write.
+        let until = until.filter(|_| self.status.message.as_deref() != Some(message)).or(self
+            .status
+            .next_transition
+            .as_ref()
+            .map(|t| t.0));
+        self.store(run, phase, message, until).await
+    }
+
+    async fn store(
+        &mut self,
+        run: RunRecord,
+        phase: ChangePhase,
+        message: &str,
+        until: Option<Timestamp>,
+    ) -> Result<(), PortError> {
+        self.run = run;
+        self.phase = phase;
+        self.status.phase = phase;
+        self.status.run = Some(self.run.clone());
+        self.status.message = Some(interlock_core::change::decide::bounded(message, 2048));
+        self.status.next_transition = until.map(Time);
+        record::status(self.context, self.observed, self.status.clone()).await?;
+        self.recorded = true;
+        Ok(())
+    }
+
+    async fn write(&mut self, index: usize, write: &Write) -> Result<(), PortError> {
+        if !self.recorded {
+            return Err(PortError::Unavailable("the run was not recorded before its first write".to_owned()));
+        }
+        let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
+        let identity = Identity::Impersonate(self.run.executor.clone());
+        let port = &self.context.port;
+        tracing::info!(change = self.key, object = %entry.id, write = verb(write), executor = self.run.executor, "writing");
+        let stored = match write {
+            Write::Create(object) => Some(port.create(&identity, FIELD_MANAGER, object, DryRun::No).await?),
+            Write::Apply(object, precondition) => {
+                Some(port.apply(&identity, FIELD_MANAGER, object, precondition, DryRun::No).await?)
+            }
+            Write::Patch(object) => Some(port.replace(&identity, FIELD_MANAGER, object, DryRun::No).await?),
+            Write::Replace(object) => Some(port.replace(&identity, ROLLBACK_MANAGER, object, DryRun::No).await?),
+            Write::Delete(precondition) => {
+                port.delete(&identity, &entry.id, precondition, false, DryRun::No).await?;
+                None
+            }
+        };
+        match stored {
+            Some(object) => {
+                self.looked.insert(index, Some(object));
+            }
+            None => {
+                self.looked.remove(&index);
+            }
+        }
+        Ok(())
+    }
+
+    async fn refused(
+        &mut self,
+        index: usize,
+        error: &PortError,
+        commands: &[interlock_core::change::facts::Command],
+        now: Timestamp,
+    ) -> Result<Option<Outcome>, PortError> {
+        tracing::warn!(change = self.key, %error, "a write was refused");
+        let step = {
+            let facts = RunFacts {
+                run: &self.run,
+                phase: self.phase,
+                before: &self.before,
+                looked: &self.looked,
+                commands,
+                overrun: None,
+                on_failure: self.observed.request.spec.contingency.on_failure,
+                deadline: self.observed.request.spec.progress_deadline.signed(),
+            };
+            run::refused(&facts, index, error, now)
+        };
+        match step {
+            Step::Record(run, phase, message) => {
+                self.record(*run, phase, &message).await?;
+                Ok(None)
+            }
+            Step::Wait { run, phase, message, until, .. } => {
+                self.wait(*run, phase, &message, until).await?;
+                Ok(Some(Outcome::Wait(until.or_else(|| now.checked_add(SignedDuration::from_secs(5)).ok()))))
+            }
+            Step::Look(_) | Step::Write(..) | Step::Finish(..) => Ok(None),
+        }
+    }
+}
+
+const fn verb(write: &Write) -> &'static str {
+    match write {
+        Write::Create(_) => "create",
+        Write::Apply(..) => "apply",
+        Write::Patch(_) => "patch",
+        Write::Replace(_) => "replace",
+        Write::Delete(_) => "delete",
+    }
+}
+
+/// A step without the objects in it: they may be large, and may hold Secrets.
+fn brief(step: &Step) -> String {
+    match step {
+        Step::Look(index) => format!("look at {index}"),
+        Step::Record(_, phase, message) => format!("record {phase:?}: {message}"),
+        Step::Write(index, write) => format!("{} {index}", verb(write)),
+        Step::Wait { message, .. } => format!("wait: {message}"),
+        Step::Finish(_, phase, _) => format!("finish {phase:?}"),
+    }
+}

@@ -1,0 +1,33 @@
+//! What saves calls between passes. Losing it costs calls and nothing else.
+
+use interlock_core::change::facts::{BaseState, Preflight, RequestFacts};
+
+/// What is remembered of one change.
+#[derive(Debug, Default)]
+pub struct Memo {
+    base: Option<(String, i64, BaseState)>,
+    /// Whether a dry run was refused.
+    pub preflight: Preflight,
+    /// The request as this process wrote it last, until the watch catches up.
+    pub written: Option<(u64, RequestFacts, String)>,
+}
+
+impl Memo {
+    /// The base as last read for this generation of the request.
+    pub fn base_for(&self, request: &RequestFacts) -> BaseState {
+        match &self.base {
+            Some((uid, generation, base)) if *uid == request.uid && *generation == request.generation => base.clone(),
+            _ => BaseState::Unread,
+        }
+    }
+
+    /// Remembers a base that could be read.
+    pub fn remember_base(&mut self, request: &RequestFacts, base: BaseState) {
+        self.base = matches!(base, BaseState::Read(_)).then(|| (request.uid.clone(), request.generation, base));
+    }
+
+    /// Has the base read again in the next pass.
+    pub fn forget_base(&mut self) {
+        self.base = None;
+    }
+}

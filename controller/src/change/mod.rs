@@ -1,0 +1,246 @@
+//! ChangeRequests: observe, decide, act, record.
+//!
+//! [`reconcile`] is one pass over one change. It reads what is known, asks the core, does what follows and writes the
+//! status if it differs. Whatever it holds in memory only saves calls: after a crash the next pass finds the same answer
+//! from the objects.
+
+mod act;
+mod memo;
+mod observe;
+mod prepare;
+mod record;
+mod store;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use interlock_core::{
+    change::{
+        Next,
+        decide::{self, Decision},
+        facts::{BaseState, Preflight},
+        sealed,
+    },
+    port::{Note, Port, PortError},
+    seal::SealKey,
+};
+use interlock_crds::{ChangePhase, ChangeRequestStatus};
+use jiff::{SignedDuration, Timestamp};
+
+pub use memo::Memo;
+pub use observe::{Observed, cached_one as observe_one};
+pub use store::load_before;
+
+use crate::index::{ChangeKey, Index, LiveChange};
+
+/// Keys of this installation.
+#[derive(Debug)]
+pub struct Keys {
+    /// Seals votes, bases, runs and ends.
+    pub seal: SealKey,
+    /// Keys the hash over staged values; its id is recorded with each hash.
+    pub mac: MacKey,
+}
+
+/// Key of the hash over staged values.
+pub struct MacKey {
+    /// Identifies the key.
+    pub id: String,
+    /// 32 random bytes.
+    pub secret: Vec<u8>,
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MacKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What every pass needs.
+#[derive(Debug)]
+pub struct Context<P> {
+    /// The cluster.
+    pub port: P,
+    /// What is known of it.
+    pub index: Arc<RwLock<Index>>,
+    /// Keys of this installation.
+    pub keys: Keys,
+    /// Uid of the kube-system namespace.
+    pub cluster: String,
+    /// What saves calls.
+    pub memos: Mutex<BTreeMap<ChangeKey, Memo>>,
+}
+
+impl<P: Port> Context<P> {
+    /// A context with nothing remembered.
+    pub fn new(port: P, index: Arc<RwLock<Index>>, keys: Keys, cluster: String) -> Self {
+        Self { port, index, keys, cluster, memos: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Asks the index.
+    pub fn ask<T>(&self, question: impl FnOnce(&Index) -> T) -> T {
+        question(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn memo<T>(&self, key: &str, use_it: impl FnOnce(&mut Memo) -> T) -> T {
+        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        use_it(memos.entry(key.to_owned()).or_default())
+    }
+
+    fn forget(&self, key: &str) {
+        self.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.port.watch(key, &[]);
+    }
+}
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to do until something happens, or until the instant.
+    Wait(Option<Timestamp>),
+    /// Another pass soon: a call failed for a passing reason.
+    Retry(String),
+}
+
+/// Passes in one go; each either changes something or ends it.
+const MAX_ROUNDS: usize = 12;
+/// A dry run that was refused is tried again after so long: rights and quotas are not watched.
+const PREFLIGHT_RETRY: SignedDuration = SignedDuration::from_secs(30);
+/// A base that no longer holds is read again after so long: somebody may put the objects right.
+const BASE_RETRY: SignedDuration = SignedDuration::from_secs(60);
+
+/// One pass over the change `key`.
+pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
+    if !context.port.may_write() {
+        return Outcome::Wait(None);
+    }
+    let Some(live) = context.ask(|index| index.live(key)) else {
+        context.forget(key);
+        return Outcome::Wait(None);
+    };
+    let Some(now) = context.port.now() else {
+        return Outcome::Retry("the API server's time is not known".to_owned());
+    };
+    match pass(context, key, &live, now).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(change = key, %error, "the pass ended early");
+            if matches!(error, PortError::Conflict(_)) {
+                context.memo(key, |memo| memo.written = None);
+            }
+            Outcome::Retry(error.to_string())
+        }
+    }
+}
+
+async fn pass<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    live: &Arc<LiveChange>,
+    now: Timestamp,
+) -> Result<Outcome, PortError> {
+    let mut observed = observe::cached(context, key, live, now);
+    let mut checked_live = false;
+    for _ in 0..MAX_ROUNDS {
+        let decision = decide::decide(&observed.facts(context), now);
+        match decision.next.clone() {
+            Next::Ended => {
+                context.forget(key);
+                return Ok(Outcome::Wait(None));
+            }
+            Next::ReadBase => {
+                observed.base = observe::base(context, &observed).await;
+                let base = observed.base.clone();
+                context.memo(key, |memo| memo.remember_base(&observed.request, base));
+                if let BaseState::Unreadable(why) = observed.base.clone() {
+                    tracing::info!(change = key, why, "the live objects could not be read");
+                    let mut status = decision.status;
+                    status.message = Some(decide::bounded(&format!("the live objects could not be read: {why}"), 2048));
+                    record::status(context, &mut observed, status).await?;
+                    return Ok(Outcome::Retry(why));
+                }
+            }
+            Next::PinBase(record) => {
+                let sealed = sealed::seal_base(&context.keys.seal, &observed.request.uid, record).map_err(internal)?;
+                observed.request.status.base = Some(sealed);
+            }
+            Next::Wait => return wait(context, key, &mut observed, decision, now).await,
+            Next::Finish(phase, message) => {
+                finish(context, &mut observed, decision.status, phase, &message, now).await?;
+                return Ok(Outcome::Wait(None));
+            }
+            Next::Start(_) if !checked_live => {
+                observed = observe::live(context, key, &observed, now).await?;
+                checked_live = true;
+            }
+            Next::Start(start) => match prepare::prepare(context, &observed, &start, now).await? {
+                prepare::Prepared::Refused(message) => {
+                    let retry_at = now.checked_add(PREFLIGHT_RETRY).unwrap_or(now);
+                    observed.preflight = Preflight::Refused { message, retry_at };
+                    let preflight = observed.preflight.clone();
+                    context.memo(key, |memo| memo.preflight = preflight);
+                }
+                prepare::Prepared::Ready(ready) => {
+                    return act::start(context, key, &mut observed, decision.status, *ready, now).await;
+                }
+            },
+            Next::Run => return act::go_on(context, key, &mut observed, decision.status, now).await,
+        }
+    }
+    Ok(Outcome::Retry("the change did not settle in one pass".to_owned()))
+}
+
+async fn wait<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    observed: &mut Observed,
+    decision: Decision,
+    now: Timestamp,
+) -> Result<Outcome, PortError> {
+    let stale_base = decision
+        .status
+        .gates
+        .iter()
+        .any(|g| g.name == "Precondition" && matches!(g.reason.as_str(), "BaseChanged" | "SecretsChanged"));
+    let mut wake_at = decision.wake_at;
+    if stale_base {
+        let again = now.checked_add(BASE_RETRY).unwrap_or(now);
+        wake_at = Some(wake_at.map_or(again, |w| w.min(again)));
+        context.memo(key, Memo::forget_base);
+    }
+    record::status(context, observed, decision.status).await?;
+    Ok(Outcome::Wait(wake_at))
+}
+
+async fn finish<P: Port>(
+    context: &Context<P>,
+    observed: &mut Observed,
+    mut status: ChangeRequestStatus,
+    phase: ChangePhase,
+    message: &str,
+    now: Timestamp,
+) -> Result<(), PortError> {
+    let uid = observed.request.uid.clone();
+    let sealed =
+        sealed::seal_finish(&context.keys.seal, &uid, phase, now, decide::bounded(message, 2048)).map_err(internal)?;
+    status.phase = phase;
+    status.message = Some(decide::bounded(message, 2048));
+    status.waiting_for = None;
+    status.next_transition = None;
+    status.finished = Some(sealed);
+    record::status(context, observed, status).await?;
+    context.forget(&observed.key());
+    let note = Note {
+        warning: phase != ChangePhase::Succeeded,
+        reason: format!("{phase:?}"),
+        action: "Finish".to_owned(),
+        message: message.to_owned(),
+    };
+    tracing::info!(change = observed.key(), ?phase, message, "the change ended");
+    context.port.note(&observed.reference(), &note).await;
+    Ok(())
+}
+
+fn internal(error: impl std::fmt::Display) -> PortError {
+    PortError::Unavailable(error.to_string())
+}

@@ -1,0 +1,136 @@
+//! Which resource a kind is, as the API server tells it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use interlock_core::port::PortError;
+use serde_json::Value;
+
+use super::error::port_error;
+
+/// A kind that was missing is not asked for again for this long.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// How a kind is addressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Resource {
+    /// Such as `deployments`.
+    pub plural: String,
+    /// Whether its objects lie in namespaces.
+    pub namespaced: bool,
+}
+
+type GroupVersion = (String, String);
+
+struct Group {
+    kinds: HashMap<String, Resource>,
+    read: Instant,
+}
+
+/// What was learnt so far; asked for when a kind is first used, and again when one is missing.
+pub(super) struct Discovery {
+    client: kube::Client,
+    limit: Duration,
+    known: Mutex<HashMap<GroupVersion, Group>>,
+    asking: tokio::sync::Mutex<()>,
+}
+
+impl Discovery {
+    pub(super) fn new(client: kube::Client, limit: Duration) -> Self {
+        Self { client, limit, known: Mutex::default(), asking: tokio::sync::Mutex::default() }
+    }
+
+    /// How the kind is addressed.
+    pub(super) async fn resource(&self, group: &str, version: &str, kind: &str) -> Result<Resource, PortError> {
+        let key = (group.to_owned(), version.to_owned());
+        if let Some(found) = self.recall(&key, kind, ASK_AGAIN) {
+            return found;
+        }
+        // One question at a time: the others find the answer when their turn comes.
+        let _turn = self.asking.lock().await;
+        if let Some(found) = self.recall(&key, kind, ASK_AGAIN) {
+            return found;
+        }
+        let kinds = self.ask(group, version).await?;
+        let found = kinds.get(kind).cloned().ok_or_else(|| unknown(&key, kind));
+        self.known().insert(key, Group { kinds, read: Instant::now() });
+        found
+    }
+
+    /// Forgets a group: a resource in it was gone.
+    pub(super) fn forget(&self, group: &str, version: &str) {
+        self.known().remove(&(group.to_owned(), version.to_owned()));
+    }
+
+    fn recall(&self, key: &GroupVersion, kind: &str, fresh: Duration) -> Option<Result<Resource, PortError>> {
+        let known = self.known();
+        let group = known.get(key)?;
+        match group.kinds.get(kind) {
+            Some(resource) => Some(Ok(resource.clone())),
+            None if group.read.elapsed() < fresh => Some(Err(unknown(key, kind))),
+            None => None,
+        }
+    }
+
+    async fn ask(&self, group: &str, version: &str) -> Result<HashMap<String, Resource>, PortError> {
+        let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
+        let request = http::Request::get(&path)
+            .body(Vec::new())
+            .map_err(|error| PortError::Invalid(format!("{group}/{version} is no API version: {error}")))?;
+        let text = match tokio::time::timeout(self.limit, self.client.request_text(request)).await {
+            Err(_) => return Err(PortError::Unavailable(format!("no answer within {:?} to GET {path}", self.limit))),
+            // The whole group is unknown.
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(HashMap::new()),
+            Ok(answer) => answer.map_err(port_error)?,
+        };
+        let list: Value = serde_json::from_str(&text)
+            .map_err(|error| PortError::Unavailable(format!("the answer to GET {path} cannot be read: {error}")))?;
+        Ok(resources(&list))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<GroupVersion, Group>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn resources(list: &Value) -> HashMap<String, Resource> {
+    let entries = list.get("resources").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let plural = entry.get("name")?.as_str()?;
+            let kind = entry.get("kind")?.as_str()?;
+            // A subresource, such as `deployments/scale`, is addressed through its resource.
+            let own = !plural.contains('/');
+            let namespaced = entry.get("namespaced")?.as_bool()?;
+            own.then(|| (kind.to_owned(), Resource { plural: plural.to_owned(), namespaced }))
+        })
+        .collect()
+}
+
+fn unknown((group, version): &GroupVersion, kind: &str) -> PortError {
+    let api_version = if group.is_empty() { version.clone() } else { format!("{group}/{version}") };
+    PortError::UnknownKind { api_version, kind: kind.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn subresources_are_no_kinds_of_their_own() {
+        let found = resources(&json!({"resources": [
+            {"name": "deployments/scale", "kind": "Scale", "namespaced": true},
+            {"name": "deployments", "kind": "Deployment", "namespaced": true},
+            {"name": "deployments/status", "kind": "Deployment", "namespaced": true},
+            {"name": "nodes", "kind": "Node", "namespaced": false},
+            {"kind": "Broken"}
+        ]}));
+        assert_eq!(found.len(), 2);
+        assert_eq!(found["Deployment"], Resource { plural: "deployments".into(), namespaced: true });
+        assert!(!found["Node"].namespaced);
+        assert!(resources(&json!("nothing")).is_empty());
+    }
+}

@@ -1,0 +1,348 @@
+//! Wiring: one process that watches, decides and judges.
+//!
+//! Every replica answers webhooks; the one that holds the lease acts. Order of starting: keys, watches, webhooks, then
+//! the lease decides. Order of ending: readiness goes, webhooks drain, passes end before their next write, the lease is
+//! released.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use interlock_core::{
+    change::INTERLOCK_NAMESPACE,
+    seal::{KeyRing, SealKey},
+};
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    authentication::v1::SelfSubjectReview,
+    core::v1::{ConfigMap, Namespace, Secret},
+};
+use kube::{Api, Client, Config, api::PostParams};
+use tokio::sync::mpsc;
+
+use crate::{
+    admission::{
+        judge::Webhook,
+        server::{self, ServerOptions},
+    },
+    certs::{self, KubeCertStore, Names},
+    change::{self, Context, Keys, MacKey, Outcome},
+    clock::Clock,
+    governors,
+    index::Index,
+    kube_port::{self, KubePort, KubePortOptions},
+    leader::{self, KubeLeaseStore, LeaderState, LeaseOptions},
+    queue::{self, Again},
+    shutdown::Shutdown,
+    telemetry::{self, Metrics, Readiness},
+    watch::{self, Wake},
+};
+
+/// How a controller runs.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// Where the webhooks listen.
+    pub webhook_bind: SocketAddr,
+    /// Where `/metrics`, `/healthz` and `/readyz` listen.
+    pub metrics_bind: SocketAddr,
+    /// Names for which the webhook's certificate is issued beside its Service.
+    pub names: Names,
+    /// Length of the lease.
+    pub lease: Duration,
+    /// Name under which this process holds the lease.
+    pub identity: String,
+    /// Changes looked at at the same time.
+    pub concurrency: usize,
+}
+
+/// Why a controller ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The installation is not complete.
+    #[error("{what} is missing or unusable: {why}; run `interlock install --apply`")]
+    NotInstalled {
+        /// Which object.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The cluster does not answer.
+    #[error("the cluster does not answer: {0}")]
+    Cluster(String),
+    /// A port cannot be listened on.
+    #[error("cannot listen on {address}: {why}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        why: String,
+    },
+    /// The certificate cannot be used.
+    #[error("the webhook's certificate cannot be used: {0}")]
+    Certificate(String),
+}
+
+/// Runs until `shutdown`.
+pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Result<(), RunError> {
+    let started = Instant::now();
+    certs::install_crypto_provider();
+    let (clock, metrics) = (Clock::new(), Metrics::new());
+    let readiness = Readiness::new(&["caches", "certificate", "webhook"]);
+    let client =
+        kube_port::client(config, clock.clone(), metrics.clone()).map_err(|e| RunError::Cluster(e.to_string()))?;
+    let (keys, ring) = keys(&client).await?;
+    let cluster = cluster_uid(&client).await?;
+    let user = own_user(&client).await?;
+    tracing::info!(user, cluster, "starting");
+
+    let mut lease = LeaseOptions::new(options.identity.clone());
+    lease.duration = options.lease;
+    let store = KubeLeaseStore::new(client.clone(), INTERLOCK_NAMESPACE, "interlock-controller");
+    let (leader, campaign) = leader::campaign(store, &lease, clock.clone());
+    let campaign = tokio::spawn(campaign);
+
+    let index = Arc::new(RwLock::new(Index::new(ring)));
+    let (changes, woken_changes) = mpsc::unbounded_channel();
+    let (governors, woken_governors) = mpsc::unbounded_channel();
+    let wake = Wake { changes, governors };
+    let mut synced = watch::spawn(&client, &index, &wake, &shutdown);
+    let (port, wakeups) =
+        KubePort::new(client.clone(), clock.clone(), Some(leader.clone()), KubePortOptions::default());
+    let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster));
+
+    let plain = listen(options.metrics_bind).await?;
+    let plain =
+        tokio::spawn(telemetry::serve(plain, metrics.clone(), readiness.clone(), clock.clone(), shutdown.clone()));
+    let ended = shutdown.clone();
+    tokio::select! {
+        done = synced.wait_for(|count| *count == watch::KINDS) => drop(done),
+        () = ended.triggered() => return Ok(()),
+    }
+    readiness.set("caches", Ok(()));
+    tracing::info!(seconds = started.elapsed().as_secs_f64(), "caches are filled");
+
+    let webhooks = serve_webhooks(&client, &options, &context, &user, &clock, &metrics, &readiness, &shutdown).await?;
+    tracing::info!(seconds = started.elapsed().as_secs_f64(), address = %options.webhook_bind, "serving");
+    forward(wakeups, wake.changes.clone());
+    on_leadership(leader.state(), &index, &wake, metrics.clone());
+    let queues = queues(&context, woken_changes, woken_governors, &options, &metrics, &shutdown);
+    shutdown.triggered().await;
+    let _ = webhooks.await;
+    let _ = queues.await;
+    leader.release().await;
+    let _ = campaign.await;
+    let _ = plain.await;
+    Ok(())
+}
+
+async fn listen(address: SocketAddr) -> Result<tokio::net::TcpListener, RunError> {
+    tokio::net::TcpListener::bind(address).await.map_err(|e| RunError::Listen { address, why: e.to_string() })
+}
+
+async fn keys(client: &Client) -> Result<(Keys, KeyRing), RunError> {
+    let missing =
+        |what: &str, why: String| RunError::NotInstalled { what: format!("{INTERLOCK_NAMESPACE}/{what}"), why };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), INTERLOCK_NAMESPACE);
+    let read = |name: &'static str| {
+        let secrets = secrets.clone();
+        async move { secrets.get(name).await.map_err(|e| missing(name, e.to_string())) }
+    };
+    let field = |secret: &Secret, field: &str| {
+        secret.data.as_ref().and_then(|d| d.get(field)).map(|v| v.0.clone()).unwrap_or_default()
+    };
+    let seed = field(&read("interlock-seal-key").await?, "seed");
+    let seal = SealKey::from_seed(&seed).map_err(|e| missing("interlock-seal-key", e.to_string()))?;
+    let mac = read("interlock-mac-key").await?;
+    let mac = MacKey { id: String::from_utf8_lossy(&field(&mac, "key-id")).into_owned(), secret: field(&mac, "key") };
+    if mac.secret.len() < 32 {
+        return Err(missing(
+            "interlock-mac-key",
+            format!("its key has {} bytes, at least 32 are needed", mac.secret.len()),
+        ));
+    }
+    let mut ring = KeyRing::default();
+    ring.insert(seal.public());
+    // Seals of earlier keys still count.
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), INTERLOCK_NAMESPACE);
+    if let Ok(Some(public)) = maps.get_opt("interlock-seal-public").await {
+        for key in public.data.into_iter().flatten().filter_map(|(_, key)| BASE64.decode(key).ok()) {
+            ring.insert(&key);
+        }
+    }
+    Ok((Keys { seal, mac }, ring))
+}
+
+async fn cluster_uid(client: &Client) -> Result<String, RunError> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let system = namespaces.get("kube-system").await.map_err(|e| RunError::Cluster(e.to_string()))?;
+    Ok(system.metadata.uid.unwrap_or_default())
+}
+
+/// The user name under which the API server knows this process: the webhook lets it alone write status.
+async fn own_user(client: &Client) -> Result<String, RunError> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await
+        .map_err(|e| RunError::Cluster(e.to_string()))?;
+    Ok(review.status.and_then(|s| s.user_info).and_then(|u| u.username).unwrap_or_default())
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of one process, wired once")]
+async fn serve_webhooks(
+    client: &Client,
+    options: &RunOptions,
+    context: &Arc<Context<KubePort>>,
+    user: &str,
+    clock: &Clock,
+    metrics: &Metrics,
+    readiness: &Readiness,
+    shutdown: &Shutdown,
+) -> Result<tokio::task::JoinHandle<std::io::Result<()>>, RunError> {
+    let broken = |why: String| RunError::Certificate(why);
+    let now = clock.now().ok_or_else(|| RunError::Cluster("the API server sends no Date header".to_owned()))?;
+    let store = KubeCertStore::new(
+        client.clone(),
+        INTERLOCK_NAMESPACE,
+        vec!["interlock".to_owned()],
+        vec!["interlock".to_owned()],
+    );
+    let fresh = certs::load_or_create(&store, &options.names, now).await.map_err(|e| broken(e.to_string()))?;
+    let leaf = fresh.material.leaf;
+    let tls = axum_server::tls_rustls::RustlsConfig::from_config(
+        certs::server_config(&leaf).map_err(|e| broken(e.to_string()))?,
+    );
+    certs::tell(&leaf, now, metrics, readiness);
+    let keep = certs::keep_fresh(
+        store,
+        tls.clone(),
+        leaf,
+        options.names.clone(),
+        clock.clone(),
+        metrics.clone(),
+        readiness.clone(),
+        shutdown.clone(),
+    );
+    tokio::spawn(keep);
+    let address = options.webhook_bind;
+    let listener = TcpListener::bind(address).map_err(|e| RunError::Listen { address, why: e.to_string() })?;
+    let judge = Arc::new(Webhook::new(Arc::clone(context), user.to_owned()));
+    Ok(tokio::spawn(server::serve(
+        listener,
+        tls,
+        judge,
+        ServerOptions::default(),
+        metrics.clone(),
+        readiness.clone(),
+        shutdown.clone(),
+    )))
+}
+
+/// Watched objects of running changes wake their change.
+fn forward(mut wakeups: mpsc::UnboundedReceiver<String>, changes: mpsc::UnboundedSender<String>) {
+    tokio::spawn(async move {
+        while let Some(key) = wakeups.recv().await {
+            if changes.send(key).is_err() {
+                return;
+            }
+        }
+    });
+}
+
+/// Whoever begins to lead looks at everything once.
+fn on_leadership(
+    mut state: tokio::sync::watch::Receiver<LeaderState>,
+    index: &Arc<RwLock<Index>>,
+    wake: &Wake,
+    metrics: Metrics,
+) {
+    let (index, wake) = (Arc::clone(index), wake.clone());
+    tokio::spawn(async move {
+        loop {
+            let leads = matches!(*state.borrow_and_update(), LeaderState::Leading { .. });
+            metrics.set_leader(leads);
+            if leads {
+                let (changes, systems) = {
+                    let index = index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    (index.all_live(), index.systems().map(|s| s.resolved.name.clone()).collect::<Vec<_>>())
+                };
+                for key in changes {
+                    let _ = wake.changes.send(key);
+                }
+                for key in systems
+                    .iter()
+                    .map(|s| format!("system/{s}"))
+                    .chain(["persons", "policies", "calendars"].map(ToOwned::to_owned))
+                {
+                    let _ = wake.governors.send(key);
+                }
+            }
+            if state.changed().await.is_err() {
+                return;
+            }
+        }
+    });
+}
+
+fn queues(
+    context: &Arc<Context<KubePort>>,
+    changes: mpsc::UnboundedReceiver<String>,
+    governors: mpsc::UnboundedReceiver<String>,
+    options: &RunOptions,
+    metrics: &Metrics,
+    shutdown: &Shutdown,
+) -> tokio::task::JoinHandle<()> {
+    let depth = |kind: &'static str, metrics: &Metrics| {
+        let metrics = metrics.clone();
+        move |count| metrics.set_queue_depth(kind, count)
+    };
+    let (shared, told) = (Arc::clone(context), metrics.clone());
+    let change_queue =
+        queue::run(changes, options.concurrency, shutdown.clone(), depth("ChangeRequest", metrics), move |key| {
+            let (context, metrics) = (Arc::clone(&shared), told.clone());
+            async move { change_pass(&context, &metrics, &key).await }
+        });
+    let (shared, told) = (Arc::clone(context), metrics.clone());
+    let governor_queue = queue::run(governors, 4, shutdown.clone(), depth("Governor", metrics), move |key| {
+        let (context, metrics) = (Arc::clone(&shared), told.clone());
+        async move { governor_pass(&context, &metrics, &key).await }
+    });
+    tokio::spawn(async move {
+        tokio::join!(change_queue, governor_queue);
+    })
+}
+
+async fn change_pass(context: &Context<KubePort>, metrics: &Metrics, key: &str) -> Again {
+    let begun = Instant::now();
+    let outcome = change::reconcile(context, key).await;
+    let (name, again) = match &outcome {
+        Outcome::Wait(None) => ("settled", Again::WhenWoken),
+        Outcome::Wait(Some(at)) => ("waits", due(*at, context)),
+        Outcome::Retry(_) => ("retry", Again::Backoff),
+    };
+    metrics.reconciled("ChangeRequest", name, begun.elapsed());
+    again
+}
+
+fn due(at: Timestamp, context: &Context<KubePort>) -> Again {
+    use interlock_core::port::Port as _;
+    let Some(now) = context.port.now() else { return Again::Backoff };
+    // A little late rather than early: at the instant itself the answer has changed.
+    let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default() + Duration::from_millis(20);
+    Again::After(wait)
+}
+
+async fn governor_pass(context: &Context<KubePort>, metrics: &Metrics, key: &str) -> Again {
+    let begun = Instant::now();
+    let (name, again) = match governors::reconcile(&context.port, &context.index, key).await {
+        Ok(None) => ("settled", Again::WhenWoken),
+        Ok(Some(at)) => ("waits", due(at, context)),
+        Err(error) => {
+            tracing::warn!(governor = key, %error, "the pass ended early");
+            ("retry", Again::Backoff)
+        }
+    };
+    metrics.reconciled("Governor", name, begun.elapsed());
+    again
+}

@@ -1,0 +1,185 @@
+//! Watching: objects in, index up to date, keys of changes to look at again out.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::StreamExt as _;
+use interlock_crds as crds;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    index::{Index, key_of},
+    shutdown::Shutdown,
+};
+
+/// Where woken keys go: changes by `namespace/name`, and a word when governors changed.
+#[derive(Clone, Debug)]
+pub struct Wake {
+    /// Keys of changes.
+    pub changes: mpsc::UnboundedSender<String>,
+    /// `system/NAME`, `persons`, `policies`, `calendars`.
+    pub governors: mpsc::UnboundedSender<String>,
+}
+
+/// A kind that the index keeps.
+trait Indexed: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static {
+    /// Puts the object into the index; the changes to look at again.
+    fn stored(&self, index: &mut Index) -> BTreeSet<String>;
+    /// Takes the object of this key out of the index.
+    fn deleted(index: &mut Index, key: &str) -> BTreeSet<String>;
+    /// What governors to look at again.
+    fn governor(key: &str) -> Option<String>;
+}
+
+macro_rules! indexed {
+    ($kind:ty, $stored:ident, $deleted:ident, $governor:expr) => {
+        impl Indexed for $kind {
+            fn stored(&self, index: &mut Index) -> BTreeSet<String> {
+                index.$stored(self)
+            }
+            fn deleted(index: &mut Index, key: &str) -> BTreeSet<String> {
+                index.$deleted(key)
+            }
+            fn governor(key: &str) -> Option<String> {
+                let governor: fn(&str) -> Option<String> = $governor;
+                governor(key)
+            }
+        }
+    };
+}
+
+indexed!(crds::ChangeRequest, change_stored, change_deleted, |_| None);
+indexed!(crds::Approval, approval_stored, approval_deleted, |_| None);
+indexed!(crds::Evidence, evidence_stored, evidence_deleted, |_| None);
+indexed!(crds::Action, action_stored, action_deleted, |_| None);
+indexed!(crds::System, system_stored, system_deleted, |key| Some(format!("system/{key}")));
+indexed!(crds::Person, person_stored, person_deleted, |_| Some("persons".to_owned()));
+indexed!(crds::ChangePolicy, policy_stored, policy_deleted, |_| Some("policies".to_owned()));
+indexed!(crds::Calendar, calendar_stored, calendar_deleted, |_| Some("calendars".to_owned()));
+
+impl Indexed for Namespace {
+    fn stored(&self, index: &mut Index) -> BTreeSet<String> {
+        index.namespace_stored(self);
+        BTreeSet::new()
+    }
+    fn deleted(index: &mut Index, key: &str) -> BTreeSet<String> {
+        index.namespace_deleted(key);
+        BTreeSet::new()
+    }
+    fn governor(key: &str) -> Option<String> {
+        Some(format!("namespace/{key}"))
+    }
+}
+
+/// Watches everything that the index keeps. The receiver turns true when the whole present state was seen once.
+pub fn spawn(client: &Client, index: &Arc<RwLock<Index>>, wake: &Wake, shutdown: &Shutdown) -> watch::Receiver<usize> {
+    let (done, synced) = watch::channel(0);
+    let done = Arc::new(done);
+    macro_rules! each {
+        ($($kind:ty),*) => { $(
+            let feeder = Feeder { index: Arc::clone(index), wake: wake.clone(), done: Arc::clone(&done), known: HashSet::new(), listed: HashSet::new(), counted: false };
+            tokio::spawn(feeder.run::<$kind>(Api::all(client.clone()), shutdown.clone()));
+        )* };
+    }
+    each!(
+        crds::ChangeRequest,
+        crds::Approval,
+        crds::Evidence,
+        crds::Action,
+        crds::System,
+        crds::Person,
+        crds::ChangePolicy,
+        crds::Calendar,
+        Namespace
+    );
+    synced
+}
+
+/// How many kinds [`spawn`] watches.
+pub const KINDS: usize = 9;
+
+struct Feeder {
+    index: Arc<RwLock<Index>>,
+    wake: Wake,
+    done: Arc<watch::Sender<usize>>,
+    known: HashSet<String>,
+    listed: HashSet<String>,
+    counted: bool,
+}
+
+impl Feeder {
+    async fn run<K: Indexed>(mut self, api: Api<K>, shutdown: Shutdown) {
+        let config = watcher::Config::default().streaming_lists();
+        let mut events = pin!(watcher(api, config).default_backoff());
+        loop {
+            let event = tokio::select! {
+                () = shutdown.triggered() => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(event)) => self.take(event),
+                Some(Err(error)) => {
+                    tracing::warn!(kind = %K::kind(&()), %error, "the watch broke and is taken up again")
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn take<K: Indexed>(&mut self, event: Event<K>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(object) => {
+                self.listed.insert(key_of(object.meta()));
+                self.stored(&object);
+            }
+            Event::InitDone => {
+                let gone: Vec<_> = self.known.difference(&self.listed).cloned().collect();
+                for key in gone {
+                    self.deleted::<K>(&key);
+                }
+                self.listed = HashSet::new();
+                if !self.counted {
+                    self.counted = true;
+                    self.done.send_modify(|count| *count += 1);
+                }
+            }
+            Event::Apply(object) => self.stored(&object),
+            Event::Delete(object) => self.deleted::<K>(&key_of(object.meta())),
+        }
+    }
+
+    fn stored<K: Indexed>(&mut self, object: &K) {
+        let key = key_of(object.meta());
+        let woken = object.stored(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
+        self.tell::<K>(&key, woken);
+        self.known.insert(key);
+    }
+
+    fn deleted<K: Indexed>(&mut self, key: &str) {
+        self.known.remove(key);
+        let woken = K::deleted(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), key);
+        self.tell::<K>(key, woken);
+    }
+
+    fn tell<K: Indexed>(&self, key: &str, woken: BTreeSet<String>) {
+        // A closed channel means that the process is ending.
+        for change in woken {
+            let _ = self.wake.changes.send(change);
+        }
+        if let Some(governor) = K::governor(key) {
+            let _ = self.wake.governors.send(governor);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The narrow port through which the body reads and writes a cluster.
+//!
+//! The kube client implements it for a real cluster, the simulation for a simulated one; the code that observes and
+//! acts runs unchanged on both. Objects cross it as JSON, because a change may hold any kind.
+
+use std::future::Future;
+
+use serde_json::Value;
+
+use crate::object::ObjectId;
+
+/// Under whose rights a call is made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Identity {
+    /// Interlock's own ServiceAccount.
+    Controller,
+    /// The named user, impersonated; used for a System's executor only.
+    Impersonate(String),
+}
+
+/// What a write requires of the live object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Precondition {
+    /// The live object has this uid.
+    pub uid: Option<String>,
+    /// The live object has this resourceVersion.
+    pub resource_version: Option<String>,
+}
+
+impl Precondition {
+    /// Requires exactly the object that was read.
+    pub fn of(live: &Value) -> Self {
+        let text = |name: &str| {
+            live.get("metadata").and_then(|meta| meta.get(name)).and_then(Value::as_str).map(ToOwned::to_owned)
+        };
+        Self { uid: text("uid"), resource_version: text("resourceVersion") }
+    }
+}
+
+/// Whether a write is stored or only tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DryRun {
+    /// The server does everything but store it.
+    Yes,
+    /// The server stores it.
+    No,
+}
+
+/// Why a call failed. The messages are the server's own where it answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// The object, or its namespace, does not exist.
+    #[error("{0}")]
+    NotFound(String),
+    /// An object of this name exists already.
+    #[error("{0}")]
+    AlreadyExists(String),
+    /// A precondition did not hold: somebody else wrote the object meanwhile.
+    #[error("{0}")]
+    Conflict(String),
+    /// The identity lacks the right, or admission denied the write.
+    #[error("{0}")]
+    Forbidden(String),
+    /// The server refused the object: it is invalid, immutable, or over a quota.
+    #[error("{0}")]
+    Invalid(String),
+    /// The server does not know the kind.
+    #[error("the cluster does not know the kind {kind} of {api_version}: install its definition first")]
+    UnknownKind {
+        /// `group/version`.
+        api_version: String,
+        /// Kind.
+        kind: String,
+    },
+    /// No answer in time, too many requests, or a failure of the server. Whether a write took effect is not known.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+impl PortError {
+    /// Whether the same call may succeed later without anybody doing anything.
+    pub const fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+    }
+}
+
+/// A line for people that read `kubectl describe` and `kubectl get events`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// `Normal` or `Warning`.
+    pub warning: bool,
+    /// One word.
+    pub reason: String,
+    /// What was done, one word.
+    pub action: String,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Reads and writes of one cluster.
+///
+/// Every write is safe to repeat: it has a deterministic name or a precondition. A call that returns
+/// [`PortError::Unavailable`] may have taken effect.
+pub trait Port: Send + Sync {
+    /// The present instant by the API server's clock; none when it is not known.
+    fn now(&self) -> Option<jiff::Timestamp>;
+
+    /// Whether this process may write: it holds the lease now.
+    fn may_write(&self) -> bool;
+
+    /// Reads the object from the server, not from a cache. None if it does not exist.
+    fn live_get(
+        &self,
+        identity: &Identity,
+        id: &ObjectId,
+    ) -> impl Future<Output = Result<Option<Value>, PortError>> + Send;
+
+    /// Lists objects of a kind in a namespace (or cluster-wide) from the server, not from a cache.
+    fn live_list(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send;
+
+    /// Creates the object; fails if it exists. Returns what was (or would be) stored.
+    fn create(
+        &self,
+        identity: &Identity,
+        manager: &str,
+        object: &Value,
+        dry_run: DryRun,
+    ) -> impl Future<Output = Result<Value, PortError>> + Send;
+
+    /// Server-side apply with `force`, as `manager`. Preconditions go into the object's metadata. Returns what was (or
+    /// would be) stored.
+    fn apply(
+        &self,
+        identity: &Identity,
+        manager: &str,
+        object: &Value,
+        precondition: &Precondition,
+        dry_run: DryRun,
+    ) -> impl Future<Output = Result<Value, PortError>> + Send;
+
+    /// Replaces the object (PUT). Its metadata carries the precondition.
+    fn replace(
+        &self,
+        identity: &Identity,
+        manager: &str,
+        object: &Value,
+        dry_run: DryRun,
+    ) -> impl Future<Output = Result<Value, PortError>> + Send;
+
+    /// JSON merge patch of the object.
+    fn merge_patch(
+        &self,
+        identity: &Identity,
+        manager: &str,
+        id: &ObjectId,
+        patch: &Value,
+    ) -> impl Future<Output = Result<Value, PortError>> + Send;
+
+    /// Replaces the status subresource; `object.metadata.resourceVersion` is the precondition.
+    fn replace_status(&self, object: &Value) -> impl Future<Output = Result<Value, PortError>> + Send;
+
+    /// Deletes the object in the background, or in the foreground when `foreground`. Succeeds if it is gone already.
+    fn delete(
+        &self,
+        identity: &Identity,
+        id: &ObjectId,
+        precondition: &Precondition,
+        foreground: bool,
+        dry_run: DryRun,
+    ) -> impl Future<Output = Result<(), PortError>> + Send;
+
+    /// Tells people. Best effort: it never fails a change.
+    fn note(&self, regarding: &Value, note: &Note) -> impl Future<Output = ()> + Send;
+
+    /// From now on, every change of one of these objects wakes `waiter` (`namespace/name` of a ChangeRequest). Replaces
+    /// the earlier interest of this waiter; an empty list ends it.
+    fn watch(&self, waiter: &str, objects: &[ObjectId]);
+}

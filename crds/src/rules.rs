@@ -1,0 +1,20 @@
+//! Patterns shared by the schemas, each written once.
+
+/// A Kubernetes object name (RFC 1123 subdomain).
+pub const NAME: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";
+/// A namespace (RFC 1123 label).
+pub const LABEL: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$";
+/// An API group; empty is the core group.
+pub const API_GROUP: &str = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$";
+/// A kind.
+pub const KIND: &str = r"^[A-Z][A-Za-z0-9]*$";
+/// `sha256:` and 64 lower-case hexadecimal digits.
+pub const DIGEST: &str = r"^sha256:[0-9a-f]{64}$";
+/// A length of time: a whole number and one of s, m, h, d.
+pub const DURATION: &str = r"^[1-9][0-9]{0,8}(s|m|h|d)$";
+/// A local date and time without zone.
+pub const LOCAL_TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2})?$";
+/// A local date.
+pub const LOCAL_DATE: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
+/// A uid as the API server makes them.
+pub const UID: &str = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";

@@ -1,0 +1,38 @@
+//! A real Kubernetes control plane on this machine, without a container engine: etcd, the API server, the controller
+//! manager and the scheduler, built from pinned Go modules, and kwok for nodes and pods that are simulated.
+//!
+//! ```no_run
+//! use interlock_cluster::{Cluster, ClusterOptions};
+//!
+//! let cluster = Cluster::up(&ClusterOptions::ephemeral("my-test"))?;
+//! let status = cluster.kubectl("alice").args(["auth", "whoami"]).status();
+//! cluster.down()?;
+//! # Ok::<(), interlock_cluster::ClusterError>(())
+//! ```
+//!
+//! Linux only: processes are told apart by what `/proc` says.
+
+mod bring_up;
+mod certs;
+mod cluster;
+mod components;
+mod existing;
+mod kubeconfig;
+mod kwok;
+mod ports;
+mod process;
+mod roots;
+mod state;
+mod tools;
+mod users;
+mod wait;
+
+pub use certs::CertsError;
+pub use cluster::{ADMIN, Cluster, ClusterError, ClusterOptions, ClusterSource};
+pub use components::Component;
+pub use kwok::{BEHAVIOUR_LABEL, Behaviour, NODES, READY_AFTER_ANNOTATION, RUNS_FOR_ANNOTATION};
+pub use process::{ProcessError, ProcessId};
+pub use roots::NoHome;
+pub use state::{Audit, Description, Origin, Phase, StateError};
+pub use tools::{Tool, Tools, ToolsError, kubernetes_version};
+pub use users::{TestUser, USERS, find as find_user};
