@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 /// Without a `Date` header for this long, the time is unknown.
-pub const HEARD_WITHIN: Duration = Duration::from_secs(60);
+pub const HEARD_WITHIN: Duration = Duration::from_mins(1);
 
 /// A contradiction up to this size is jitter and corrected at once; a greater one must be confirmed.
 const JITTER: SignedDuration = SignedDuration::from_secs(2);

@@ -35,6 +35,8 @@ pub async fn reconcile<P: Port>(
             "persons" => ask.persons().await.map(|()| None),
             "calendars" => ask.calendars().await,
             "policies" => ask.policies().await.map(|()| None),
+            "garbage" => ask.garbage().await.map(|()| None),
+            "sweep" => ask.sweep().await.map(|()| None),
             _ => Ok(None),
         },
     }
@@ -184,6 +186,22 @@ impl<P: Port> Ask<'_, P> {
                 (!problems.is_empty()).then(|| interlock_core::change::decide::bounded(&problems.join("; "), 1024));
         })
         .await
+    }
+
+    async fn garbage(&self) -> Result<(), PortError> {
+        let garbage = self.index.write().unwrap_or_else(PoisonError::into_inner).take_garbage();
+        for one in garbage {
+            crate::change::remove_before(self.port, &one).await?;
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self) -> Result<(), PortError> {
+        let removed = crate::change::sweep_before(self.port, |uid| self.ask(|index| index.key_of_uid(uid).is_some())).await?;
+        if removed > 0 {
+            tracing::info!(removed, "before-states of deleted changes were removed");
+        }
+        Ok(())
     }
 
     async fn persons(&self) -> Result<(), PortError> {

@@ -41,7 +41,20 @@ pub enum ChangeEntry {
         uid: String,
         /// Its final phase.
         phase: crds::ChangePhase,
+        /// Where its before-state lies.
+        before: Option<(String, u32)>,
     },
+}
+
+/// A before-state whose change is gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Garbage {
+    /// Uid of the change.
+    pub uid: String,
+    /// Digest of the before-state.
+    pub digest: String,
+    /// Number of its chunks.
+    pub chunks: u32,
 }
 
 /// A change that has not ended.
@@ -114,6 +127,7 @@ pub struct Index {
     evidence: HashMap<String, BTreeMap<String, EvidenceFacts>>,
     evidence_subject: HashMap<String, String>,
     endings: HashMap<String, BTreeMap<ChangeKey, Ending>>,
+    garbage: Vec<Garbage>,
 }
 
 /// `namespace/name` of an object.
@@ -187,7 +201,8 @@ impl Index {
         self.votes.remove(&request.uid);
         self.commands.remove(&request.uid);
         self.key_of_uid.insert(request.uid.clone(), key.to_owned());
-        self.changes.insert(key.to_owned(), ChangeEntry::Ended { uid: request.uid.clone(), phase });
+        let before = request.status.run.as_ref().map(|run| (run.before_digest.clone(), run.before_chunks));
+        self.changes.insert(key.to_owned(), ChangeEntry::Ended { uid: request.uid.clone(), phase, before });
         if let Some(system) = self.claims.get(&request.namespace) {
             let failed = matches!(phase, crds::ChangePhase::Failed | crds::ChangePhase::RolledBack);
             if failed || phase == crds::ChangePhase::Succeeded {
@@ -241,11 +256,15 @@ impl Index {
     /// A ChangeRequest was deleted.
     pub fn change_deleted(&mut self, key: &str) -> BTreeSet<ChangeKey> {
         let live = self.live(key);
-        let uid = match self.changes.get(key) {
-            Some(ChangeEntry::Live(live)) => live.request.uid.clone(),
-            Some(ChangeEntry::Ended { uid, .. }) => uid.clone(),
+        let (uid, before) = match self.changes.get(key) {
+            Some(ChangeEntry::Live(live)) => {
+                let run = live.request.status.run.as_ref();
+                (live.request.uid.clone(), run.map(|run| (run.before_digest.clone(), run.before_chunks)))
+            }
+            Some(ChangeEntry::Ended { uid, before, .. }) => (uid.clone(), before.clone()),
             None => return BTreeSet::new(),
         };
+        self.garbage.extend(before.map(|(digest, chunks)| Garbage { uid: uid.clone(), digest, chunks }));
         self.forget_live(key);
         self.changes.remove(key);
         self.key_of_uid.remove(&uid);
@@ -461,6 +480,11 @@ impl Index {
     /// A Namespace was deleted.
     pub fn namespace_deleted(&mut self, name: &str) {
         self.namespaces.remove(name);
+    }
+
+    /// Before-states whose changes are gone, once.
+    pub fn take_garbage(&mut self) -> Vec<Garbage> {
+        std::mem::take(&mut self.garbage)
     }
 
     // Questions.

@@ -166,6 +166,11 @@ impl LeaseMachine {
         self.duration / 6
     }
 
+    /// For how long a renewal keeps the leadership.
+    fn claim(&self) -> Duration {
+        self.duration.saturating_sub(self.margin())
+    }
+
     /// The epoch of the present term and the instant at which it ends unless renewed; none when not leading.
     pub fn leading(&self, now: Instant) -> Option<(u64, Instant)> {
         self.term.filter(|term| now < term.until && term.epoch > self.floor).map(|term| (term.epoch, term.until))
@@ -248,7 +253,7 @@ impl LeaseMachine {
         match answer {
             Ok(record) => {
                 // Counted from before the request was sent: the others count from when they saw its result.
-                self.term = Some(Term { epoch: record.transitions, until: sent + self.duration - self.margin() });
+                self.term = Some(Term { epoch: record.transitions, until: sent + self.claim() });
                 self.next = Some(sent + self.period());
                 self.see(Some(record), now);
             }
@@ -295,7 +300,7 @@ impl LeaseMachine {
 
 /// What the holder claims, within reason: a lease that somebody edited must not lock everybody out for ever.
 fn record_duration(record: &LeaseRecord) -> Duration {
-    record.duration.clamp(Duration::from_secs(1), Duration::from_secs(3600))
+    record.duration.clamp(Duration::from_secs(1), Duration::from_hours(1))
 }
 
 /// What this process is at the moment.
@@ -348,7 +353,7 @@ impl LeaderHandle {
     pub fn always(epoch: u64) -> Self {
         let handle = Self::new();
         // A century on the monotonic clock.
-        *handle.term() = Instant::now().checked_add(Duration::from_secs(3_155_760_000)).map(|until| (epoch, until));
+        *handle.term() = Instant::now().checked_add(Duration::from_hours(876_600)).map(|until| (epoch, until));
         handle.shared.state.send_replace(LeaderState::Leading { epoch });
         handle
     }

@@ -273,7 +273,7 @@ fn on_leadership(
                 for key in systems
                     .iter()
                     .map(|s| format!("system/{s}"))
-                    .chain(["persons", "policies", "calendars"].map(ToOwned::to_owned))
+                    .chain(["persons", "policies", "calendars", "sweep"].map(ToOwned::to_owned))
                 {
                     let _ = wake.governors.send(key);
                 }

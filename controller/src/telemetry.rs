@@ -322,7 +322,7 @@ mod tests {
         metrics.set_queue_depth("ChangeRequest", 7);
         metrics.set_leader(true);
         let now: Timestamp = "2026-11-23T00:00:00Z".parse().expect("time");
-        metrics.set_certificate_expiry(now + Duration::from_secs(3600));
+        metrics.set_certificate_expiry(now + Duration::from_hours(1));
         let page = metrics.render(Some(now));
         for line in [
             "interlock_reconciles_total{kind=\"ChangeRequest\",outcome=\"Done\"} 1",

@@ -40,6 +40,10 @@ trait Indexed: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + S
     fn deleted(index: &mut Index, key: &str) -> BTreeSet<String>;
     /// What governors to look at again.
     fn governor(key: &str) -> Option<String>;
+    /// What governors to look at again when an object is gone.
+    fn gone(key: &str) -> Option<String> {
+        Self::governor(key)
+    }
 }
 
 macro_rules! indexed {
@@ -59,7 +63,22 @@ macro_rules! indexed {
     };
 }
 
-indexed!(crds::ChangeRequest, change_stored, change_deleted, |_| None);
+
+impl Indexed for crds::ChangeRequest {
+    fn stored(&self, index: &mut Index) -> BTreeSet<String> {
+        index.change_stored(self)
+    }
+    fn deleted(index: &mut Index, key: &str) -> BTreeSet<String> {
+        index.change_deleted(key)
+    }
+    fn governor(_: &str) -> Option<String> {
+        None
+    }
+    fn gone(_: &str) -> Option<String> {
+        Some("garbage".to_owned())
+    }
+}
+
 indexed!(crds::Approval, approval_stored, approval_deleted, |_| None);
 indexed!(crds::Evidence, evidence_stored, evidence_deleted, |_| None);
 indexed!(crds::Action, action_stored, action_deleted, |_| None);
@@ -163,22 +182,22 @@ impl Feeder {
     fn stored<K: Indexed>(&mut self, object: &K) {
         let key = key_of(object.meta());
         let woken = object.stored(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
-        self.tell::<K>(&key, woken);
+        self.tell(woken, K::governor(&key));
         self.known.insert(key);
     }
 
     fn deleted<K: Indexed>(&mut self, key: &str) {
         self.known.remove(key);
         let woken = K::deleted(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), key);
-        self.tell::<K>(key, woken);
+        self.tell(woken, K::gone(key));
     }
 
-    fn tell<K: Indexed>(&self, key: &str, woken: BTreeSet<String>) {
+    fn tell(&self, woken: BTreeSet<String>, governor: Option<String>) {
         // A closed channel means that the process is ending.
         for change in woken {
             let _ = self.wake.changes.send(change);
         }
-        if let Some(governor) = K::governor(key) {
+        if let Some(governor) = governor {
             let _ = self.wake.governors.send(governor);
         }
     }

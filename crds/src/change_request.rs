@@ -102,7 +102,7 @@ pub enum ChangeType {
 /// What is changed: inline manifests, or a path in a Git commit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.manifests) != has(self.git)").message("give either content.manifests or content.git"))]
+#[x_kube(validation = Rule::new("has(self.git) ? !has(self.manifests) : (has(self.manifests) && self.manifests.size() > 0) || (has(self.secretRefs) && self.secretRefs.size() > 0)").message("give either content.manifests (or secretRefs) or content.git"))]
 pub struct Content {
     /// Objects to create, update or (annotation `interlock.dev/operation: Delete`) delete. At most 200 objects and 200 KiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -120,7 +120,6 @@ pub struct Content {
 fn manifests_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
-        "minItems": 1,
         "maxItems": 200,
         "description": "Objects to create, update or (annotation `interlock.dev/operation: Delete`) delete. At most 200 objects and 200 KiB.",
         "items": {

@@ -57,7 +57,8 @@ pub struct SystemSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("!self.exists(n, n == 'kube-system' || n == 'kube-public' || n == 'kube-node-lease')").message("kube-system, kube-public and kube-node-lease cannot be governed: a mistake there would stop the cluster"))]
     pub namespaces: Vec<String>,
-    /// Cluster-scoped objects that a change of this system may touch.
+    /// Cluster-scoped objects that a change of this system may touch. `interlock install --apply` registers them with the
+    /// webhooks; run it again when this list changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cluster_objects: Vec<ClusterObject>,
@@ -169,7 +170,8 @@ pub struct ClusterObject {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Governs {
-    /// Kinds governed in addition. The controller adds their resources to the webhook.
+    /// Kinds governed in addition. `interlock install --apply --govern GROUP/RESOURCE` registers their resources with the
+    /// webhooks and lets Interlock read them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub add: Vec<GroupKind>,

@@ -1,1 +1,29 @@
-//! Tests.
+//! What the end-to-end tests share: one cluster with Interlock in it for all tests of a test binary, a namespace with a
+//! System of its own for each test, and people who ask, vote and command.
+//!
+//! ```no_run
+//! use interlock_tests::{Stage, config_map};
+//!
+//! let stage = Stage::new("greeting");
+//! let change = stage.propose("alice", "hello", vec![config_map("web", &[("greeting", "hi")])]);
+//! change.approve(&["bob", "carol"]);
+//! change.wait("Succeeded");
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test that cannot go on panics; the names of these helpers say what they do"
+)]
+
+pub mod api;
+pub mod audit;
+pub mod objects;
+pub mod stage;
+pub mod world;
+
+pub use api::{Api, Patch, Refusal, path_of};
+pub use objects::{config_map, deployment, deployment_image, patch_of};
+pub use stage::{Change, Options, Stage};
+pub use world::{Installation, World, eventually, world};

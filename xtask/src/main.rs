@@ -1,6 +1,11 @@
 //! The project's own commands: `cargo xtask <command>`. One module per command.
 
+mod bench;
 mod cluster;
+mod codegen;
+mod quickstart;
+mod shell;
+mod test;
 mod tools;
 
 use std::error::Error;
@@ -23,12 +28,24 @@ enum Command {
     /// The programs the local Kubernetes is made of
     #[command(subcommand)]
     Tools(tools::Command),
+    /// See the main job done on a real Kubernetes
+    Quickstart(quickstart::Arguments),
+    /// Run every test
+    Test(test::Arguments),
+    /// Measure, against baselines in the same run
+    Bench(bench::Arguments),
+    /// Write the files that are made from the types
+    Codegen(codegen::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Cluster(command) => cluster::run(command).map_err(Into::into),
         Command::Tools(command) => tools::run(&command).map_err(Into::into),
+        Command::Quickstart(arguments) => quickstart::run(&arguments).map_err(Into::into),
+        Command::Test(arguments) => test::run(&arguments).map_err(Into::into),
+        Command::Bench(arguments) => bench::run(&arguments).map_err(Into::into),
+        Command::Codegen(arguments) => codegen::run(&arguments).map_err(Into::into),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -36,7 +36,40 @@ pub async fn observe(client: &Client) -> Result<Existing, InstallError> {
     let api_version = "admissionregistration.k8s.io/v1";
     let (kind, plural) = ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations");
     let validating = get(client, api_version, kind, plural, None, webhooks::NAME).await?;
-    Ok(Existing { keys, root, validating })
+    let systems = list(client, interlock_crds::API_VERSION, "System", "systems").await?;
+    let cluster_objects = cluster_objects(client, &systems).await?;
+    Ok(Existing { keys, root, validating, cluster_objects })
+}
+
+/// The cluster-scoped objects that Systems name, with the resource of each kind. A kind that the cluster does not know is
+/// left out: there is no such object yet.
+async fn cluster_objects(client: &Client, systems: &[Value]) -> Result<Vec<webhooks::ClusterObject>, InstallError> {
+    let specs: Vec<interlock_crds::SystemSpec> =
+        systems.iter().filter_map(|s| serde_json::from_value(s.get("spec")?.clone()).ok()).collect();
+    let groups: Vec<&str> = specs.iter().flat_map(|s| &s.cluster_objects).map(|o| o.group.as_str()).collect();
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |error: kube::Error| InstallError::Api { what: "the kinds of the cluster".to_owned(), why: why(&error) };
+    let discovery = kube::Discovery::new(client.clone()).filter(&groups).run().await.map_err(failed)?;
+    let resource = |group: &str, kind: &str| {
+        let group = discovery.get(group)?;
+        group.recommended_resources().into_iter().map(|(r, _)| r).find(|r| r.kind == kind).map(|r| r.plural)
+    };
+    let mut found = Vec::new();
+    for spec in &specs {
+        for object in &spec.cluster_objects {
+            if let Some(resource) = resource(&object.group, &object.kind) {
+                found.push(webhooks::ClusterObject {
+                    group: object.group.clone(),
+                    resource,
+                    name: object.name.clone(),
+                    enforced: spec.mode == interlock_crds::Mode::Enforce,
+                });
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Writes `bundle` in order.

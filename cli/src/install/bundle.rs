@@ -23,6 +23,8 @@ pub struct Existing {
     pub root: root::Existing,
     /// Its `ValidatingWebhookConfiguration`.
     pub validating: Option<Value>,
+    /// Cluster-scoped objects that its Systems govern.
+    pub cluster_objects: Vec<webhooks::ClusterObject>,
 }
 
 /// Everything to be written.
@@ -89,7 +91,7 @@ impl Bundle {
             target,
             ca_bundle,
             extra,
-            cluster_objects: Vec::new(),
+            cluster_objects: existing.cluster_objects.iter().filter(|o| o.may_be_governed()).cloned().collect(),
             node_agents: args.node_agents.clone(),
             own_kinds: webhooks::own_kinds(),
         };

@@ -177,7 +177,7 @@ pub fn verdict_review(uid: &str, verdict: &Verdict) -> Value {
                 let notes = json!({"would-deny": denial.reason, "would-deny-message": denial.message});
                 response.insert("auditAnnotations".into(), notes);
             }
-            review(Value::Object(response))
+            review(&Value::Object(response))
         }
     }
 }
@@ -189,16 +189,16 @@ pub fn mutate_review(uid: &str, answer: &MutateAnswer) -> Value {
         MutateAnswer::Patch(operations) if !operations.is_empty() => {
             // Display of a JSON value is its compact form and does not fail.
             let patch = BASE64.encode(Value::Array(operations.clone()).to_string());
-            review(json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch}))
+            review(&json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch}))
         }
-        MutateAnswer::Patch(_) | MutateAnswer::Nothing => review(json!({"uid": uid, "allowed": true})),
+        MutateAnswer::Patch(_) | MutateAnswer::Nothing => review(&json!({"uid": uid, "allowed": true})),
     }
 }
 
 fn denied(uid: &str, denial: &Denial) -> Value {
     // A status that is no failure would be read as none: 403 is what the API server itself puts there.
     let code = if (400..600).contains(&denial.code) { denial.code } else { 403 };
-    review(json!({
+    review(&json!({
         "uid": uid,
         "allowed": false,
         "status": {"status": "Failure", "code": code, "reason": denial.reason, "message": denial.message},
@@ -206,7 +206,7 @@ fn denied(uid: &str, denial: &Denial) -> Value {
     }))
 }
 
-fn review(response: Value) -> Value {
+fn review(response: &Value) -> Value {
     json!({"apiVersion": API_VERSION, "kind": KIND, "response": response})
 }
 

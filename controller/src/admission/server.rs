@@ -12,13 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
+use futures::StreamExt as _;
 use interlock_core::admission::{Denial, MutateAnswer, Verdict, WriteRequest};
 use serde_json::Value;
 use tokio::task::JoinError;
@@ -26,6 +27,9 @@ use tokio::task::JoinError;
 use super::review;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Metrics, Readiness, WEBHOOK};
+
+/// A body of up to so many times the limit is read to its end before it is refused.
+const DISCARDED: usize = 4;
 
 /// Which webhook entry a request came through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -190,7 +194,7 @@ impl<J: Judge> Server<J> {
             let sentence = "the Content-Type must be application/json";
             return refused(StatusCode::BAD_REQUEST, "BadContentType", sentence.to_owned());
         }
-        let body = match tokio::time::timeout_at(until, read(&parts.headers, body, self.options.body_limit)).await {
+        let body = match tokio::time::timeout_at(until, read(body, self.options.body_limit)).await {
             Ok(Ok(body)) => body,
             Ok(Err((status, reason, sentence))) => return refused(status, reason, sentence),
             Err(_) => {
@@ -317,26 +321,29 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, (StatusCode, &'static str, String)> {
-    let too_large = || {
-        let sentence = format!(
-            "the admission request has more than {limit} bytes, which is the most that Interlock reads; make the \
-             object smaller, or split it"
-        );
-        (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", sentence)
-    };
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(too_large());
-    }
-    to_bytes(body, limit).await.map_err(|error| {
-        // axum says only by the error's text whether the limit was met or the connection broke.
-        if error.to_string().contains("length limit") {
-            too_large()
-        } else {
-            (StatusCode::BAD_REQUEST, "CutOff", format!("the request was cut off: {error}"))
+/// The body, or why it is not judged. What is over the limit is still taken off the wire and thrown away, within
+/// reason: a client that is cut off while it writes does not see the answer.
+async fn read(body: Body, limit: usize) -> Result<Vec<u8>, (StatusCode, &'static str, String)> {
+    let mut chunks = body.into_data_stream();
+    let (mut kept, mut length) = (Vec::new(), 0usize);
+    while let Some(chunk) = chunks.next().await {
+        let chunk =
+            chunk.map_err(|error| (StatusCode::BAD_REQUEST, "CutOff", format!("the request was cut off: {error}")))?;
+        length = length.saturating_add(chunk.len());
+        if length <= limit {
+            kept.extend_from_slice(&chunk);
+        } else if length > limit.saturating_mul(DISCARDED) {
+            break;
         }
-    })
+    }
+    if length <= limit {
+        return Ok(kept);
+    }
+    let sentence = format!(
+        "the admission request has more than {limit} bytes, which is the most that Interlock reads; make the object \
+         smaller, or split it"
+    );
+    Err((StatusCode::PAYLOAD_TOO_LARGE, "TooLarge", sentence))
 }
 
 #[cfg(test)]

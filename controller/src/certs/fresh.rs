@@ -19,7 +19,7 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::{CERTIFICATE, Metrics, Readiness};
 
 /// At least so often the Secret and the webhook configurations are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(3600);
+const LOOK_EVERY: Duration = Duration::from_hours(1);
 /// While an authority waits to be published, or after an error.
 const LOOK_AGAIN: Duration = Duration::from_secs(15);
 /// So many steps may follow each other at one instant; more would be a loop.
@@ -120,6 +120,7 @@ pub(super) fn serves(material: &TlsMaterial, names: &Names, now: Timestamp) -> b
 }
 
 /// Renews and reloads until the process ends. `serving` is the leaf that `tls` was made with.
+#[allow(clippy::too_many_arguments, reason = "the parts of one process, wired once")]
 pub async fn keep_fresh<S: CertStore>(
     store: S,
     tls: RustlsConfig,

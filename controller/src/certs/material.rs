@@ -178,12 +178,11 @@ impl TlsMaterial {
         let retired = certificates(CA_CERTIFICATE, trusted)?.iter().skip(1).map(encode).collect();
         let leaf = Leaf::from_pem(text(LEAF_CERTIFICATE)?, text(LEAF_KEY)?)?;
         let staged = if data.contains_key(NEXT_CERTIFICATE) {
-            let published = match data.get(NEXT_PUBLISHED) {
-                None => None,
-                Some(_) => {
-                    let since = text(NEXT_PUBLISHED)?.parse();
-                    Some(since.map_err(|error| CertError::unreadable(NEXT_PUBLISHED, error))?)
-                }
+            let published = if data.contains_key(NEXT_PUBLISHED) {
+                let since = text(NEXT_PUBLISHED)?.parse();
+                Some(since.map_err(|error| CertError::unreadable(NEXT_PUBLISHED, error))?)
+            } else {
+                None
             };
             Some(Staged { authority: Authority::from_pem(text(NEXT_CERTIFICATE)?, text(NEXT_KEY)?)?, published })
         } else {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use rustls::client::danger::ServerCertVerifier as _;
 
 use super::*;
 
@@ -72,10 +73,12 @@ fn a_secret_that_lacks_something_is_named_and_debug_shows_no_key() {
     assert!(!format!("{material:?}").contains("PRIVATE"));
 }
 
+type Data = std::collections::BTreeMap<String, Vec<u8>>;
+
 /// A Secret in memory, and webhook configurations whose readers lag behind.
 #[derive(Default)]
 struct Memory {
-    data: Mutex<Option<(std::collections::BTreeMap<String, Vec<u8>>, u64)>>,
+    data: Mutex<Option<(Data, u64)>>,
     ca_bundle: Mutex<String>,
     refuse_publishing: std::sync::atomic::AtomicBool,
 }
@@ -126,7 +129,6 @@ fn accepts(ca_bundle: &str, leaf: &Leaf, now: Timestamp) -> bool {
     let chain = certificates("leaf", leaf.certificate()).expect("chain");
     let time = rustls::pki_types::UnixTime::since_unix_epoch(Duration::from_secs(now.as_second() as u64));
     let name = rustls::pki_types::ServerName::try_from("interlock-webhook.interlock-system.svc").expect("name");
-    use rustls::client::danger::ServerCertVerifier as _;
     verifier.verify_server_cert(&chain[0], &[], &name, &[], time).is_ok()
 }
 

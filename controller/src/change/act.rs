@@ -120,6 +120,7 @@ impl<P: Port> Running<'_, P> {
                 looked: &self.looked,
                 commands: &commands,
                 overrun: self.observed.calendar.overrun(),
+                calendar_change: self.observed.calendar.valid_until(),
                 on_failure: self.observed.request.spec.contingency.on_failure,
                 deadline: self.observed.request.spec.progress_deadline.signed(),
             };
@@ -145,8 +146,13 @@ impl<P: Port> Running<'_, P> {
                     }
                 }
                 Step::Wait { run, phase, message, objects, until } => {
+                    if self.context.watch(self.key, &objects) {
+                        // What changed between the read and the watch would wake nobody: read once more.
+                        self.run = *run;
+                        self.looked.clear();
+                        continue;
+                    }
                     self.wait(*run, phase, &message, until).await?;
-                    self.context.port.watch(self.key, &objects);
                     return Ok(Outcome::Wait(until));
                 }
                 Step::Finish(run, phase, message) => {
@@ -266,6 +272,7 @@ impl<P: Port> Running<'_, P> {
                 looked: &self.looked,
                 commands,
                 overrun: None,
+                calendar_change: None,
                 on_failure: self.observed.request.spec.contingency.on_failure,
                 deadline: self.observed.request.spec.progress_deadline.signed(),
             };

@@ -1,6 +1,9 @@
 //! What saves calls between passes. Losing it costs calls and nothing else.
 
-use interlock_core::change::facts::{BaseState, Preflight, RequestFacts};
+use interlock_core::{
+    change::facts::{BaseState, Preflight, RequestFacts},
+    object::ObjectId,
+};
 
 /// What is remembered of one change.
 #[derive(Debug, Default)]
@@ -8,6 +11,8 @@ pub struct Memo {
     base: Option<(String, i64, BaseState)>,
     /// Whether a dry run was refused.
     pub preflight: Preflight,
+    /// Objects whose changes wake this change.
+    pub watched: Vec<ObjectId>,
     /// The request as this process wrote it last, until the watch catches up.
     pub written: Option<(u64, RequestFacts, String)>,
 }

@@ -21,6 +21,7 @@ use interlock_core::{
         facts::{BaseState, Preflight},
         sealed,
     },
+    object::ObjectId,
     port::{Note, Port, PortError},
     seal::SealKey,
 };
@@ -29,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use memo::Memo;
 pub use observe::{Observed, cached_one as observe_one};
-pub use store::load_before;
+pub use store::{load_before, remove as remove_before, sweep as sweep_before};
 
 use crate::index::{ChangeKey, Index, LiveChange};
 
@@ -87,6 +88,19 @@ impl<P: Port> Context<P> {
         use_it(memos.entry(key.to_owned()).or_default())
     }
 
+    /// Has changes of these objects wake the change. Whether that was not so before.
+    fn watch(&self, key: &str, objects: &[ObjectId]) -> bool {
+        let new = self.memo(key, |memo| {
+            let new = memo.watched != objects;
+            memo.watched = objects.to_vec();
+            new
+        });
+        if new {
+            self.port.watch(key, objects);
+        }
+        new && !objects.is_empty()
+    }
+
     fn forget(&self, key: &str) {
         self.memos.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         self.port.watch(key, &[]);
@@ -141,6 +155,7 @@ async fn pass<P: Port>(
 ) -> Result<Outcome, PortError> {
     let mut observed = observe::cached(context, key, live, now);
     let mut checked_live = false;
+    let mut fresh_base = false;
     for _ in 0..MAX_ROUNDS {
         let decision = decide::decide(&observed.facts(context), now);
         match decision.next.clone() {
@@ -149,9 +164,8 @@ async fn pass<P: Port>(
                 return Ok(Outcome::Wait(None));
             }
             Next::ReadBase => {
-                observed.base = observe::base(context, &observed).await;
-                let base = observed.base.clone();
-                context.memo(key, |memo| memo.remember_base(&observed.request, base));
+                read_base(context, key, &mut observed).await;
+                fresh_base = true;
                 if let BaseState::Unreadable(why) = observed.base.clone() {
                     tracing::info!(change = key, why, "the live objects could not be read");
                     let mut status = decision.status;
@@ -159,6 +173,11 @@ async fn pass<P: Port>(
                     record::status(context, &mut observed, status).await?;
                     return Ok(Outcome::Retry(why));
                 }
+            }
+            // What is pinned is what stands there now, not what was read for an earlier answer.
+            Next::PinBase(_) if !fresh_base => {
+                read_base(context, key, &mut observed).await;
+                fresh_base = true;
             }
             Next::PinBase(record) => {
                 let sealed = sealed::seal_base(&context.keys.seal, &observed.request.uid, record).map_err(internal)?;
@@ -172,6 +191,7 @@ async fn pass<P: Port>(
             Next::Start(_) if !checked_live => {
                 observed = observe::live(context, key, &observed, now).await?;
                 checked_live = true;
+                fresh_base = true;
             }
             Next::Start(start) => match prepare::prepare(context, &observed, &start, now).await? {
                 prepare::Prepared::Refused(message) => {
@@ -188,6 +208,12 @@ async fn pass<P: Port>(
         }
     }
     Ok(Outcome::Retry("the change did not settle in one pass".to_owned()))
+}
+
+async fn read_base<P: Port>(context: &Context<P>, key: &str, observed: &mut Observed) {
+    observed.base = observe::base(context, observed).await;
+    let base = observed.base.clone();
+    context.memo(key, |memo| memo.remember_base(&observed.request, base));
 }
 
 async fn wait<P: Port>(

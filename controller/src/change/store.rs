@@ -7,12 +7,13 @@ use flate2::{Compression, read::GzDecoder, write::GzEncoder};
 use interlock_core::{
     change::{INTERLOCK_NAMESPACE, before::BeforeState, facts::RequestFacts},
     object::ObjectId,
-    port::{DryRun, Identity, Port, PortError},
+    port::{DryRun, Identity, Port, PortError, Precondition},
 };
 use interlock_crds::RunRecord;
 use serde_json::{Value, json};
 
 use super::{Context, internal};
+use crate::index::Garbage;
 
 /// Most bytes of one Secret, before base64.
 const CHUNK: usize = 512 * 1024;
@@ -96,11 +97,26 @@ pub async fn load_before<P: Port>(context: &Context<P>, uid: &str, run: &RunReco
 }
 
 /// Removes the before-state of a change that is gone.
-pub async fn remove<P: Port>(context: &Context<P>, uid: &str, run: &RunRecord) -> Result<(), PortError> {
-    for index in 0..run.before_chunks {
-        let id = id(&name(uid, &run.before_digest, index));
-        let precondition = interlock_core::port::Precondition::default();
-        context.port.delete(&Identity::Controller, &id, &precondition, false, DryRun::No).await?;
+pub async fn remove<P: Port>(port: &P, garbage: &Garbage) -> Result<(), PortError> {
+    for index in 0..garbage.chunks {
+        let id = id(&name(&garbage.uid, &garbage.digest, index));
+        port.delete(&Identity::Controller, &id, &Precondition::default(), false, DryRun::No).await?;
     }
     Ok(())
+}
+
+/// Removes before-states whose change is gone although nobody saw it go: it was deleted while no controller ran.
+/// `is_known` says whether a change of this uid exists.
+pub async fn sweep<P: Port>(port: &P, is_known: impl Fn(&str) -> bool) -> Result<usize, PortError> {
+    let mut removed = 0;
+    for secret in port.live_list("", "v1", "Secret", Some(INTERLOCK_NAMESPACE)).await? {
+        let text = |pointer: &str| secret.pointer(pointer).and_then(Value::as_str);
+        let uid = secret.pointer("/metadata/labels").and_then(|l| l.get("interlock.dev/change-uid")).and_then(Value::as_str);
+        let (Some(TYPE), Some(uid), Some(name)) = (text("/type"), uid, text("/metadata/name")) else { continue };
+        if !is_known(uid) {
+            port.delete(&Identity::Controller, &id(name), &Precondition::of(&secret), false, DryRun::No).await?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
 }

@@ -18,6 +18,10 @@ fn of_status(status: &Status) -> PortError {
         status.message.clone()
     };
     match (status.reason.as_str(), status.code) {
+        // An apply that requires another uid than the live object has: the server calls that field immutable.
+        ("Invalid", _) if about_uid(status) => PortError::Conflict(message),
+        // An apply of a field that the schema does not have: the server answers 500, but it will never pass.
+        (_, 500) if message.starts_with("failed to create typed patch object") => PortError::Invalid(message),
         ("NotFound", _) => PortError::NotFound(message),
         ("AlreadyExists", _) => PortError::AlreadyExists(message),
         ("Conflict", _) => PortError::Conflict(message),
@@ -42,6 +46,11 @@ fn of_status(status: &Status) -> PortError {
         (_, 402..500) => PortError::Forbidden(message),
         _ => PortError::Unavailable(message),
     }
+}
+
+fn about_uid(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// The innermost error says what happened; the layers around it repeat it.
@@ -83,6 +92,20 @@ mod tests {
         let created = "resourceVersion should not be set on objects to be created";
         assert!(matches!(api(500, "", created), PortError::Conflict(_)));
         assert_eq!(api(503, "", "").to_string(), "the API server answered 503");
+    }
+
+    #[test]
+    fn answers_that_mislead_are_understood() {
+        // As a 1.37 server words them.
+        let typo =
+            "failed to create typed patch object (infra/b; /v1, Kind=ConfigMap): .specc: field not declared in schema";
+        assert_eq!(api(500, "InternalError", typo), PortError::Invalid(typo.into()));
+        let answer = serde_json::json!({
+            "status": "Failure", "code": 422, "reason": "Invalid", "message": "metadata.uid: field is immutable",
+            "details": {"causes": [{"reason": "FieldValueInvalid", "field": "metadata.uid", "message": "immutable"}]}
+        });
+        let status: Status = serde_json::from_value(answer).expect("status");
+        assert!(matches!(port_error(kube::Error::Api(status.boxed())), PortError::Conflict(_)));
     }
 
     #[test]

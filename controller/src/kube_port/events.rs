@@ -19,11 +19,13 @@ const CONTROLLER: &str = "interlock.dev/controller";
 const NOTE_BYTES: usize = 1024;
 const WORD_BYTES: usize = 128;
 /// Repetitions within this time belong to one series.
-const SERIES: Duration = Duration::from_secs(360);
+const SERIES: Duration = Duration::from_mins(6);
 /// A series is written at most this often.
 const REWRITE: Duration = Duration::from_secs(30);
 /// So many notes may wait to be written; more are dropped, as they are a courtesy.
 const WAITING: usize = 512;
+/// Stands at the end of a text that was cut.
+const MORE: char = '…';
 const LIMIT: Duration = Duration::from_secs(5);
 
 struct Entry {
@@ -180,8 +182,7 @@ fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    const MORE: &str = "…";
-    let end = (0..=limit.saturating_sub(MORE.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    let end = (0..=limit.saturating_sub(MORE.len_utf8())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
     let cut = &text[..end];
     // In a name only its own characters may stand.
     if text.contains(' ') { format!("{cut}{MORE}") } else { cut.to_owned() }

@@ -228,11 +228,11 @@ mod tests {
         let (teller, ledger) = (id("Deployment", "bank", "teller"), id("Deployment", "bank", "ledger"));
         let demand = book.set("bank/a", &[teller.clone(), ledger.clone()]);
         assert_eq!(demand, Demand { open: vec![Scope::of(&teller)], unneeded: false }, "one watch for both");
-        book.set("bank/b", &[ledger.clone()]);
+        book.set("bank/b", std::slice::from_ref(&ledger));
         assert_eq!(book.waiters(&teller.key()), ["bank/a"]);
         assert_eq!(book.waiters(&ledger.key()), ["bank/a", "bank/b"]);
         assert_eq!(book.waiters(&id("Deployment", "other", "teller").key()), Vec::<String>::new());
-        assert!(!book.set("bank/a", &[teller.clone()]).unneeded, "the watch is still needed");
+        assert!(!book.set("bank/a", std::slice::from_ref(&teller)).unneeded, "the watch is still needed");
         assert_eq!(book.waiters(&ledger.key()), ["bank/b"]);
         assert!(book.set("bank/b", &[]).unneeded);
         book.set("bank/a", &[]);
@@ -247,7 +247,7 @@ mod tests {
         let (kept, ended) = (never(), never());
         book.watches.insert(Scope::of(&teller), kept.abort_handle());
         book.watches.insert(Scope::of(&canary), ended.abort_handle());
-        book.set("bank/a", &[teller.clone()]);
+        book.set("bank/a", std::slice::from_ref(&teller));
         book.sweep();
         assert_eq!(book.watches.len(), 1);
         assert!(ended.await.expect_err("ended").is_cancelled());

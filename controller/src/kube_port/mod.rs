@@ -140,6 +140,24 @@ impl KubePort {
         })
     }
 
+    /// An apply that states only a resourceVersion creates an object that is not there; only a uid prevents that.
+    async fn with_uid(
+        &self,
+        identity: &Identity,
+        path: &str,
+        precondition: &Precondition,
+    ) -> Result<Precondition, PortError> {
+        let (None, Some(required)) = (&precondition.uid, &precondition.resource_version) else {
+            return Ok(precondition.clone());
+        };
+        let gone = |message: String| PortError::Conflict(format!("it was at version {required}, but: {message}"));
+        let live = match self.read(&Call::get(path.to_owned()), identity).await {
+            Err(PortError::NotFound(message)) => return Err(gone(message)),
+            live => live?,
+        };
+        Ok(Precondition { uid: Precondition::of(&live).uid, ..precondition.clone() })
+    }
+
     /// A missing kind answers like a missing object, except that the address itself is not known.
     fn kind_may_be_gone(&self, id: &ObjectId, error: &PortError) {
         if matches!(error, PortError::NotFound(message) if message.contains("could not find the requested resource") || message.contains("page not found"))
@@ -234,7 +252,8 @@ impl Port for KubePort {
         dry_run: DryRun,
     ) -> Result<Value, PortError> {
         let path = self.path_for(object, Place::Object).await?;
-        self.write(&Call::apply(path, manager, object, precondition, dry_run), identity, dry_run).await
+        let precondition = self.with_uid(identity, &path, precondition).await?;
+        self.write(&Call::apply(path, manager, object, &precondition, dry_run), identity, dry_run).await
     }
 
     async fn replace(

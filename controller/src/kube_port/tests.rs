@@ -209,3 +209,18 @@ async fn an_object_that_lacks_its_place_is_refused_before_anything_is_sent() {
     let error = port.replace(&Identity::Controller, "m", &nameless, DryRun::No).await.expect_err("refused");
     assert!(matches!(error, PortError::Invalid(_)));
 }
+
+#[tokio::test]
+async fn an_apply_that_requires_a_version_never_creates_the_object() {
+    let stub = Stub::default();
+    let port = port(&stub, None);
+    let object = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "teller", "namespace": "bank"}
+    });
+    stub.answers(&format!("GET {TELLER}"), 404, status(404, "NotFound", "gone"));
+    stub.answers(&format!("PATCH {TELLER}"), 200, json!({}));
+    let version = Precondition { uid: None, resource_version: Some("9".into()) };
+    let gone = port.apply(&Identity::Controller, "m", &object, &version, DryRun::No).await;
+    assert_eq!(gone, Err(PortError::Conflict("it was at version 9, but: gone".into())));
+    assert!(!stub.asked().iter().any(|line| line.starts_with("PATCH")), "nothing was written");
+}

@@ -54,7 +54,7 @@ fn the_first_candidate_creates_the_lease_and_renews_every_third() {
     let mut first = LeaseMachine::new(&options("first"));
     let wake = settle(&mut first, &mut store, start);
     assert_eq!(wake, start + LEASE / 3);
-    assert_eq!(first.leading(start), Some((1, start + LEASE - LEASE / 6)));
+    assert_eq!(first.leading(start), Some((1, start + LEASE * 5 / 6)));
     let before = store.clone();
     assert_eq!(settle(&mut first, &mut store, wake), wake + LEASE / 3);
     assert_eq!(store.version, before.version + 1, "one write renews");
@@ -91,7 +91,7 @@ fn a_holder_that_cannot_renew_stops_before_anybody_can_take_over() {
     let mut first = LeaseMachine::new(&options("first"));
     settle(&mut first, &mut store, start);
     let mut now = start;
-    while now < start + LEASE - first.margin() {
+    while now < start + LEASE * 5 / 6 {
         assert!(first.leading(now).is_some());
         match first.step(now, None) {
             LeaseStep::Wait(until) => now = until,
@@ -165,12 +165,14 @@ impl Seeded {
     }
 }
 
+type Answer = Result<Option<LeaseRecord>, LeaseError>;
+
 struct Candidate {
     machine: LeaseMachine,
     /// Milliseconds on its own clock for each thousand of real time.
     rate: u64,
     zero: Instant,
-    in_flight: Option<(u64, Instant, LeaseStep, Option<Result<Option<LeaseRecord>, LeaseError>>)>,
+    in_flight: Option<(u64, Instant, LeaseStep, Option<Answer>)>,
     paused_until: u64,
 }
 

@@ -88,6 +88,14 @@ impl CalendarFacts {
         Self::Known { resolved, view: calendar.view(now), time_zone: spec.time_zone.clone(), overrun: spec.overrun }
     }
 
+    /// Until when the state lasts.
+    pub fn valid_until(&self) -> Option<Timestamp> {
+        match self {
+            Self::None | Self::Broken { .. } => None,
+            Self::Known { view, .. } => view.valid_until,
+        }
+    }
+
     /// What a running change does now that it would not if the window were open.
     pub fn overrun(&self) -> Option<Overrun> {
         match self {

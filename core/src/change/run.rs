@@ -46,6 +46,8 @@ pub struct RunFacts<'a> {
     pub commands: &'a [Command],
     /// What the calendar says about a change that still runs.
     pub overrun: Option<Overrun>,
+    /// When that may change although nothing but time does.
+    pub calendar_change: Option<Timestamp>,
     /// What the request says about failure.
     pub on_failure: OnFailure,
     /// How long an object may take to become healthy.
@@ -613,7 +615,8 @@ impl<'a> Pass<'_, 'a> {
         objects: Vec<ObjectId>,
         left: Option<SignedDuration>,
     ) -> Step {
-        let until = left.and_then(|l| self.now.checked_add(l).ok());
+        let calendar = self.facts.calendar_change.filter(|_| self.run.direction == RunDirection::Forward);
+        let until = [left.and_then(|l| self.now.checked_add(l).ok()), calendar].into_iter().flatten().min();
         Step::Wait { run: Box::new(self.run.clone()), phase, message, objects, until }
     }
 
