@@ -58,9 +58,17 @@ fn start(command: &Command, source: std::io::Error) -> ShellError {
     ShellError::Start { program: command.get_program().to_string_lossy().into_owned(), source }
 }
 
-/// The command as a person would type it.
+/// The command as a person would type it whose kubeconfig is set already.
 pub fn shown(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
-    std::iter::once(program).chain(arguments).collect::<Vec<_>>().join(" ")
+    let mut words = vec![program];
+    let mut arguments = command.get_args().map(|a| a.to_string_lossy().into_owned());
+    while let Some(argument) = arguments.next() {
+        if matches!(argument.as_str(), "--kubeconfig" | "--cache-dir") {
+            arguments.next();
+        } else {
+            words.push(argument);
+        }
+    }
+    words.join(" ")
 }

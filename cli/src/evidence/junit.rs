@@ -185,7 +185,8 @@ mod tests {
     #[test]
     fn hostile_and_broken_reports_are_refused() {
         let deep = format!("<testsuite>{}", "<a>".repeat(100_000));
-        let bomb = "<!DOCTYPE t [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><testsuite><testcase>&b;</testcase></testsuite>";
+        let bomb =
+            "<!DOCTYPE t [<!ENTITY a \"aaaa\"><!ENTITY b \"&a;&a;\">]><testsuite><testcase>&b;</testcase></testsuite>";
         for (report, why) in [
             (bomb, "document type"),
             ("<!DOCTYPE t SYSTEM \"file:///etc/passwd\"><testsuite/>", "document type"),

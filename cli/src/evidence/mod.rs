@@ -244,7 +244,8 @@ mod tests {
     #[test]
     fn exactly_one_subject_and_one_finding_are_given() {
         let digest = format!("sha256:{}", "a".repeat(64));
-        let args = parse(&format!("--kind securityscan --content-digest {digest} --passed --summary critical=0")).unwrap();
+        let args =
+            parse(&format!("--kind securityscan --content-digest {digest} --passed --summary critical=0")).unwrap();
         assert_eq!(args.kind, Kind::SecurityScan);
         assert_eq!(args.content_digest.map(|d| d.to_string()), Some(digest));
         for line in [

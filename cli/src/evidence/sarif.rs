@@ -54,8 +54,10 @@ impl Count {
             return Err("its results lie in other files: write them into one".to_owned());
         }
         let Some(results) = run.get("results").and_then(Value::as_array) else {
-            return Err("it has no list of results: the tool did not scan (an empty list would say that it found nothing)"
-                .to_owned());
+            return Err(
+                "it has no list of results: the tool did not scan (an empty list would say that it found nothing)"
+                    .to_owned(),
+            );
         };
         let rules = Rules::of(run);
         for (position, result) in results.iter().enumerate() {
@@ -81,7 +83,8 @@ impl Count {
             "none" => self.none += 1,
             _ => return Err("its level is none of error, warning, note, none".to_owned()),
         }
-        let severity = [Some(result), rule].into_iter().flatten().find_map(|of| of.pointer("/properties/security-severity"));
+        let severity =
+            [Some(result), rule].into_iter().flatten().find_map(|of| of.pointer("/properties/security-severity"));
         let Some(severity) = severity.filter(|_| is_finding) else { return Ok(()) };
         let number = severity.as_f64().or_else(|| severity.as_str().and_then(|text| text.trim().parse().ok()));
         match number.filter(|n: &f64| (0.0..=10.0).contains(n)) {
@@ -124,8 +127,7 @@ impl Count {
 /// A suppression that is rejected or still under review does not suppress (SARIF 3.35.3).
 fn is_suppressed(result: &Value) -> bool {
     let suppressions = items(result.get("suppressions"));
-    let stands =
-        |s: &Value| !matches!(s.get("status").and_then(Value::as_str), Some("rejected" | "underReview"));
+    let stands = |s: &Value| !matches!(s.get("status").and_then(Value::as_str), Some("rejected" | "underReview"));
     let gone = result.get("baselineState").and_then(Value::as_str) == Some("absent");
     gone || (!suppressions.is_empty() && suppressions.iter().all(stands))
 }
@@ -140,8 +142,7 @@ struct Rules<'a> {
 impl<'a> Rules<'a> {
     fn of(run: &'a Value) -> Self {
         let driver = items(run.pointer("/tool/driver/rules"));
-        let extensions: Vec<_> =
-            items(run.pointer("/tool/extensions")).iter().map(|e| items(e.get("rules"))).collect();
+        let extensions: Vec<_> = items(run.pointer("/tool/extensions")).iter().map(|e| items(e.get("rules"))).collect();
         // The driver's rule wins where an extension has one of the same id.
         let all = extensions.iter().copied().flatten().chain(driver);
         let by_id = all.filter_map(|rule| Some((rule.get("id")?.as_str()?, rule))).collect();
@@ -149,14 +150,16 @@ impl<'a> Rules<'a> {
     }
 
     fn rule(&self, result: &Value) -> Option<&'a Value> {
-        let index = |pointer: &str| result.pointer(pointer).and_then(Value::as_u64).and_then(|i| usize::try_from(i).ok());
+        let index =
+            |pointer: &str| result.pointer(pointer).and_then(Value::as_u64).and_then(|i| usize::try_from(i).ok());
         let list = match index("/rule/toolComponent/index") {
             Some(extension) => self.extensions.get(extension).copied().unwrap_or_default(),
             None => self.driver,
         };
         let by_index = index("/ruleIndex").or_else(|| index("/rule/index")).and_then(|i| list.get(i));
         by_index.or_else(|| {
-            let id = [result.get("ruleId"), result.pointer("/rule/id")].into_iter().flatten().find_map(Value::as_str)?;
+            let id =
+                [result.get("ruleId"), result.pointer("/rule/id")].into_iter().flatten().find_map(Value::as_str)?;
             // `CA1000/1` is a part of rule `CA1000`.
             self.by_id.get(id).or_else(|| self.by_id.get(id.rsplit_once('/')?.0)).copied()
         })
@@ -198,7 +201,8 @@ mod tests {
             ],
         });
         let found = of(&run).unwrap();
-        let counts = ["critical", "high", "medium", "low", "error", "warning", "note", "none"].map(|n| count(&found, n));
+        let counts =
+            ["critical", "high", "medium", "low", "error", "warning", "note", "none"].map(|n| count(&found, n));
         assert_eq!(counts, [1, 0, 1, 1, 0, 2, 1, 3]);
         assert!(!found.passed);
         assert_eq!(found.message, "0 errors, 1 critical and 0 high findings");
@@ -211,7 +215,9 @@ mod tests {
         assert!(passes(json!({"level": "warning", "properties": {"security-severity": "6.9"}})));
         assert!(!passes(json!({"level": "note", "properties": {"security-severity": "7.0"}})));
         assert!(!passes(json!({"level": "error"})));
-        assert!(!passes(json!({"level": "error", "suppressions": [{"status": "accepted"}, {"status": "underReview"}]})));
+        assert!(!passes(
+            json!({"level": "error", "suppressions": [{"status": "accepted"}, {"status": "underReview"}]})
+        ));
         assert!(passes(json!({"level": "error", "suppressions": [{"status": "accepted"}]})));
         let stopped = json!({"results": [], "invocations": [{"executionSuccessful": false}]});
         assert!(!of(&stopped).unwrap().passed);
@@ -227,8 +233,14 @@ mod tests {
             (json!({"version": "2.1.0", "runs": [{}]}), "did not scan"),
             (json!({"version": "2.1.0", "runs": [{"results": [7]}]}), "no object"),
             (json!({"version": "2.1.0", "runs": [{"results": [{"level": "fatal"}]}]}), "level"),
-            (json!({"version": "2.1.0", "runs": [{"results": [{"properties": {"security-severity": "NaN"}}]}]}), "no number"),
-            (json!({"version": "2.1.0", "runs": [{"results": [], "externalPropertyFileReferences": {"results": [{}]}}]}), "other files"),
+            (
+                json!({"version": "2.1.0", "runs": [{"results": [{"properties": {"security-severity": "NaN"}}]}]}),
+                "no number",
+            ),
+            (
+                json!({"version": "2.1.0", "runs": [{"results": [], "externalPropertyFileReferences": {"results": [{}]}}]}),
+                "other files",
+            ),
         ] {
             let message = read(&report.to_string()).unwrap_err();
             assert!(message.contains(why), "{message}");

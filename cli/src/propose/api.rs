@@ -112,7 +112,10 @@ impl Cluster {
 
     async fn on(&self, id: &ObjectId, method: http::Method, query: &str, kind: &str, body: Option<&Value>) -> Answer {
         let Some(resource) = self.kinds.of(id) else {
-            return Ok(Err(Refusal { code: 404, message: format!("the API server does not know {}", id.group_kind()) }));
+            return Ok(Err(Refusal {
+                code: 404,
+                message: format!("the API server does not know {}", id.group_kind()),
+            }));
         };
         self.call(method, &format!("{}{query}", path(id, resource)), kind, body).await
     }
@@ -165,7 +168,9 @@ mod tests {
             {"kind": "Broken"},
         ]});
         kinds.learn("apps", "v1", &answer);
-        let id = ObjectId::of(&json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "b"}}));
+        let id = ObjectId::of(
+            &json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a", "namespace": "b"}}),
+        );
         let id = id.unwrap();
         let resource = kinds.of(&id).unwrap();
         assert_eq!(path(&id, resource), "/apis/apps/v1/namespaces/b/deployments/a");

@@ -163,7 +163,8 @@ fn name(text: &str) -> Result<String, String> {
     if request::is_name(text) {
         Ok(text.to_owned())
     } else {
-        Err("a name has at most 63 characters: small letters, digits, - and ., at its ends a letter or digit".to_owned())
+        Err("a name has at most 63 characters: small letters, digits, - and ., at its ends a letter or digit"
+            .to_owned())
     }
 }
 

@@ -103,7 +103,8 @@ fn may_ask(args: &ProposeArgs) -> Result<bool, CliError> {
     let from_input = args.files.iter().any(|f| f == Path::new("-"));
     if from_input || args.output != Format::Table || !io::stdin().is_terminal() || !io::stdout().is_terminal() {
         return Err(CliError::Usage(
-            "nobody can be asked here whether to propose this: say --yes, or look at it first with --dry-run".to_owned(),
+            "nobody can be asked here whether to propose this: say --yes, or look at it first with --dry-run"
+                .to_owned(),
         ));
     }
     Ok(true)

@@ -66,16 +66,12 @@ fn child_mut<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
 }
 
 fn take(value: &mut Value, key: &str) -> bool {
-    match key.split_at_checked(2) {
-        Some(("f:", name)) => value.as_object_mut().is_some_and(|fields| fields.remove(name).is_some()),
-        _ => match (position(value, key), value.as_array_mut()) {
-            (Some(position), Some(items)) => {
-                items.remove(position);
-                true
-            }
-            _ => false,
-        },
+    if let Some(name) = key.strip_prefix("f:") {
+        return value.as_object_mut().is_some_and(|fields| fields.remove(name).is_some());
     }
+    let place = position(value, key);
+    let taken = place.zip(value.as_array_mut()).map(|(place, items)| items.remove(place));
+    taken.is_some()
 }
 
 fn position(list: &Value, key: &str) -> Option<usize> {
@@ -138,7 +134,11 @@ mod tests {
     fn nothing_is_released_where_no_earlier_tool_applied() {
         let mut object = json!({"data": {"a": "b"}});
         assert!(!release(&json!({"metadata": {}, "data": {"a": "b"}}), &json!({}), &mut object));
-        assert!(!release(&json!({"metadata": {"managedFields": [{"manager": "helm", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"x": 1, "f:data": {"é": {}}}}]}}), &json!({}), &mut object));
+        assert!(!release(
+            &json!({"metadata": {"managedFields": [{"manager": "helm", "operation": "Update", "apiVersion": "v1", "fieldsV1": {"x": 1, "f:data": {"é": {}}}}]}}),
+            &json!({}),
+            &mut object
+        ));
         assert_eq!(object, json!({"data": {"a": "b"}}));
     }
 }

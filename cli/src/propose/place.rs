@@ -115,8 +115,13 @@ mod tests {
 
     fn kinds() -> Kinds {
         let mut kinds = Kinds::default();
-        let of = |name: &str, kind: &str, namespaced: bool| json!({"name": name, "kind": kind, "namespaced": namespaced});
-        kinds.learn("", "v1", &json!({"resources": [of("configmaps", "ConfigMap", true), of("namespaces", "Namespace", false)]}));
+        let of =
+            |name: &str, kind: &str, namespaced: bool| json!({"name": name, "kind": kind, "namespaced": namespaced});
+        kinds.learn(
+            "",
+            "v1",
+            &json!({"resources": [of("configmaps", "ConfigMap", true), of("namespaces", "Namespace", false)]}),
+        );
         kinds.learn("interlock.dev", "v1alpha1", &json!({"resources": [of("calendars", "Calendar", false)]}));
         kinds
     }
@@ -139,7 +144,10 @@ mod tests {
         assert_eq!(manifests, [config(Some("mine")), config(Some("shop"))]);
         let mut manifests = [config(None)];
         assert_eq!(placed(&mut manifests, None).unwrap(), "default");
-        assert!(matches!(placed(&mut [config(None), config(Some("a")), config(Some("b"))], None), Err(CliError::Usage(_))));
+        assert!(matches!(
+            placed(&mut [config(None), config(Some("a")), config(Some("b"))], None),
+            Err(CliError::Usage(_))
+        ));
         assert_eq!(placed(&mut [config(Some("b")), config(Some("a"))], None).unwrap(), "b");
     }
 
@@ -151,16 +159,23 @@ mod tests {
         assert_eq!(manifests, [namespace]);
         let mut wrong = [json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "x", "namespace": "y"}})];
         assert!(matches!(placed(&mut wrong, None), Err(CliError::Usage(_))));
-        let mut calendar = [json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Calendar", "metadata": {"name": "x"}})];
+        let mut calendar =
+            [json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Calendar", "metadata": {"name": "x"}})];
         assert_eq!(placed(&mut calendar, None).unwrap(), INTERLOCK_NAMESPACE);
     }
 
     #[test]
     fn a_deletion_states_only_which_object() {
-        let mut manifests = [json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "b", "labels": {}}, "data": {"x": "canary"}})];
+        let mut manifests = [
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "b", "labels": {}}, "data": {"x": "canary"}}),
+        ];
         operate(&mut manifests, Operation::Delete).unwrap();
-        assert_eq!(manifests[0], json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "b", "annotations": {OPERATION_ANNOTATION: "Delete"}}}));
-        let mut patched = [json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": null}})];
+        assert_eq!(
+            manifests[0],
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a", "namespace": "b", "annotations": {OPERATION_ANNOTATION: "Delete"}}})
+        );
+        let mut patched =
+            [json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "annotations": null}})];
         operate(&mut patched, Operation::Patch).unwrap();
         assert_eq!(operation_of(&patched[0]), Some("Patch"));
     }

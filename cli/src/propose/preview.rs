@@ -104,12 +104,7 @@ async fn one(cluster: &Cluster, object: &ContentObject) -> Result<Preview, CliEr
     Ok(finished(object, found))
 }
 
-async fn applied(
-    cluster: &Cluster,
-    object: &ContentObject,
-    live: &Value,
-    found: &mut Found,
-) -> Result<(), CliError> {
+async fn applied(cluster: &Cluster, object: &ContentObject, live: &Value, found: &mut Found) -> Result<(), CliError> {
     let estimate = || apply_partial(&object.id.group_kind(), Some(live), &object.manifest);
     found.take(cluster.try_apply(&object.id, &object.manifest).await?, estimate(), object);
     let Some(after) = found.after.as_mut() else { return Ok(()) };
@@ -152,11 +147,16 @@ fn without_values(message: &str, manifest: &Value) -> String {
     let values = manifest.get("data").and_then(Value::as_object).filter(|_| is_secret);
     let mut message = message.to_owned();
     for value in values.into_iter().flat_map(|values| values.values()).filter_map(Value::as_str) {
-        let plain = base64::engine::general_purpose::STANDARD.decode(value).ok().and_then(|b| String::from_utf8(b).ok());
+        let plain =
+            base64::engine::general_purpose::STANDARD.decode(value).ok().and_then(|b| String::from_utf8(b).ok());
         for text in [Some(value.to_owned()), plain].into_iter().flatten().filter(|text| !text.is_empty()) {
             if message.contains(&text) {
                 // A short value may be part of any word: then nothing of the message is kept.
-                message = if text.len() < 4 { "the server's answer is not shown".to_owned() } else { message.replace(&text, "***") };
+                message = if text.len() < 4 {
+                    "the server's answer is not shown".to_owned()
+                } else {
+                    message.replace(&text, "***")
+                };
             }
         }
     }

@@ -40,10 +40,8 @@ fn an_update_shows_each_changed_place() {
 
 #[test]
 fn a_long_text_is_shown_as_a_line_diff() {
-    let config = |text: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"file": text}})
-    };
-    let before: String = (1..10).map(|n| format!("line {n}\n")).collect();
+    let config = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"file": text}});
+    let before: String = (1..10).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     let after = before.replace("line 5\n", "line five\n");
     assert_eq!(
         text(&[update(&config(&before), &config(&after))]),
@@ -58,7 +56,7 @@ fn a_long_text_is_shown_as_a_line_diff() {
         line 7
 0 to create, 1 to update, 0 to delete, 0 unchanged"
     );
-    let huge: String = (0..1000).map(|n| format!("{n}\n")).collect();
+    let huge: String = (0..1000).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
     let shown = text(&[update(&config(""), &config(&huge))]);
     assert!(shown.lines().count() < 300 && shown.contains("more lines, not shown"), "{shown}");
 }
@@ -116,28 +114,32 @@ fn no_value_of_a_secret_is_ever_shown() {
     };
     let shown = text(&[update(&before, &after), update(&before, &without), created]);
     assert!(!shown.contains(CANARY) && !shown.contains("hunter2"), "{shown}");
-    assert!(shown.starts_with(
-        "~ Secret b/db
+    assert!(
+        shown.starts_with(
+            "~ Secret b/db
     + key new
     - key old
     ~ key password changed
     ~ /metadata/annotations/note changed
 "
-    ), "{shown}");
-    assert!(shown.ends_with(
-        "+ Secret b/db create
+        ),
+        "{shown}"
+    );
+    assert!(
+        shown.ends_with(
+            "+ Secret b/db create
     + key new
     + key password
     + key same
 1 to create, 2 to update, 0 to delete, 0 unchanged"
-    ), "{shown}");
+        ),
+        "{shown}"
+    );
 }
 
 #[test]
 fn a_manifest_cannot_repaint_the_terminal() {
-    let config = |text: &str| {
-        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"x": text}})
-    };
+    let config = |text: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"x": text}});
     let shown = text(&[update(&config("a"), &config("\u{1b}[2K\rnothing \u{202e}here\u{7}"))]);
     assert!(shown.contains("\\u{1b}[2K\\u{d}nothing \\u{202e}here\\u{7}"), "{shown}");
     let key = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}, "data": {"k\u{1b}[1A": "v\n\u{1b}[1A"}});

@@ -11,17 +11,14 @@ const MAX_NAME: usize = 63;
 
 /// A title from what would change: `Update Deployment shop (image shop:1.1.0)`, `Change 3 objects in shop`.
 pub fn title(previews: &[Preview], namespace: &str) -> String {
-    let title = match previews {
-        [only] => {
-            let details = details(only);
-            let details = if details.is_empty() { String::new() } else { format!(" ({details})") };
-            format!("{} {} {}{details}", verb(only.effect), only.id.kind, only.id.name)
-        }
-        _ => {
-            let all = |effect: Effect| previews.iter().all(|p| p.effect == effect);
-            let verb = [Effect::Create, Effect::Delete].into_iter().find(|e| all(*e)).map_or("Change", verb);
-            format!("{verb} {} objects in {namespace}", previews.len())
-        }
+    let title = if let [only] = previews {
+        let details = details(only);
+        let details = if details.is_empty() { String::new() } else { format!(" ({details})") };
+        format!("{} {} {}{details}", verb(only.effect), only.id.kind, only.id.name)
+    } else {
+        let all = |effect: Effect| previews.iter().all(|p| p.effect == effect);
+        let verb = [Effect::Create, Effect::Delete].into_iter().find(|e| all(*e)).map_or("Change", verb);
+        format!("{verb} {} objects in {namespace}", previews.len())
     };
     title.chars().take(MAX_TITLE).collect()
 }
@@ -120,7 +117,10 @@ mod tests {
     #[test]
     fn names_fit_and_differ_with_the_content() {
         let digest = Digest::of_bytes(b"a");
-        assert_eq!(name("Update Deployment shop (image shop:1.1.0)", &digest), "update-deployment-shop-image-shop-1-1-0-ca9781");
+        assert_eq!(
+            name("Update Deployment shop (image shop:1.1.0)", &digest),
+            "update-deployment-shop-image-shop-1-1-0-ca9781"
+        );
         assert_eq!(name("柜面系统 发布", &digest), "change-ca9781");
         assert_eq!(name("", &digest), "change-ca9781");
         let long = name(&"very long ".repeat(30), &digest);

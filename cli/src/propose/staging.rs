@@ -5,10 +5,7 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use interlock_core::{
-    change::STAGED_SECRET_TYPE,
-    object::ObjectId,
-};
+use interlock_core::{change::STAGED_SECRET_TYPE, object::ObjectId};
 use interlock_crds::SecretRef;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{
@@ -58,7 +55,9 @@ pub fn take(manifests: &mut Vec<Value>, namespace: &str) -> Result<(Vec<Staged>,
                 id.namespace.as_deref().unwrap_or_default()
             )));
         }
-        notes.extend(left_out(&manifest).map(|what| format!("{id}: its {what} will not be written; only keys and type are")));
+        notes.extend(
+            left_out(&manifest).map(|what| format!("{id}: its {what} will not be written; only keys and type are")),
+        );
         staged.push(one(&id, &manifest)?);
     }
     *manifests = rest;
@@ -74,10 +73,11 @@ fn left_out(manifest: &Value) -> Option<String> {
         Some(Value::Bool(set)) => *set,
         _ => false,
     };
-    let found: Vec<&str> = [("/metadata/labels", "labels"), ("/metadata/annotations", "annotations"), ("/immutable", "immutability")]
-        .into_iter()
-        .filter_map(|(pointer, name)| is_there(pointer).then_some(name))
-        .collect();
+    let found: Vec<&str> =
+        [("/metadata/labels", "labels"), ("/metadata/annotations", "annotations"), ("/immutable", "immutability")]
+            .into_iter()
+            .filter_map(|(pointer, name)| is_there(pointer).then_some(name))
+            .collect();
     (!found.is_empty()).then(|| found.join(" and "))
 }
 
@@ -98,7 +98,10 @@ fn one(id: &ObjectId, manifest: &Value) -> Result<Staged, CliError> {
         data.insert(key.clone(), text.as_bytes().to_vec());
     }
     if data.is_empty() || data.len() > MAX_KEYS {
-        return Err(CliError::Usage(format!("{id}: a staged Secret has 1 to {MAX_KEYS} keys, this one has {}", data.len())));
+        return Err(CliError::Usage(format!(
+            "{id}: a staged Secret has 1 to {MAX_KEYS} keys, this one has {}",
+            data.len()
+        )));
     }
     let type_ = manifest.get("type").and_then(Value::as_str).filter(|t| !t.is_empty()).unwrap_or("Opaque").to_owned();
     Ok(Staged { target: id.name.clone(), type_, data })
@@ -166,7 +169,9 @@ pub async fn store(
                 let exists = matches!(&error, kube::Error::Api(status) if status.reason == "AlreadyExists");
                 let left = stored.take_back().await;
                 let error = if exists {
-                    CliError::Refused(format!("the Secret {name} exists already; name the change otherwise with --name"))
+                    CliError::Refused(format!(
+                        "the Secret {name} exists already; name the change otherwise with --name"
+                    ))
                 } else {
                     CliError::from_kube(error)
                 };
@@ -231,7 +236,9 @@ mod tests {
     fn values_go_into_the_staged_secret_and_only_names_into_the_request() {
         let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}});
         let mut manifests = vec![
-            secret(&json!({"type": "kubernetes.io/basic-auth", "data": {"b": "eA==\n", "a": "eQ=="}, "stringData": {"b": CANARY}})),
+            secret(
+                &json!({"type": "kubernetes.io/basic-auth", "data": {"b": "eA==\n", "a": "eQ=="}, "stringData": {"b": CANARY}}),
+            ),
             config.clone(),
         ];
         let (staged, notes) = take(&mut manifests, "shop").unwrap();
@@ -273,7 +280,9 @@ mod tests {
         let labelled = json!({"stringData": {"a": "b"}, "immutable": true, "metadata": {"name": "db", "namespace": "shop", "labels": {"x": "y"}}});
         let (_, notes) = taken(secret(&labelled)).unwrap();
         assert_eq!(notes, ["Secret shop/db: its labels and immutability will not be written; only keys and type are"]);
-        let deleted = secret(&json!({"metadata": {"name": "db", "namespace": "shop", "annotations": {"interlock.dev/operation": "Delete"}}}));
+        let deleted = secret(
+            &json!({"metadata": {"name": "db", "namespace": "shop", "annotations": {"interlock.dev/operation": "Delete"}}}),
+        );
         let mut manifests = vec![deleted.clone()];
         assert!(take(&mut manifests, "shop").unwrap().0.is_empty());
         assert_eq!(manifests, [deleted]);
