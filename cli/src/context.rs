@@ -48,7 +48,8 @@ impl Globals {
     /// The configuration that the options select.
     pub async fn config(&self) -> Result<Config, CliError> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
-        let trouble = |error: &dyn std::fmt::Display| CliError::Usage(format!("the kubeconfig cannot be used: {error}"));
+        let trouble =
+            |error: &dyn std::fmt::Display| CliError::Usage(format!("the kubeconfig cannot be used: {error}"));
         let mut config = match &self.kubeconfig {
             Some(path) => {
                 let file = Kubeconfig::read_from(path).map_err(|e| trouble(&e))?;
@@ -102,7 +103,9 @@ impl Context {
         let name = change_name(name)?;
         let namespace = self.namespace_or_default();
         let found = self.changes().get_opt(&name).await?.ok_or_else(|| {
-            CliError::NotFound(format!("there is no ChangeRequest {name} in namespace {namespace}; name another with -n"))
+            CliError::NotFound(format!(
+                "there is no ChangeRequest {name} in namespace {namespace}; name another with -n"
+            ))
         })?;
         Ok(harmless(found))
     }
@@ -165,7 +168,8 @@ mod tests {
 
     #[test]
     fn what_a_requester_writes_cannot_act_on_the_screen_of_an_approver() {
-        let spec = serde_json::json!({"title": "a\u{1b}[2Jb\u{202e}c", "reason": "r", "requester": "alice", "content": {}});
+        let spec =
+            serde_json::json!({"title": "a\u{1b}[2Jb\u{202e}c", "reason": "r", "requester": "alice", "content": {}});
         let change = ChangeRequest::new("x", serde_json::from_value(spec).unwrap());
         assert_eq!(harmless(change).spec.title, "a\u{fffd}[2Jb\u{fffd}c");
     }

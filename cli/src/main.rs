@@ -29,7 +29,11 @@ use crate::{context::Globals, error::CliError, ui::Ui};
 /// A change waits until every gate of its policy is open, is then carried out under the rights of its System's executor,
 /// and goes back if it turns out bad.
 #[derive(Parser)]
-#[command(name = "interlock", version, after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused by the server or a policy; 4 the change waits; 5 the change ended without success; 6 not found.\n\nAlso usable as `kubectl interlock` when the binary is on the PATH as kubectl-interlock.")]
+#[command(
+    name = "interlock",
+    version,
+    after_help = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 refused by the server or a policy; 4 the change waits; 5 the change ended without success; 6 not found.\n\nAlso usable as `kubectl interlock` when the binary is on the PATH as kubectl-interlock."
+)]
 struct Cli {
     #[command(flatten)]
     globals: Globals,

@@ -20,7 +20,9 @@ pub enum Format {
 /// Prints `object` as JSON or YAML.
 pub fn print(object: &impl Serialize, format: Format, ui: Ui) -> Result<(), CliError> {
     let text = match format {
-        Format::Json | Format::Table => serde_json::to_string_pretty(object).map_err(|e| CliError::Other(e.to_string()))?,
+        Format::Json | Format::Table => {
+            serde_json::to_string_pretty(object).map_err(|e| CliError::Other(e.to_string()))?
+        }
         Format::Yaml => serde_saphyr::to_string(object).map_err(|e| CliError::Other(e.to_string()))?,
     };
     ui.line(text.trim_end());

@@ -74,7 +74,8 @@ pub async fn execute(args: &StatusArgs, context: &Context, ui: Ui) -> Result<Exi
         }
         return Ok(why::code(&change));
     }
-    let changes: Api<ChangeRequest> = if args.all_namespaces { Api::all(context.client.clone()) } else { context.changes() };
+    let changes: Api<ChangeRequest> =
+        if args.all_namespaces { Api::all(context.client.clone()) } else { context.changes() };
     if args.watch {
         return watch_all(changes, ui).await;
     }
@@ -160,7 +161,8 @@ async fn watch_all(changes: Api<ChangeRequest>, ui: Ui) -> Result<ExitCode, CliE
     let mut stream = pin!(watcher(changes, watcher::Config::default()).default_backoff().applied_objects());
     let mut known = BTreeMap::new();
     while let Some(change) = stream.try_next().await.map_err(|e| CliError::Cluster(e.to_string()))? {
-        let (key, line) = (format!("{}/{}", change.namespace().unwrap_or_default(), change.name_any()), line_of(&change));
+        let (key, line) =
+            (format!("{}/{}", change.namespace().unwrap_or_default(), change.name_any()), line_of(&change));
         let previous = known.insert(key.clone(), (line.clone(), change));
         if ui.is_terminal() {
             ui.raw("\u{1b}[H\u{1b}[2J");

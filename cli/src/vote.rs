@@ -42,7 +42,12 @@ pub struct WithdrawArgs {
 }
 
 /// Votes.
-pub async fn vote(args: &VoteArgs, decision: ApprovalDecision, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
+pub async fn vote(
+    args: &VoteArgs,
+    decision: ApprovalDecision,
+    context: &Context,
+    ui: Ui,
+) -> Result<ExitCode, CliError> {
     let change = looked_at(&args.change, context).await?;
     let digest = current_digest(&change)?;
     if let Some(wanted) = &args.digest
@@ -86,7 +91,9 @@ async fn looked_at(name: &str, context: &Context) -> Result<ChangeRequest, CliEr
     let mut change = context.change(name).await?;
     for _ in 0..LOOKS {
         let status = change.status.clone().unwrap_or_default();
-        if status.observed_generation == change.metadata.generation && (status.change_digest.is_some() || status.phase.is_terminal()) {
+        if status.observed_generation == change.metadata.generation
+            && (status.change_digest.is_some() || status.phase.is_terminal())
+        {
             break;
         }
         tokio::time::sleep(BETWEEN_LOOKS).await;
@@ -102,10 +109,15 @@ fn current_digest(change: &ChangeRequest) -> Result<String, CliError> {
         return Err(CliError::Refused(format!("{name} has ended ({:?}); votes no longer matter", status.phase)));
     }
     if status.observed_generation != change.metadata.generation {
-        return Err(CliError::Refused(format!("Interlock has not looked at this version of {name} yet; try again in a moment")));
+        return Err(CliError::Refused(format!(
+            "Interlock has not looked at this version of {name} yet; try again in a moment"
+        )));
     }
     status.change_digest.ok_or_else(|| {
-        CliError::Refused(format!("{name} has no digest to vote on: {}", status.message.unwrap_or_else(|| "Interlock has not looked at it yet".to_owned())))
+        CliError::Refused(format!(
+            "{name} has no digest to vote on: {}",
+            status.message.unwrap_or_else(|| "Interlock has not looked at it yet".to_owned())
+        ))
     })
 }
 
@@ -129,7 +141,12 @@ fn describe(change: &ChangeRequest, ui: Ui) {
         ui.line(&format!("  {operation:<7} {} {place}{}", text("/kind"), text("/metadata/name")));
     }
     for secret in &change.spec.content.secret_refs {
-        ui.line(&format!("  Apply   Secret {} (keys {}; values staged in {})", secret.target, secret.keys.join(", "), secret.name));
+        ui.line(&format!(
+            "  Apply   Secret {} (keys {}; values staged in {})",
+            secret.target,
+            secret.keys.join(", "),
+            secret.name
+        ));
     }
     ui.line(&format!("  digest  {}", status.change_digest.unwrap_or_default()));
 }

@@ -50,7 +50,12 @@ pub fn explain(change: &ChangeRequest, ui: Ui) {
     let status = change.status.clone().unwrap_or_default();
     let name = change.metadata.name.as_deref().unwrap_or_default();
     ui.line(&format!("{name}  {}  {}", ui.phase(status.phase), change.spec.title));
-    ui.line(&format!("  {:?} change of System {}, asked for by {}", change.spec.type_, status.system.as_deref().unwrap_or("(none)"), change.spec.requester));
+    ui.line(&format!(
+        "  {:?} change of System {}, asked for by {}",
+        change.spec.type_,
+        status.system.as_deref().unwrap_or("(none)"),
+        change.spec.requester
+    ));
     if let Some(risk) = &status.risk {
         let factors: Vec<_> = risk.factors.iter().map(|f| format!("{} +{}", f.why, f.points)).collect();
         ui.line(&format!("  risk {:?} ({}): {}", risk.level, risk.score, wrapped(&factors.join(", "), WIDTH, 4)));
@@ -58,7 +63,11 @@ pub fn explain(change: &ChangeRequest, ui: Ui) {
     if status.observed_generation != change.metadata.generation {
         ui.line(&ui.warn("  Interlock has not looked at this version yet"));
     }
-    if let Some(message) = status.message.as_deref().filter(|_| status.gates.is_empty() || status.phase.is_terminal() || status.phase.is_active()) {
+    if let Some(message) = status
+        .message
+        .as_deref()
+        .filter(|_| status.gates.is_empty() || status.phase.is_terminal() || status.phase.is_active())
+    {
         ui.line(&format!("  {}", wrapped(message, WIDTH, 2)));
     }
     gates(&status, ui);
@@ -104,7 +113,10 @@ pub fn objects(status: &ChangeRequestStatus, ui: Ui, indent: &str) {
         RunDirection::Forward => String::new(),
         RunDirection::Back => format!(" (going back: {})", run.cause.as_deref().unwrap_or("on command")),
     };
-    ui.line(&format!("{indent}{}", wrapped(&format!("carried out as {}{direction}", run.executor), WIDTH, indent.len() + 2)));
+    ui.line(&format!(
+        "{indent}{}",
+        wrapped(&format!("carried out as {}{direction}", run.executor), WIDTH, indent.len() + 2)
+    ));
     for object in &run.objects {
         let state = format!("{:?}", object.state).to_lowercase();
         let state = match object.state {

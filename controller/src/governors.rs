@@ -197,7 +197,8 @@ impl<P: Port> Ask<'_, P> {
     }
 
     async fn sweep(&self) -> Result<(), PortError> {
-        let removed = crate::change::sweep_before(self.port, |uid| self.ask(|index| index.key_of_uid(uid).is_some())).await?;
+        let removed =
+            crate::change::sweep_before(self.port, |uid| self.ask(|index| index.key_of_uid(uid).is_some())).await?;
         if removed > 0 {
             tracing::info!(removed, "before-states of deleted changes were removed");
         }

@@ -63,7 +63,6 @@ macro_rules! indexed {
     };
 }
 
-
 impl Indexed for crds::ChangeRequest {
     fn stored(&self, index: &mut Index) -> BTreeSet<String> {
         index.change_stored(self)

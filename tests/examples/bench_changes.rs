@@ -40,7 +40,11 @@ fn main() {
     let bare = baseline(&stage, &names);
     println!("bare client: {:.1} s with the minimum of {BARE_CALLS} calls a change", bare.as_secs_f64());
     println!("ratio of times: {:.2}", took.as_secs_f64() / bare.as_secs_f64());
-    println!("memory of the controller: {} MiB before, {} MiB with {count} finished changes", idle_before.rss, controller().rss);
+    println!(
+        "memory of the controller: {} MiB before, {} MiB with {count} finished changes",
+        idle_before.rss,
+        controller().rss
+    );
     idle(&world);
     restart(&world);
 }
@@ -64,7 +68,10 @@ fn prepare(stage: &Stage<'_>, names: &[String]) -> Timestamp {
 }
 
 fn until_all(stage: &Stage<'_>, count: usize, phase: &str) {
-    let path = format!("/apis/interlock.dev/v1alpha1/namespaces/{}/changerequests?fieldSelector=status.phase%3D{phase}&limit=1", stage.namespace);
+    let path = format!(
+        "/apis/interlock.dev/v1alpha1/namespaces/{}/changerequests?fieldSelector=status.phase%3D{phase}&limit=1",
+        stage.namespace
+    );
     eventually(Duration::from_secs(1_800), || {
         let list = stage.admin().get(&path).map_err(|e| e.to_string())?;
         let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0) as usize;
@@ -92,7 +99,12 @@ fn bare_change(stage: &Stage<'_>, admin: &Api, name: &str) {
     let object = format!("/api/v1/namespaces/{}/configmaps/{name}", stage.namespace);
     let mut change = admin.get(&request).expect("the request");
     admin.get(&format!("{namespaced}/approvals")).expect("the votes");
-    for path in ["persons/alice".to_owned(), "persons/bob".to_owned(), format!("systems/{}", stage.namespace), format!("changepolicies/{}", stage.namespace)] {
+    for path in [
+        "persons/alice".to_owned(),
+        "persons/bob".to_owned(),
+        format!("systems/{}", stage.namespace),
+        format!("changepolicies/{}", stage.namespace),
+    ] {
         admin.get(&format!("{group}/{path}")).expect("a governor");
     }
     let live = admin.get(&object).expect("the object");
@@ -143,7 +155,10 @@ fn controller() -> Process {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |index: usize| fields.get(index).and_then(|f| f.parse::<f64>().ok()).unwrap_or_default();
         let status = fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let rss = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
+        let rss = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok());
         return Process { cpu: (ticks(11) + ticks(12)) / 100.0, rss: rss.unwrap_or_default() / 1_024 };
     }
     panic!("no controller runs");

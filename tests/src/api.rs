@@ -75,8 +75,11 @@ impl Api {
 
     /// Any request.
     pub fn send(&self, method: &str, path: &str, content: &str, body: Option<&Value>) -> Result<Answer, Refusal> {
-        let mut request =
-            Request::builder().method(method).uri(path).header("Content-Type", content).header("Accept", "application/json");
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("Content-Type", content)
+            .header("Accept", "application/json");
         for (name, value) in &self.impersonate {
             request = request.header(*name, value);
         }

@@ -360,8 +360,5 @@ pub fn gate(status: &Value, name: &str) -> Value {
 }
 
 fn is_terminal(phase: &str) -> bool {
-    matches!(
-        phase,
-        "Succeeded" | "RolledBack" | "Failed" | "Rejected" | "Expired" | "Withdrawn" | "Superseded"
-    )
+    matches!(phase, "Succeeded" | "RolledBack" | "Failed" | "Rejected" | "Expired" | "Withdrawn" | "Superseded")
 }

@@ -103,7 +103,8 @@ impl World {
             stages: AtomicUsize::new(0),
         };
         world.install(&[]);
-        world.executor_rbac = world.interlock(ADMIN, &["install", "--print-executor", "the-namespace/the-executor", "--with-role"]);
+        world.executor_rbac =
+            world.interlock(ADMIN, &["install", "--print-executor", "the-namespace/the-executor", "--with-role"]);
         world.let_everyone_in();
         world.write_controller_kubeconfig();
         world.start_controller();
@@ -302,7 +303,10 @@ impl World {
     /// Roles by which Interlock may act as the executor, and what that may write.
     pub fn executor_rbac(&self, namespace: &str, name: &str) -> Vec<Value> {
         let text = self.executor_rbac.replace("the-namespace", namespace).replace("the-executor", name);
-        text.split("\n---\n").filter_map(|document| serde_saphyr::from_str::<Value>(document).ok()).filter(Value::is_object).collect()
+        text.split("\n---\n")
+            .filter_map(|document| serde_saphyr::from_str::<Value>(document).ok())
+            .filter(Value::is_object)
+            .collect()
     }
 
     /// Requests so far whose line in the audit log contains `needle`.

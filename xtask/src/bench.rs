@@ -16,13 +16,22 @@ pub struct Arguments {
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     println!("== core: decisions on one core");
-    shell::run(&mut shell::cargo(&["run", "--quiet", "--release", "--package", "interlock-controller", "--example", "bench_decide"]))?;
+    shell::run(&mut shell::cargo(&[
+        "run",
+        "--quiet",
+        "--release",
+        "--package",
+        "interlock-controller",
+        "--example",
+        "bench_decide",
+    ]))?;
     if arguments.core {
         return Ok(());
     }
     println!("== changes on a real API server");
     shell::run(&mut shell::cargo(&["build", "--quiet", "--release", "--package", "interlock"]))?;
-    let mut bench = shell::cargo(&["run", "--quiet", "--release", "--package", "interlock-tests", "--example", "bench_changes"]);
+    let mut bench =
+        shell::cargo(&["run", "--quiet", "--release", "--package", "interlock-tests", "--example", "bench_changes"]);
     bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string());
     bench.env("INTERLOCK_BIN", shell::root().join("target/release/interlock"));
     shell::run(&mut bench)

@@ -40,7 +40,8 @@ type Outcome<T = ()> = Result<T, QuickstartError>;
 /// The user whom kwok uses in the local cluster: it stands for kubelets.
 const NODE_AGENT: &str = "interlock-kwok";
 /// The examples that are applied, in order, before the first change.
-const SETUP: [&str; 5] = ["00-namespace.yaml", "20-executor.yaml", "25-people-rbac.yaml", "30-app.yaml", "10-governors.yaml"];
+const SETUP: [&str; 5] =
+    ["00-namespace.yaml", "20-executor.yaml", "25-people-rbac.yaml", "30-app.yaml", "10-governors.yaml"];
 
 /// Runs the quickstart.
 pub fn run(arguments: &Arguments) -> Outcome {
@@ -48,14 +49,18 @@ pub fn run(arguments: &Arguments) -> Outcome {
     say("Building Interlock");
     shell::run(&mut shell::cargo(&["build", "--quiet", "--package", "interlock"]))?;
     say("Starting a real Kubernetes (etcd, kube-apiserver, controller-manager, scheduler; kwok simulates nodes)");
-    let cluster = Cluster::up(&ClusterOptions::ephemeral("quickstart")).map_err(|e| QuickstartError::Cluster(Box::new(e)))?;
+    let cluster =
+        Cluster::up(&ClusterOptions::ephemeral("quickstart")).map_err(|e| QuickstartError::Cluster(Box::new(e)))?;
     let shop = Shop { examples: shell::root().join("examples/quickstart"), binary: binary(), cluster: &cluster };
     let mut controller = shop.install()?;
     let told = shop.story();
     if told.is_ok() {
         say(&format!("Done in {} s", started.elapsed().as_secs()));
         if arguments.keep {
-            println!("   Everything keeps running until Ctrl-C. In another terminal:\n   export KUBECONFIG={}", cluster.admin_kubeconfig().display());
+            println!(
+                "   Everything keeps running until Ctrl-C. In another terminal:\n   export KUBECONFIG={}",
+                cluster.admin_kubeconfig().display()
+            );
             let _ = controller.wait();
         }
     } else {
@@ -97,14 +102,21 @@ impl Shop<'_> {
         let mut controller = Command::new(&self.binary);
         controller
             .args(["run", "--lease-seconds", "3", "--webhook-host", "127.0.0.1"])
-            .args(["--webhook-bind", &format!("127.0.0.1:{webhook}"), "--metrics-bind", &format!("127.0.0.1:{metrics}")])
+            .args([
+                "--webhook-bind",
+                &format!("127.0.0.1:{webhook}"),
+                "--metrics-bind",
+                &format!("127.0.0.1:{metrics}"),
+            ])
             .env("KUBECONFIG", &kubeconfig)
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
         typed(&controller);
-        let child = controller.spawn().map_err(|e| QuickstartError::File(format!("the controller could not be started: {e}")))?;
+        let child = controller
+            .spawn()
+            .map_err(|e| QuickstartError::File(format!("the controller could not be started: {e}")))?;
         self.until("the controller to be ready", Duration::from_mins(1), || {
             fs::read_to_string(self.log()).is_ok_and(|text| text.contains("serving"))
         })?;
@@ -113,11 +125,26 @@ impl Shop<'_> {
 
     fn controller_kubeconfig(&self) -> Outcome<PathBuf> {
         let mut create = self.cluster.kubectl(ADMIN);
-        create.args(["create", "token", "interlock-controller", "--namespace", "interlock-system", "--duration", "24h"]);
+        create.args([
+            "create",
+            "token",
+            "interlock-controller",
+            "--namespace",
+            "interlock-system",
+            "--duration",
+            "24h",
+        ]);
         let token = shell::output(&mut create)?;
         let view = |path: &str| {
             let mut view = self.cluster.kubectl(ADMIN);
-            view.args(["config", "view", "--raw", "--minify", "-o", &format!("jsonpath={{.clusters[0].cluster.{path}}}")]);
+            view.args([
+                "config",
+                "view",
+                "--raw",
+                "--minify",
+                "-o",
+                &format!("jsonpath={{.clusters[0].cluster.{path}}}"),
+            ]);
             shell::output(&mut view)
         };
         let text = format!(
@@ -208,22 +235,34 @@ impl Shop<'_> {
 
     fn digest(&self, change: &str) -> Outcome {
         self.until("the change to be looked at", Duration::from_secs(30), || {
-            self.read(&["get", "cr", change, "-n", "shop", "-o", "jsonpath={.status.changeDigest}"]).is_ok_and(|d| !d.is_empty())
+            self.read(&["get", "cr", change, "-n", "shop", "-o", "jsonpath={.status.changeDigest}"])
+                .is_ok_and(|d| !d.is_empty())
         })
     }
 
     fn expect(&self, change: &str, phase: &str, image: &str) -> Outcome {
         let found = self.read(&["get", "cr", change, "-n", "shop", "-o", "jsonpath={.status.phase}"])?;
-        let running = self.read(&["get", "deployment", "shop", "-n", "shop", "-o", "jsonpath={.spec.template.spec.containers[0].image}"])?;
+        let running = self.read(&[
+            "get",
+            "deployment",
+            "shop",
+            "-n",
+            "shop",
+            "-o",
+            "jsonpath={.spec.template.spec.containers[0].image}",
+        ])?;
         if found == phase && running == image {
             println!("   {change} is {found}; the shop runs {running}\n");
             return Ok(());
         }
-        Err(QuickstartError::Unexpected(format!("{change} should be {phase} with {image}, but is {found} with {running}")))
+        Err(QuickstartError::Unexpected(format!(
+            "{change} should be {phase} with {image}, but is {found} with {running}"
+        )))
     }
 
     fn available(&self) -> String {
-        self.read(&["get", "deployment", "shop", "-n", "shop", "-o", "jsonpath={.status.availableReplicas}"]).unwrap_or_default()
+        self.read(&["get", "deployment", "shop", "-n", "shop", "-o", "jsonpath={.status.availableReplicas}"])
+            .unwrap_or_default()
     }
 
     fn read(&self, arguments: &[&str]) -> Result<String, ShellError> {
@@ -241,7 +280,11 @@ impl Shop<'_> {
         let deadline = Instant::now() + limit;
         while !done() {
             if Instant::now() > deadline {
-                return Err(QuickstartError::Unexpected(format!("waited {} s for {what}\n{}", limit.as_secs(), tail(&self.log()))));
+                return Err(QuickstartError::Unexpected(format!(
+                    "waited {} s for {what}\n{}",
+                    limit.as_secs(),
+                    tail(&self.log())
+                )));
             }
             std::thread::sleep(Duration::from_millis(100));
         }

@@ -41,7 +41,11 @@ pub fn cargo(arguments: &[&str]) -> Command {
 /// Runs a command whose output is shown.
 pub fn run(command: &mut Command) -> Result<(), ShellError> {
     let status = command.status().map_err(|source| start(command, source))?;
-    if status.success() { Ok(()) } else { Err(ShellError::Failed { command: shown(command), status, output: String::new() }) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(ShellError::Failed { command: shown(command), status, output: String::new() })
+    }
 }
 
 /// Runs a command and returns what it printed on standard output.

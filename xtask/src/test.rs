@@ -29,7 +29,14 @@ pub enum TestError {
 pub fn run(arguments: &Arguments) -> Result<(), TestError> {
     let started = Instant::now();
     step(started, "unit, property and core scenario tests");
-    shell::run(&mut shell::cargo(&["test", "--workspace", "--exclude", "interlock-tests", "--exclude", "interlock-cluster"]))?;
+    shell::run(&mut shell::cargo(&[
+        "test",
+        "--workspace",
+        "--exclude",
+        "interlock-tests",
+        "--exclude",
+        "interlock-cluster",
+    ]))?;
     if arguments.quick {
         return Ok(());
     }

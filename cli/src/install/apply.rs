@@ -50,7 +50,8 @@ async fn cluster_objects(client: &Client, systems: &[Value]) -> Result<Vec<webho
     if groups.is_empty() {
         return Ok(Vec::new());
     }
-    let failed = |error: kube::Error| InstallError::Api { what: "the kinds of the cluster".to_owned(), why: why(&error) };
+    let failed =
+        |error: kube::Error| InstallError::Api { what: "the kinds of the cluster".to_owned(), why: why(&error) };
     let discovery = kube::Discovery::new(client.clone()).filter(&groups).run().await.map_err(failed)?;
     let resource = |group: &str, kind: &str| {
         let group = discovery.get(group)?;

@@ -187,3 +187,6 @@ async fn create(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -58,6 +58,8 @@ pub async fn preview(cluster: &Cluster, objects: &[ContentObject]) -> Result<Vec
 }
 
 struct Found {
+    /// Whether the manifest stands for the whole of an object that exists.
+    is_whole: bool,
     live: Option<Value>,
     after: Option<Value>,
     notes: Vec<String>,
@@ -65,13 +67,14 @@ struct Found {
 }
 
 async fn one(cluster: &Cluster, object: &ContentObject) -> Result<Preview, CliError> {
-    let mut found = Found { live: None, after: None, notes: Vec::new(), refused: None };
+    let mut found = Found { is_whole: false, live: None, after: None, notes: Vec::new(), refused: None };
     match cluster.get(&object.id).await? {
         Ok(live) => found.live = Some(live),
         Err(refusal) if refusal.code == 404 => {}
         Err(refusal) => found.notes.push(format!("you may not read it, so it is shown as new: {}", refusal.message)),
     }
     let unreadable = !found.notes.is_empty();
+    found.is_whole = object.intent == Intent::Apply && found.live.is_some();
     match (object.intent, found.live.clone()) {
         (Intent::Delete, None) => {
             if !unreadable {
@@ -135,6 +138,9 @@ impl Found {
                 self.notes.push(format!("worked out here, as you may not dry-run it: {message}"));
             }
             404 => self.notes.push(format!("worked out here, as its kind or namespace does not exist yet: {message}")),
+            _ if self.is_whole => {
+                self.refused = Some(format!("{message}; if the manifest is meant as a part, say --patch"))
+            }
             _ => self.refused = Some(message),
         }
     }

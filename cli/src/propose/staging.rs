@@ -40,11 +40,11 @@ pub fn take(manifests: &mut Vec<Value>, namespace: &str) -> Result<(Vec<Staged>,
     let mut rest = Vec::with_capacity(manifests.len());
     for manifest in manifests.drain(..) {
         let id = ObjectId::of(&manifest).map_err(|error| CliError::Usage(error.to_string()))?;
-        if !(id.group.is_empty() && id.kind == "Secret") || operation_of(&manifest) == Some("Delete") {
+        if !is_secret(&id)? || operation_of(&manifest) == Some("Delete") {
             rest.push(manifest);
             continue;
         }
-        if operation_of(&manifest) == Some("Patch") {
+        if operation_of(&manifest).is_some_and(|operation| operation != "Apply") {
             return Err(CliError::Usage(format!(
                 "{id}: a Secret is staged as a whole and cannot be patched; propose it with all its keys, without Patch"
             )));
@@ -65,6 +65,15 @@ pub fn take(manifests: &mut Vec<Value>, namespace: &str) -> Result<(Vec<Staged>,
         return Err(CliError::Usage(format!("{} Secrets: at most {MAX_SECRETS} in one change", staged.len())));
     }
     Ok((staged, notes))
+}
+
+/// A misspelt Secret is refused: taken for another kind, its values would stand in the request.
+fn is_secret(id: &ObjectId) -> Result<bool, CliError> {
+    let looks = id.group.is_empty() && matches!(id.kind.to_lowercase().as_str(), "secret" | "secrets");
+    if looks && id.kind != "Secret" {
+        return Err(CliError::Usage(format!("{id}: the kind is written Secret")));
+    }
+    Ok(looks)
 }
 
 fn left_out(manifest: &Value) -> Option<String> {
@@ -267,11 +276,15 @@ mod tests {
             json!({"stringData": {"a": {"x": CANARY}}}),
             json!({"stringData": {"a": 5432}}),
             json!({"data": {}}),
+            json!({"kind": "secret", "stringData": {"a": CANARY}}),
             json!({"stringData": {"a": CANARY}, "metadata": {"name": "db", "namespace": "other"}}),
             json!({"stringData": {"a": CANARY}, "metadata": {"name": "db", "namespace": "shop", "annotations": {"interlock.dev/operation": "Patch"}}}),
         ] {
             let Err(message) = taken(secret(&fields)) else { panic!("{fields} is taken") };
-            assert!(message.contains("Secret") && !message.contains(CANARY) && !message.contains("5432"), "{message}");
+            assert!(
+                message.to_lowercase().contains("secret") && !message.contains(CANARY) && !message.contains("5432"),
+                "{message}"
+            );
         }
     }
 

@@ -11,12 +11,12 @@ use interlock_core::{
     },
     port::{DryRun, Identity, Note, Port, PortError},
 };
-use interlock_crds::{ChangePhase, ChangeRequestStatus, RunRecord};
+use interlock_crds::{ChangePhase, ChangeRequestStatus, RunDirection, RunRecord, StepState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::{Context, Observed, Outcome, finish, prepare::Ready, record, store};
+use super::{Context, Observed, Outcome, finish, observe, prepare::Ready, record, store};
 
 /// Field manager of what going back writes.
 const ROLLBACK_MANAGER: &str = "interlock-rollback";
@@ -62,6 +62,7 @@ pub async fn start<P: Port>(
         before: ready.before,
         looked,
         recorded: false,
+        votes_stand: false,
     };
     pass.status.phase = ChangePhase::Running;
     pass.status.waiting_for = None;
@@ -83,8 +84,21 @@ pub async fn go_on<P: Port>(
     };
     let before = store::load_before(context, &observed.request.uid, &run).await?;
     let phase = status.phase;
-    let mut pass =
-        Running { context, key, observed, status, run, phase, before, looked: BTreeMap::new(), recorded: true };
+    let begun = run.direction == RunDirection::Back
+        || run.objects.iter().any(|o| !matches!(o.state, StepState::Waiting | StepState::Intended));
+    let mut pass = Running {
+        context,
+        key,
+        observed,
+        status,
+        run,
+        phase,
+        before,
+        looked: BTreeMap::new(),
+        recorded: true,
+        // Once something was written, the votes had been seen to stand.
+        votes_stand: begun,
+    };
     pass.steps(now).await
 }
 
@@ -99,6 +113,9 @@ struct Running<'c, P> {
     looked: BTreeMap<usize, Option<Value>>,
     /// Whether the sealed record stands in the cluster: no write is made before it does.
     recorded: bool,
+    /// Whether the votes of the record were seen to be there after it stood in the cluster. From then on admission
+    /// lets nobody withdraw one; before, somebody may have done so between the count and the record.
+    votes_stand: bool,
 }
 
 impl<P: Port> Running<'_, P> {
@@ -228,6 +245,12 @@ impl<P: Port> Running<'_, P> {
     async fn write(&mut self, index: usize, write: &Write) -> Result<(), PortError> {
         if !self.recorded {
             return Err(PortError::Unavailable("the run was not recorded before its first write".to_owned()));
+        }
+        if !self.votes_stand {
+            if let Some(gone) = observe::withdrawn(self.context, &self.observed.request, &self.run.votes).await? {
+                return Err(PortError::Forbidden(format!("a vote ({gone}) was withdrawn as the change started")));
+            }
+            self.votes_stand = true;
         }
         let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
         let identity = Identity::Impersonate(self.run.executor.clone());

@@ -287,6 +287,19 @@ async fn votes<P: Port>(context: &Context<P>, request: &RequestFacts) -> Result<
         .collect())
 }
 
+/// The uid of the first of these votes that is no longer there.
+pub async fn withdrawn<P: Port>(
+    context: &Context<P>,
+    request: &RequestFacts,
+    uids: &[String],
+) -> Result<Option<String>, PortError> {
+    if uids.is_empty() {
+        return Ok(None);
+    }
+    let standing: BTreeSet<String> = votes(context, request).await?.into_iter().map(|vote| vote.uid).collect();
+    Ok(uids.iter().find(|uid| !standing.contains(*uid)).cloned())
+}
+
 /// The Persons of requester and voters, read live; everybody else as known.
 async fn people<P: Port>(context: &Context<P>, cached: &Observed, votes: &[Vote]) -> Result<Arc<People>, PortError> {
     let mut people = Arc::clone(&cached.people);

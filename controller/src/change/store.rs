@@ -111,7 +111,8 @@ pub async fn sweep<P: Port>(port: &P, is_known: impl Fn(&str) -> bool) -> Result
     let mut removed = 0;
     for secret in port.live_list("", "v1", "Secret", Some(INTERLOCK_NAMESPACE)).await? {
         let text = |pointer: &str| secret.pointer(pointer).and_then(Value::as_str);
-        let uid = secret.pointer("/metadata/labels").and_then(|l| l.get("interlock.dev/change-uid")).and_then(Value::as_str);
+        let uid =
+            secret.pointer("/metadata/labels").and_then(|l| l.get("interlock.dev/change-uid")).and_then(Value::as_str);
         let (Some(TYPE), Some(uid), Some(name)) = (text("/type"), uid, text("/metadata/name")) else { continue };
         if !is_known(uid) {
             port.delete(&Identity::Controller, &id(name), &Precondition::of(&secret), false, DryRun::No).await?;

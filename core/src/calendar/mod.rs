@@ -1,14 +1,27 @@
 //! Change windows and freezes.
 //!
 //! Start inclusive, end exclusive; a freeze wins over a window; a calendar without windows is open outside its freezes.
+//! Durations are elapsed seconds; what a change of clocks does to a start is told in [`Schedule`].
+//!
+//! A [`CalendarSpec`] is compiled once into a [`Calendar`]; each look at it gives a [`CalendarView`], which says how long
+//! it holds, so that it can be kept until then.
+//!
+//! Every question is bounded: 400 days ahead and a few thousand steps. Where that is not enough (thousands of tiny periods
+//! between here and the answer) an instant is told as unknown, and the view holds only for what was seen.
 
+mod open;
+mod pattern;
+mod period;
 mod schedule;
+mod zone;
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
+use jiff::Timestamp;
+use period::Period;
 
 pub use schedule::{Schedule, ScheduleError};
+pub use zone::{UnknownTimeZone, describe_instant, format_local, time_zone};
 
 /// One window or freeze as written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,16 +37,17 @@ pub struct PeriodSpec {
 pub enum OccurrenceSpec {
     /// Again and again.
     Recurring {
-        /// Cron expression of the starts, five fields.
+        /// Cron expression of the starts, five fields, in local time.
         schedule: String,
-        /// How long each lasts, in elapsed seconds.
+        /// How long each lasts, in elapsed seconds: 1 to 31,622,400 (366 days).
         duration_seconds: i64,
     },
     /// Once.
     Dated {
-        /// Local start, inclusive.
+        /// Local start, inclusive, as `2027-02-05T00:00` or with seconds. If the clocks skip it, the end of the gap; if
+        /// they repeat it, the first time.
         from: String,
-        /// Local end, exclusive.
+        /// Local end, exclusive, written in the same way. If the clocks repeat it, the second time.
         until: String,
     },
 }
@@ -55,16 +69,28 @@ pub enum CalendarError {
     /// The zone is not known.
     #[error("{0:?} is not a time zone of the IANA database; write one such as Asia/Shanghai or UTC")]
     InvalidTimeZone(String),
-    /// A schedule cannot be used.
-    #[error("{period}: {error}")]
+    /// A schedule is no cron expression.
+    #[error(
+        "{period}: {schedule:?} is not a cron expression of five fields: {why}; write minute hour day month weekday, such as \"0 22 * * 1-5\""
+    )]
     InvalidSchedule {
         /// Name of the period.
         period: String,
-        /// What is wrong.
-        error: ScheduleError,
+        /// What was written.
+        schedule: String,
+        /// What the parser says.
+        why: String,
+    },
+    /// No date in any year matches a schedule.
+    #[error("{period}: {schedule:?} never occurs, because no date matches it; correct its day, month or weekday")]
+    NeverOccurs {
+        /// Name of the period.
+        period: String,
+        /// What was written.
+        schedule: String,
     },
     /// A date cannot be understood.
-    #[error("{period}: {text:?} is not a local date and time; write it like 2027-02-05T00:00")]
+    #[error("{period}: {text:?} is not a local date and time; write it like 2027-02-05T00:00, without offset or zone")]
     InvalidDate {
         /// Name of the period.
         period: String,
@@ -72,7 +98,7 @@ pub enum CalendarError {
         text: String,
     },
     /// It ends before it starts.
-    #[error("{period}: it ends at {until}, which is not after its start {from}")]
+    #[error("{period}: it ends at {until}, which is not after its start {from}; write a later end")]
     EmptyPeriod {
         /// Name of the period.
         period: String,
@@ -82,14 +108,14 @@ pub enum CalendarError {
         until: String,
     },
     /// It lasts too short or too long.
-    #[error("{period}: a duration of {seconds} s is outside 1 s to 366 days")]
+    #[error("{period}: a duration of {seconds} s is not possible; write one from 1s to 366d")]
     InvalidDuration {
         /// Name of the period.
         period: String,
-        /// What was written.
+        /// What was written, in seconds.
         seconds: i64,
     },
-    /// Two periods of a list have one name.
+    /// Two windows or two freezes have one name.
     #[error("two periods are named {0}; give each its own name")]
     DuplicateName(String),
 }
@@ -99,39 +125,44 @@ pub enum CalendarError {
 pub enum WindowState {
     /// They may.
     Open {
-        /// The open window; none if the calendar has none.
+        /// The open window, the first as written if there are several; none if the calendar has no windows.
         window: Option<String>,
-        /// When that ends; none if nothing within 400 days ends it.
+        /// When they no longer may: the end of this and every window that follows without a break, or the start of a
+        /// freeze. None if nothing known within 400 days ends it.
         closes_at: Option<Timestamp>,
     },
     /// A freeze forbids it.
     Frozen {
-        /// The freeze.
+        /// The freeze; of several, the one that ends last.
         freeze: String,
-        /// When this freeze ends.
+        /// When this freeze ends; if it does not within 400 days, an instant to which it certainly lasts.
         ends_at: Timestamp,
-        /// When changes may start again; none if not within 400 days.
+        /// When changes may start again: later than `ends_at` if another freeze follows or no window is open then. None if
+        /// not within 400 days.
         opens_at: Option<Timestamp>,
     },
     /// No window is open.
     Outside {
-        /// The window that opens next.
+        /// The window that is open at `opens_at`.
         next_window: Option<String>,
-        /// When it does; none if not within 400 days.
+        /// When changes may start again: the first instant in a window and in no freeze. None if not within 400 days.
         opens_at: Option<Timestamp>,
     },
 }
 
-/// A state and how long it lasts.
+/// A state and how long it holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CalendarView {
     /// The state.
     pub state: WindowState,
-    /// Until when it stays as it is; none if nothing within 400 days changes it.
+    /// Until when (exclusive) the state is exactly this one, so that it may be kept; none if for ever.
+    ///
+    /// Never later than the next change. Earlier where something lies beyond the 400 days that are looked at: then it is
+    /// the next midnight in UTC, at which those 400 days move on.
     pub valid_until: Option<Timestamp>,
 }
 
-/// A compiled calendar.
+/// A compiled calendar. Cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Calendar {
     inner: Arc<Inner>,
@@ -143,33 +174,22 @@ struct Inner {
     freezes: Vec<Period>,
 }
 
-#[derive(Debug)]
-struct Period {
-    name: String,
-    when: When,
-}
-
-#[derive(Debug)]
-enum When {
-    Recurring { schedule: Box<Schedule>, duration: SignedDuration },
-    Dated { from: Timestamp, until: Timestamp },
-}
-
-/// How far ahead is looked.
-const HORIZON: SignedDuration = SignedDuration::from_hours(24 * 400);
-/// Most boundaries looked at in one question.
-const MAX_STEPS: usize = 20_000;
-/// Longest duration, in seconds.
-const MAX_DURATION: i64 = 366 * 86_400;
-
 impl Calendar {
     /// Compiles a calendar.
+    ///
+    /// # Errors
+    /// The first thing that cannot be used, as a sentence that names the period and says what to write instead.
     pub fn compile(spec: &CalendarSpec) -> Result<Self, CalendarError> {
-        let zone =
-            TimeZone::get(&spec.time_zone).map_err(|_| CalendarError::InvalidTimeZone(spec.time_zone.clone()))?;
-        Ok(Self {
-            inner: Arc::new(Inner { windows: periods(&spec.windows, &zone)?, freezes: periods(&spec.freezes, &zone)? }),
-        })
+        let zone = time_zone(&spec.time_zone).map_err(|unknown| CalendarError::InvalidTimeZone(unknown.name))?;
+        let periods = |specs: &[PeriodSpec]| -> Result<Vec<Period>, CalendarError> {
+            for (earlier, spec) in specs.iter().enumerate() {
+                if specs.iter().take(earlier).any(|other| other.name == spec.name) {
+                    return Err(CalendarError::DuplicateName(spec.name.clone()));
+                }
+            }
+            specs.iter().map(|spec| Period::compile(spec, &zone)).collect()
+        };
+        Ok(Self { inner: Arc::new(Inner { windows: periods(&spec.windows)?, freezes: periods(&spec.freezes)? }) })
     }
 
     /// The state at `now`.
@@ -177,32 +197,12 @@ impl Calendar {
         self.view(now).state
     }
 
-    /// The state at `now` and how long it lasts.
+    /// The state at `now` and how long it holds.
     pub fn view(&self, now: Timestamp) -> CalendarView {
-        let here = self.kind_at(now);
-        let mut change = None;
-        let mut open = matches!(here, Kind::Open(_)).then_some(now);
-        for boundary in self.boundaries(now) {
-            let kind = self.kind_at(boundary);
-            if change.is_none() && !kind.same(&here) {
-                change = Some(boundary);
-            }
-            if open.is_none() && matches!(kind, Kind::Open(_)) {
-                open = Some(boundary);
-            }
-            if change.is_some() && open.is_some() {
-                break;
-            }
-        }
-        let state = match here {
-            Kind::Open(window) => WindowState::Open { window, closes_at: change },
-            Kind::Frozen(freeze, ends_at) => WindowState::Frozen { freeze, ends_at, opens_at: open },
-            Kind::Outside => WindowState::Outside { next_window: open.and_then(|o| self.window_at(o)), opens_at: open },
-        };
-        CalendarView { state, valid_until: change }
+        self.inner.view(now).0
     }
 
-    /// The first instant not before `now` at which changes may start.
+    /// The first instant not before `now` at which changes may start; none if not within 400 days.
     pub fn next_open(&self, now: Timestamp) -> Option<Timestamp> {
         match self.state_at(now) {
             WindowState::Open { .. } => Some(now),
@@ -210,136 +210,12 @@ impl Calendar {
         }
     }
 
-    /// The next instant after `now` at which the state changes.
+    /// The next instant after `now` at which the state changes: another kind, window or freeze. None if not within 400
+    /// days.
+    ///
+    /// For waking up. A calendar with thousands of tiny periods may give an earlier instant, at which to ask again.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        self.view(now).valid_until
-    }
-
-    /// Every instant after `now` at which some period starts or ends, in order, within the horizon.
-    fn boundaries(&self, now: Timestamp) -> impl Iterator<Item = Timestamp> {
-        let horizon = now.checked_add(HORIZON).unwrap_or(Timestamp::MAX);
-        let mut at = now;
-        std::iter::from_fn(move || {
-            at = self.periods().filter_map(|p| p.boundary_after(at)).min().filter(|b| *b <= horizon)?;
-            Some(at)
-        })
-        .take(MAX_STEPS)
-    }
-
-    fn periods(&self) -> impl Iterator<Item = &Period> {
-        self.inner.windows.iter().chain(&self.inner.freezes)
-    }
-
-    fn kind_at(&self, at: Timestamp) -> Kind {
-        let frozen =
-            self.inner.freezes.iter().filter_map(|p| Some((p, p.ends_if_active(at)?))).max_by_key(|(_, end)| *end);
-        if let Some((freeze, end)) = frozen {
-            return Kind::Frozen(freeze.name.clone(), end);
-        }
-        if self.inner.windows.is_empty() {
-            return Kind::Open(None);
-        }
-        match self.window_at(at) {
-            Some(name) => Kind::Open(Some(name)),
-            None => Kind::Outside,
-        }
-    }
-
-    fn window_at(&self, at: Timestamp) -> Option<String> {
-        self.inner.windows.iter().find(|p| p.ends_if_active(at).is_some()).map(|p| p.name.clone())
-    }
-}
-
-enum Kind {
-    Open(Option<String>),
-    Frozen(String, Timestamp),
-    Outside,
-}
-
-impl Kind {
-    /// Adjacent windows are one opening; adjacent freezes are told apart, because the message names them.
-    fn same(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Open(_), Self::Open(_)) | (Self::Outside, Self::Outside) => true,
-            (Self::Frozen(a, end_a), Self::Frozen(b, end_b)) => a == b && end_a == end_b,
-            _ => false,
-        }
-    }
-}
-
-impl Period {
-    /// The end of the occurrence in which `at` lies.
-    fn ends_if_active(&self, at: Timestamp) -> Option<Timestamp> {
-        let end = match &self.when {
-            When::Recurring { schedule, duration } => schedule.latest_at_or_before(at)?.checked_add(*duration).ok()?,
-            When::Dated { from, until } => (*from <= at).then_some(*until)?,
-        };
-        (end > at).then_some(end)
-    }
-
-    /// The next start or end after `at`.
-    fn boundary_after(&self, at: Timestamp) -> Option<Timestamp> {
-        match &self.when {
-            When::Recurring { schedule, .. } => {
-                [self.ends_if_active(at), schedule.next_after(at)].into_iter().flatten().min()
-            }
-            When::Dated { from, until } => [*from, *until].into_iter().filter(|b| *b > at).min(),
-        }
-    }
-}
-
-fn periods(specs: &[PeriodSpec], zone: &TimeZone) -> Result<Vec<Period>, CalendarError> {
-    let mut periods: Vec<Period> = Vec::with_capacity(specs.len());
-    for spec in specs {
-        if periods.iter().any(|p| p.name == spec.name) {
-            return Err(CalendarError::DuplicateName(spec.name.clone()));
-        }
-        periods.push(Period { name: spec.name.clone(), when: when(spec, zone)? });
-    }
-    Ok(periods)
-}
-
-fn when(spec: &PeriodSpec, zone: &TimeZone) -> Result<When, CalendarError> {
-    let period = || spec.name.clone();
-    match &spec.occurrence {
-        OccurrenceSpec::Recurring { schedule, duration_seconds } => {
-            if !(1..=MAX_DURATION).contains(duration_seconds) {
-                return Err(CalendarError::InvalidDuration { period: period(), seconds: *duration_seconds });
-            }
-            let schedule = Schedule::compile(schedule, zone)
-                .map_err(|error| CalendarError::InvalidSchedule { period: period(), error })?;
-            Ok(When::Recurring { schedule: Box::new(schedule), duration: SignedDuration::from_secs(*duration_seconds) })
-        }
-        OccurrenceSpec::Dated { from, until } => {
-            let local = |text: &str| {
-                text.parse::<DateTime>()
-                    .map_err(|_| CalendarError::InvalidDate { period: period(), text: text.to_owned() })
-            };
-            let bad = |text: &str| CalendarError::InvalidDate { period: period(), text: text.to_owned() };
-            // Of a repeated hour the whole belongs to the period: a freeze must not end early.
-            let start = schedule::earliest(zone, local(from)?).ok_or_else(|| bad(from))?;
-            let end = schedule::latest(zone, local(until)?).ok_or_else(|| bad(until))?;
-            if start >= end {
-                return Err(CalendarError::EmptyPeriod { period: period(), from: from.clone(), until: until.clone() });
-            }
-            Ok(When::Dated { from: start, until: end })
-        }
-    }
-}
-
-/// `22:00 Asia/Shanghai`, with the date if it is another day there than at `now`.
-pub fn describe_instant(instant: Timestamp, now: Timestamp, zone: &str) -> String {
-    let (zone_name, zone) = TimeZone::get(zone).map_or(("UTC", TimeZone::UTC), |z| (zone, z));
-    let (local, today) = (zone.to_datetime(instant), zone.to_datetime(now).date());
-    let clock = if local.second() == 0 {
-        format!("{:02}:{:02}", local.hour(), local.minute())
-    } else {
-        format!("{:02}:{:02}:{:02}", local.hour(), local.minute(), local.second())
-    };
-    if local.date() == today {
-        format!("{clock} {zone_name}")
-    } else {
-        format!("{clock} {zone_name} on {}", local.date())
+        self.inner.view(now).1
     }
 }
 

@@ -1,22 +1,22 @@
 //! Cron schedules in a time zone, with stated rules for the hours that a change of clocks skips or repeats.
 //!
 //! An occurrence is a local wall time. Where the clocks skip it, it happens at the instant of the change (02:30 in a gap
-//! from 02:00 to 03:00 happens once, at 03:00); where they repeat it, it happens once, the first time.
+//! from 02:00 to 03:00 happens once, at 03:00, together with all others that the gap skips); where they repeat it, it
+//! happens once, the first time.
 
-use croner::{
-    Cron,
-    parser::{CronParser, Seconds},
-};
-use jiff::{
-    SignedDuration, Timestamp,
-    civil::DateTime,
-    tz::{AmbiguousOffset, TimeZone},
+use jiff::{SignedDuration, Timestamp, ToSpan, civil::DateTime, tz::TimeZone};
+
+use super::{
+    pattern::{Pattern, PatternError},
+    zone::{TICK, earliest, repetition_end},
 };
 
-/// A compiled schedule.
+/// A compiled schedule: cheap to ask in both directions, however far away the answer is.
 #[derive(Clone, Debug)]
 pub struct Schedule {
-    cron: Cron,
+    pattern: Pattern,
+    /// The widest distance between two occurrences of one day on which the clocks do not change; zero with only one.
+    widest_step: SignedDuration,
     zone: TimeZone,
 }
 
@@ -24,181 +24,155 @@ pub struct Schedule {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// It is no cron expression.
-    #[error("{schedule:?} is not a cron expression of five fields (minute hour day month weekday): {why}")]
+    #[error(
+        "{schedule:?} is not a cron expression of five fields: {why}; write minute hour day month weekday, such as \"0 22 * * 1-5\""
+    )]
     Invalid {
-        /// What was written.
+        /// What was written, at most 128 characters of it.
         schedule: String,
         /// What the parser says.
         why: String,
     },
     /// It never occurs.
-    #[error("{schedule:?} never occurs: no date matches it; correct its day or month")]
+    #[error("{schedule:?} never occurs, because no date matches it; correct its day, month or weekday")]
     Never {
-        /// What was written.
+        /// What was written, at most 128 characters of it.
         schedule: String,
     },
 }
 
-/// Most local times looked at on either side of a change of clocks: a repeated three hours, minute by minute.
-const NEAR: usize = 200;
-/// Clocks are never set back by more than this.
-const FOLD: SignedDuration = SignedDuration::from_hours(3);
+/// A local time of the schedule and when it happens.
+#[derive(Clone, Copy)]
+struct Occurrence {
+    local: DateTime,
+    instant: Timestamp,
+}
+
+/// Most local times tried for one answer. One is enough unless a zone changes its clocks twice within hours.
+const MAX_TRIES: usize = 8;
 
 impl Schedule {
-    /// Compiles five fields in the dialect of croner (`L`, `#`, `W` included).
+    /// Compiles five fields (minute hour day month weekday) in the dialect of croner: names, `L`, `#`, `W`, `@daily`.
+    ///
+    /// If both day and weekday are restricted, a date that matches either is meant, as cron has it; a weekday that begins
+    /// with `+` must match as well.
+    ///
+    /// # Errors
+    /// The expression cannot be read, or no date in any year matches it.
     pub fn compile(schedule: &str, zone: &TimeZone) -> Result<Self, ScheduleError> {
-        let refuse = |why: String| ScheduleError::Invalid { schedule: schedule.chars().take(128).collect(), why };
-        let cron = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .build()
-            .parse(schedule)
-            .map_err(|error| refuse(error.to_string()))?;
-        let compiled = Self { cron, zone: zone.clone() };
-        // Every date that a cron expression can mean lies within eight years of any other (29 February around 2100).
-        let start = DateTime::constant(2096, 1, 1, 0, 0, 0, 0);
-        if compiled.next_local(start).is_none()
-            && compiled.next_local(DateTime::constant(2024, 1, 1, 0, 0, 0, 0)).is_none()
-        {
-            return Err(ScheduleError::Never { schedule: schedule.to_owned() });
+        let told = || schedule.chars().take(128).collect();
+        match Pattern::parse(schedule) {
+            Ok(pattern) => {
+                let widest_step = SignedDuration::from_mins(i64::from(pattern.widest_step()));
+                Ok(Self { pattern, widest_step, zone: zone.clone() })
+            }
+            Err(PatternError::Invalid(why)) => Err(ScheduleError::Invalid { schedule: told(), why }),
+            Err(PatternError::Never) => Err(ScheduleError::Never { schedule: told() }),
         }
-        Ok(compiled)
     }
 
-    /// The first occurrence later than `after`.
+    /// The first occurrence later than `after`; none if there is none within 41 years.
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        let mut local = self.zone.to_datetime(after);
-        for _ in 0..NEAR {
-            local = self.next_local(local)?;
-            let instant = self.instant(local)?;
-            if instant > after {
-                return Some(instant);
-            }
-        }
-        None
+        self.first_after(after).map(|found| found.instant)
     }
 
-    /// The last occurrence not later than `at`. Looks backwards, so its work does not depend on how long ago anything was.
+    /// The last occurrence not later than `at`; none if there is none within 41 years.
+    ///
+    /// It is searched backwards: the work does not depend on how many occurrences were missed since.
     pub fn latest_at_or_before(&self, at: Timestamp) -> Option<Timestamp> {
-        let here = self.zone.to_datetime(at);
-        let mut local = here;
-        if let Ok(earlier) = at.checked_sub(FOLD)
-            && self.zone.to_offset(earlier) != self.zone.to_offset(at)
-        {
-            // Clocks were set just now: later local times may have happened already.
-            local = here.checked_add(FOLD).unwrap_or(here);
+        self.last_until(at).map(|found| found.instant)
+    }
+
+    /// The occurrences from `from` (inclusive) to `until` (exclusive), in order and found as they are asked for.
+    pub fn occurrences(&self, from: Timestamp, until: Timestamp) -> impl Iterator<Item = Timestamp> + '_ {
+        let first = self.first_from(from).map(|found| found.instant);
+        std::iter::successors(first, |at| self.next_after(*at)).take_while(move |at| *at < until)
+    }
+
+    /// How many occurrences there are from `from` (inclusive) to `until` (exclusive), without visiting each.
+    pub fn count(&self, from: Timestamp, until: Timestamp) -> u64 {
+        let last = until.checked_sub(TICK).ok().and_then(|t| self.last_until(t));
+        let (Some(first), Some(last)) = (self.first_from(from), last) else { return 0 };
+        if first.instant > last.instant {
+            return 0;
         }
-        let mut inclusive = true;
-        for _ in 0..NEAR * 2 {
-            local = self.previous_local(local, inclusive)?;
-            inclusive = false;
-            let instant = self.instant(local)?;
-            if instant <= at {
-                return Some(instant);
+        let skipped: u64 = self.gaps(first.instant, last.instant).map(|(start, end)| self.merged(start, end)).sum();
+        self.pattern.count(first.local, last.local).saturating_sub(skipped)
+    }
+
+    /// The last occurrence not later than `at` or, if the occurrences of its day are at most `within` apart, the last of
+    /// that day: a shortcut for following a run of occurrences that overlap.
+    pub(super) fn last_in_a_row(&self, at: Timestamp, within: SignedDuration) -> Option<Timestamp> {
+        let found = self.last_until(at)?;
+        if self.widest_step.is_zero() || self.widest_step > within {
+            return Some(found.instant);
+        }
+        let last = self.pattern.last_of_day(found.local.date()).and_then(|local| earliest(&self.zone, local));
+        // On a day on which the clocks change the distances are others: there each occurrence is visited.
+        let same_clock = |last: &Timestamp| self.zone.to_offset(*last) == self.zone.to_offset(found.instant);
+        Some(last.filter(same_clock).unwrap_or(found.instant))
+    }
+
+    fn first_from(&self, from: Timestamp) -> Option<Occurrence> {
+        from.checked_sub(TICK).map_or_else(|_| self.first_after(from), |before| self.first_after(before))
+    }
+
+    fn first_after(&self, after: Timestamp) -> Option<Occurrence> {
+        let mut from = match repetition_end(&self.zone, after) {
+            Some(end) => end,
+            None => next_minute(self.zone.to_datetime(after))?,
+        };
+        for _ in 0..MAX_TRIES {
+            let local = self.pattern.at_or_after(from)?;
+            let instant = earliest(&self.zone, local)?;
+            if instant > after {
+                return Some(Occurrence { local, instant });
             }
+            from = next_minute(local)?;
         }
         None
     }
 
-    fn next_local(&self, after: DateTime) -> Option<DateTime> {
-        let start = after.to_zoned(TimeZone::UTC).ok()?;
-        self.cron.find_next_occurrence(&start, false).ok().map(|found| found.datetime())
+    fn last_until(&self, at: Timestamp) -> Option<Occurrence> {
+        let mut until = match repetition_end(&self.zone, at) {
+            Some(end) => end.checked_sub(TICK).ok()?,
+            None => self.zone.to_datetime(at),
+        };
+        for _ in 0..MAX_TRIES {
+            let local = self.pattern.at_or_before(until)?;
+            let instant = earliest(&self.zone, local)?;
+            if instant <= at {
+                return Some(Occurrence { local, instant });
+            }
+            until = local.checked_sub(TICK).ok()?;
+        }
+        None
     }
 
-    fn previous_local(&self, before: DateTime, inclusive: bool) -> Option<DateTime> {
-        let start = before.to_zoned(TimeZone::UTC).ok()?;
-        self.cron.find_previous_occurrence(&start, inclusive).ok().map(|found| found.datetime())
+    /// The local times between which the clocks skip, for each time they do so from `first` to `last`.
+    fn gaps(&self, first: Timestamp, last: Timestamp) -> impl Iterator<Item = (DateTime, DateTime)> + '_ {
+        let before = first.checked_sub(TICK).unwrap_or(first);
+        self.zone
+            .following(before)
+            .map(|change| change.timestamp())
+            .take_while(move |change| *change <= last)
+            .filter_map(|change| {
+                let old = self.zone.to_offset(change.checked_sub(TICK).ok()?);
+                let (start, end) = (old.to_datetime(change), self.zone.to_datetime(change));
+                (start < end).then_some((start, end))
+            })
     }
 
-    fn instant(&self, local: DateTime) -> Option<Timestamp> {
-        earliest(&self.zone, local)
+    /// How many occurrences a gap takes away by moving them to its end.
+    fn merged(&self, start: DateTime, end: DateTime) -> u64 {
+        // The first local time that the clocks skip is the start of the gap; its end exists.
+        let first = if start.second() == 0 { Some(start) } else { next_minute(start) };
+        first.map_or(0, |first| self.pattern.count(first, end).saturating_sub(1))
     }
 }
 
-/// The instant of a local time: the first where clocks repeat it, the change itself where they skip it.
-pub fn earliest(zone: &TimeZone, local: DateTime) -> Option<Timestamp> {
-    let ambiguous = zone.to_ambiguous_timestamp(local);
-    match ambiguous.offset() {
-        AmbiguousOffset::Gap { .. } => {
-            let after = ambiguous.later().ok()?;
-            let change = zone.preceding(after.checked_add(SignedDuration::from_nanos(1)).ok()?).next();
-            change.map_or(Some(after), |transition| Some(transition.timestamp()))
-        }
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Fold { .. } => ambiguous.earlier().ok(),
-    }
-}
-
-/// The instant of a local time: the last where clocks repeat it, the change itself where they skip it.
-pub fn latest(zone: &TimeZone, local: DateTime) -> Option<Timestamp> {
-    let ambiguous = zone.to_ambiguous_timestamp(local);
-    match ambiguous.offset() {
-        AmbiguousOffset::Fold { .. } => ambiguous.later().ok(),
-        AmbiguousOffset::Unambiguous { .. } | AmbiguousOffset::Gap { .. } => earliest(zone, local),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn schedule(cron: &str, zone: &str) -> Schedule {
-        Schedule::compile(cron, &TimeZone::get(zone).unwrap()).unwrap()
-    }
-
-    fn occurrences(schedule: &Schedule, from: &str, until: &str) -> Vec<String> {
-        let (mut now, until) = (at(from), at(until));
-        let mut found = Vec::new();
-        while let Some(next) = schedule.next_after(now).filter(|n| *n < until) {
-            assert_eq!(schedule.latest_at_or_before(next), Some(next), "both directions agree");
-            found.push(next.to_string());
-            now = next;
-        }
-        found
-    }
-
-    #[test]
-    fn b04_a_time_that_the_clocks_skip_happens_once_at_the_change() {
-        let daily = schedule("30 2 * * *", "Europe/Berlin");
-        let found = occurrences(&daily, "2027-03-27T12:00:00Z", "2027-03-29T12:00:00Z");
-        assert_eq!(found, ["2027-03-28T01:00:00Z", "2027-03-29T00:30:00Z"]);
-        let often = schedule("*/20 * * * *", "Europe/Berlin");
-        let found = occurrences(&often, "2027-03-28T00:30:00Z", "2027-03-28T01:30:00Z");
-        assert_eq!(
-            found,
-            ["2027-03-28T00:40:00Z", "2027-03-28T01:00:00Z", "2027-03-28T01:20:00Z"],
-            "skipped ones do not pile up"
-        );
-    }
-
-    #[test]
-    fn b05_a_time_that_the_clocks_repeat_happens_the_first_time_only() {
-        let daily = schedule("30 2 * * *", "Europe/Berlin");
-        let found = occurrences(&daily, "2026-10-24T12:00:00Z", "2026-10-26T12:00:00Z");
-        assert_eq!(found, ["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
-        assert_eq!(daily.latest_at_or_before(at("2026-10-25T01:30:00Z")), Some(at("2026-10-25T00:30:00Z")));
-        let newfoundland = schedule("30 1 * * *", "America/St_Johns");
-        let found = occurrences(&newfoundland, "2026-11-01T00:00:00Z", "2026-11-02T12:00:00Z");
-        assert_eq!(found, ["2026-11-01T04:00:00Z", "2026-11-02T05:00:00Z"]);
-    }
-
-    #[test]
-    fn b03_the_latest_of_thousands_of_missed_slots_is_found_at_once() {
-        let minutely = schedule("* * * * *", "UTC");
-        assert_eq!(minutely.latest_at_or_before(at("2031-05-05T05:05:59Z")), Some(at("2031-05-05T05:05:00Z")));
-    }
-
-    #[test]
-    fn impossible_and_malformed_schedules_are_refused_with_a_reason() {
-        let zone = TimeZone::UTC;
-        assert!(matches!(Schedule::compile("0 0 30 2 *", &zone), Err(ScheduleError::Never { .. })));
-        for bad in ["", "* * *", "61 * * * *", "a b c d e", "0 0 * * * *"] {
-            assert!(matches!(Schedule::compile(bad, &zone), Err(ScheduleError::Invalid { .. })), "{bad}");
-        }
-        assert!(Schedule::compile("0 0 29 2 *", &zone).is_ok(), "a leap day occurs");
-        let month_end = schedule("0 18 L * *", "Asia/Shanghai");
-        assert_eq!(month_end.next_after(at("2027-02-01T00:00:00Z")), Some(at("2027-02-28T10:00:00Z")));
-    }
+/// The next full minute after `local`.
+fn next_minute(local: DateTime) -> Option<DateTime> {
+    let minute = local.with().second(0).subsec_nanosecond(0).build().ok()?;
+    minute.checked_add(1.minute()).ok()
 }

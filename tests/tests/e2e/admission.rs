@@ -1,6 +1,9 @@
 //! What is denied without an approved change, and what never is.
 
-use interlock_tests::{Api, Options, Patch, Stage, config_map, deployment, eventually, objects::operation, path_of, patch_of, stage::policy_of, world::SOON};
+use interlock_tests::{
+    Api, Options, Patch, Stage, config_map, deployment, eventually, objects::operation, patch_of, path_of,
+    stage::policy_of, world::SOON,
+};
 use serde_json::{Value, json};
 
 use crate::assert_refused;
@@ -17,8 +20,12 @@ fn a14_an_edit_without_a_change_is_denied_with_a_hint() {
     let refusal = assert_refused(stage.user("bob").merge(&path, &body), 403, "NoApprovedChange");
     assert!(refusal.message.contains("interlock propose -f FILE"), "{refusal}");
     // Where a change with the object waits, the answer names it.
-    let change = stage.propose("alice", "five", vec![patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": "web"}, "spec": {"replicas": 5}}))]);
+    let change = stage.propose(
+        "alice",
+        "five",
+        vec![patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web"}, "spec": {"replicas": 5}}))],
+    );
     change.until("waiting", |s| s["waitingFor"] == "Approval");
     eventually(SOON, || {
         let refusal = assert_refused(stage.user("bob").merge(&path, &body), 403, "NoApprovedChange");
@@ -27,7 +34,8 @@ fn a14_an_edit_without_a_change_is_denied_with_a_hint() {
         if named { Ok(()) } else { Err(refusal.message) }
     });
     // With kubectl it reads the same.
-    let (well, text) = stage.world.kubectl("bob", &["-n", &stage.namespace, "set", "image", "deployment/web", "main=web:9"], "");
+    let (well, text) =
+        stage.world.kubectl("bob", &["-n", &stage.namespace, "set", "image", "deployment/web", "main=web:9"], "");
     assert!(!well && text.contains("five"), "{text}");
     assert_eq!(stage.image("web"), "web:1.0.0");
 }
@@ -62,7 +70,8 @@ fn a15_scaling_by_any_road_is_denied_but_the_autoscaler_scales() {
         assert!(!well && text.contains("governed by Interlock"), "{arguments:?}: {text}");
     }
     // Nor does the name of Interlock's own field manager help.
-    let apply = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 7}});
+    let apply =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 7}});
     for manager in ["interlock", "kube-controller-manager"] {
         let answer = bob.patch(&stage.path("deployments/web"), &Patch::Apply(manager), &apply);
         assert_refused(answer, 403, "NoApprovedChange");
@@ -88,13 +97,17 @@ fn a16_every_verb_gets_the_same_answer() {
     let map = stage.path("configmaps/web");
     let mut whole = stage.get("configmaps/web");
     whole["data"]["greeting"] = json!("forged");
-    let apply = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"greeting": "forged"}});
+    let apply =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}, "data": {"greeting": "forged"}});
     let generated = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "web-"}, "data": {}});
     let old_version = stage.path("horizontalpodautoscalers/web").replace("/v2/", "/v1/");
     let answers = [
         ("replace", bob.replace(&map, &whole)),
         ("merge patch", bob.merge(&map, &json!({"data": {"greeting": "forged"}}))),
-        ("JSON patch", bob.patch(&map, &Patch::Json, &json!([{"op": "replace", "path": "/data/greeting", "value": "forged"}]))),
+        (
+            "JSON patch",
+            bob.patch(&map, &Patch::Json, &json!([{"op": "replace", "path": "/data/greeting", "value": "forged"}])),
+        ),
         ("strategic patch", bob.patch(&map, &Patch::Strategic, &json!({"data": {"greeting": "forged"}}))),
         ("apply", bob.patch(&map, &Patch::Apply("bob"), &apply)),
         ("create", bob.post(&stage.path("configmaps"), &generated)),
@@ -102,8 +115,14 @@ fn a16_every_verb_gets_the_same_answer() {
         ("delete all", bob.delete(&stage.path("configmaps"))),
         ("older version", bob.merge(&old_version, &json!({"spec": {"maxReplicas": 40}}))),
         ("label", bob.merge(&map, &json!({"metadata": {"labels": {"a": "b"}}}))),
-        ("owner", bob.merge(&map, &json!({"metadata": {"ownerReferences": [
-            {"apiVersion": "v1", "kind": "ConfigMap", "name": "probe", "uid": whole["metadata"]["uid"]}]}}))),
+        (
+            "owner",
+            bob.merge(
+                &map,
+                &json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "probe", "uid": whole["metadata"]["uid"]}]}}),
+            ),
+        ),
     ];
     for (verb, answer) in answers {
         let refusal = answer.err().unwrap_or_else(|| panic!("{verb} was allowed"));
@@ -123,7 +142,11 @@ fn a18_owner_references_open_nothing() {
     let stage = Stage::with("a18", options);
     let sets = eventually(SOON, || {
         let sets = stage.get("replicasets");
-        if sets["items"].as_array().is_some_and(|items| !items.is_empty()) { Ok(sets) } else { Err("no ReplicaSet".to_owned()) }
+        if sets["items"].as_array().is_some_and(|items| !items.is_empty()) {
+            Ok(sets)
+        } else {
+            Err("no ReplicaSet".to_owned())
+        }
     });
     let set = &sets["items"][0]["metadata"];
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
@@ -194,7 +217,11 @@ fn a23_a_dry_run_is_answered_and_stores_nothing() {
     let manifest = stage.placed(config_map("web", &[("greeting", "other")])).to_string();
     let (_, text) = stage.world.kubectl("bob", &["diff", "-f", "-"], &manifest);
     assert!(text.contains("+  greeting: other"), "{text}");
-    let (well, text) = stage.world.kubectl("bob", &["apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-"], &manifest);
+    let (well, text) = stage.world.kubectl(
+        "bob",
+        &["apply", "--server-side", "--dry-run=server", "--force-conflicts", "-f", "-"],
+        &manifest,
+    );
     assert!(well && text.contains("Interlock will deny this without --dry-run"), "{text}");
     // A vote on trial is no vote, and its denial is told as a warning.
     let change = stage.propose("alice", "tried", vec![patch_of(config_map("web", &[("greeting", "hi")]))]);
@@ -219,7 +246,8 @@ fn modes_audit_and_warn_let_writes_pass() {
         eventually(SOON, || {
             let path = format!("/api/v1/namespaces/{}", stage.namespace);
             let labels = stage.admin().get(&path).unwrap()["metadata"]["labels"].clone();
-            let mut marked = labels.as_object().into_iter().flatten().filter(|(key, _)| key.starts_with("interlock.dev/"));
+            let mut marked =
+                labels.as_object().into_iter().flatten().filter(|(key, _)| key.starts_with("interlock.dev/"));
             if marked.any(|(_, value)| value == &name) { Ok(()) } else { Err(labels.to_string()) }
         });
         let text = std::cell::Cell::new(0);
@@ -241,9 +269,16 @@ fn the_executor_writes_nothing_but_its_running_change() {
     let executor = stage.admin().acting_as(&stage.executor(), &["system:masters"]);
     let map = stage.path("configmaps/web");
     assert_refused(executor.merge(&map, &json!({"data": {"greeting": "x"}})), 403, "BeyondChange");
-    let change = stage.propose("alice", "runs", vec![patch_of(config_map("web", &[("greeting", "hi")])), patch_of(json!({
+    let change = stage.propose(
+        "alice",
+        "runs",
+        vec![
+            patch_of(config_map("web", &[("greeting", "hi")])),
+            patch_of(json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-        "spec": {"template": {"spec": {"containers": [{"name": "main", "image": "web:broken"}]}}}}))]);
+        "spec": {"template": {"spec": {"containers": [{"name": "main", "image": "web:broken"}]}}}})),
+        ],
+    );
     change.approve(&["bob"]);
     change.wait("Running");
     // While it runs: not another object, not other content of its own object, not its deletion.
@@ -264,12 +299,19 @@ fn kinds_that_are_not_governed_pass_but_pods_never_do() {
     let options = Options { system, ..Options::default() };
     // The stage waits for a ConfigMap to be denied, so it is set up governed first.
     let stage = Stage::with("governs", Options { system: json!({}), ..options.clone() });
-    stage.admin().merge(&format!("/apis/interlock.dev/v1alpha1/systems/{}", stage.namespace), &json!({"spec": options.system})).unwrap();
+    stage
+        .admin()
+        .merge(&format!("/apis/interlock.dev/v1alpha1/systems/{}", stage.namespace), &json!({"spec": options.system}))
+        .unwrap();
     let bob = stage.user("bob");
     eventually(SOON, || {
         bob.merge(&stage.path("configmaps/web"), &json!({"data": {"greeting": "free"}})).map_err(|e| e.to_string())
     });
-    assert_refused(bob.merge(&stage.path("deployments/web"), &json!({"spec": {"replicas": 9}})), 403, "NoApprovedChange");
+    assert_refused(
+        bob.merge(&stage.path("deployments/web"), &json!({"spec": {"replicas": 9}})),
+        403,
+        "NoApprovedChange",
+    );
     let pod = stage.placed(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "bare"},
         "spec": {"containers": [{"name": "main", "image": "evil:1"}]}}));
     assert_refused(bob.create(&pod), 403, "NoApprovedChange");

@@ -1,6 +1,8 @@
 //! Who may vote, and what a vote counts for.
 
-use interlock_tests::{Options, Patch, Stage, config_map, deployment_image, eventually, patch_of, stage::policy_of, world::SOON};
+use interlock_tests::{
+    Options, Patch, Stage, config_map, deployment_image, eventually, patch_of, stage::policy_of, world::SOON,
+};
 use serde_json::{Value, json};
 
 use crate::{assert_refused, counted, held};
@@ -133,7 +135,8 @@ fn a06_a_status_cannot_be_forged() {
     }
     // In the request itself a status is not even read.
     let mut request = stage.request("alice", "born-approved", vec![greeting("hi")]);
-    request["status"] = json!({"phase": "Scheduled", "votes": [{"approval": "x", "person": "bob", "state": "Approves"}]});
+    request["status"] =
+        json!({"phase": "Scheduled", "votes": [{"approval": "x", "person": "bob", "state": "Approves"}]});
     let born = stage.send(&request).unwrap();
     born.until("waiting", |s| s["phase"] == "Pending" && s["waitingFor"] == "Approval" && s["votes"].is_null());
 }
@@ -290,5 +293,9 @@ fn a_change_that_is_not_started_in_time_expires() {
     let change =
         stage.propose_with("alice", "late", vec![greeting("hi")], json!({"schedule": {"expiresAt": end.to_string()}}));
     change.wait("Expired");
-    assert_refused(stage.user("bob").create(&change.ballot("bob", "Approve", &format!("sha256:{}", "0".repeat(64)))), 409, "ChangeEnded");
+    assert_refused(
+        stage.user("bob").create(&change.ballot("bob", "Approve", &format!("sha256:{}", "0".repeat(64)))),
+        409,
+        "ChangeEnded",
+    );
 }

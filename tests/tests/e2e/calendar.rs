@@ -1,6 +1,6 @@
 //! When a change may start.
 
-use interlock_tests::{Options, Stage, config_map, patch_of, stage::policy_of, world::eventually, world::SOON};
+use interlock_tests::{Options, Stage, config_map, patch_of, stage::policy_of, world::SOON, world::eventually};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 

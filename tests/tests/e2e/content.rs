@@ -1,6 +1,12 @@
 //! Requests that cannot be carried out: each gets a clear answer, at once or while it waits.
 
-use interlock_tests::{Options, Stage, config_map, deployment, eventually, objects::operation, path_of, patch_of, stage::policy_of, world::{SOON, condition}};
+use interlock_tests::{
+    Options, Stage, config_map, deployment, eventually,
+    objects::operation,
+    patch_of, path_of,
+    stage::policy_of,
+    world::{SOON, condition},
+};
 use serde_json::{Value, json};
 
 use crate::assert_refused;
@@ -24,10 +30,12 @@ fn requests_that_nobody_could_carry_out_are_refused() {
         object
     };
     let elsewhere = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "default"}});
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {"password": "hunter2"}});
+    let secret =
+        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}, "stringData": {"password": "hunter2"}});
     let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
         "metadata": {"name": "interlock", "namespace": null}});
-    let interlocks = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "interlock-system"}});
+    let interlocks =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": "interlock-system"}});
     let vote = json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Approval", "metadata": {"name": "x"}});
     let person = json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Person", "metadata": {"name": "x"}});
     let odd = operation(config_map("web", &[]), "Destroy");
@@ -42,14 +50,19 @@ fn requests_that_nobody_could_carry_out_are_refused() {
         ("person", manifests(vec![person]), "OnlyRoot", "interlock-root"),
         ("operation", manifests(vec![odd]), "BadOperation", "write Apply, Patch or Delete"),
         ("twice", manifests(vec![config_map("web", &[]), config_map("web", &[])]), "Duplicate", "stands twice"),
+        ("large", manifests(vec![config_map("web", &[("a", &"x".repeat(210 * 1024))])]), "TooLarge", "at most 204800"),
         (
-            "large",
-            manifests(vec![config_map("web", &[("a", &"x".repeat(210 * 1024))])]),
-            "TooLarge",
-            "at most 204800",
+            "itself",
+            (vec![config_map("web", &[])], json!({"dependsOn": [{"name": "itself"}]})),
+            "Cycle",
+            "depends on itself",
         ),
-        ("itself", (vec![config_map("web", &[])], json!({"dependsOn": [{"name": "itself"}]})), "Cycle", "depends on itself"),
-        ("plan", (vec![config_map("web", &[])], json!({"rolloutPlanRef": {"name": "cautious"}})), "NotSupportedYet", "rolloutPlanRef"),
+        (
+            "plan",
+            (vec![config_map("web", &[])], json!({"rolloutPlanRef": {"name": "cautious"}})),
+            "NotSupportedYet",
+            "rolloutPlanRef",
+        ),
         (
             "milestone",
             (vec![config_map("web", &[])], json!({"milestone": {"project": "p", "name": "m"}})),
@@ -94,8 +107,12 @@ fn unknown_fields_are_named() {
     let (well, text) = stage.world.kubectl("alice", &["create", "-f", "-"], &request.to_string());
     assert!(!well && text.contains("unknown field \"spec.aproved\""), "{text}");
     // In a manifest, the dry run finds it: before anything is written, with the server's own words.
-    let change = stage.propose("alice", "typo", vec![patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": "web"}, "spec": {"replcas": 3}}))]);
+    let change = stage.propose(
+        "alice",
+        "typo",
+        vec![patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "web"}, "spec": {"replcas": 3}}))],
+    );
     change.approve(&["bob"]);
     let gate = change.wait_gate("Preflight", "Refused");
     assert!(gate["message"].as_str().unwrap().contains("spec.replcas"), "{gate}");
@@ -105,7 +122,11 @@ fn unknown_fields_are_named() {
 #[test]
 fn a_wrong_kind_is_named() {
     let stage = Stage::with("kind", one_vote());
-    let change = stage.propose("alice", "wrong", vec![json!({"apiVersion": "apps/v1", "kind": "Deploymnt", "metadata": {"name": "web"}})]);
+    let change = stage.propose(
+        "alice",
+        "wrong",
+        vec![json!({"apiVersion": "apps/v1", "kind": "Deploymnt", "metadata": {"name": "web"}})],
+    );
     let status = change.until("a message", |s| s["message"].as_str().is_some_and(|m| m.contains("Deploymnt")));
     assert_eq!(status["phase"], "Pending", "{status:#}");
     // Kinds are looked up again, so that it goes on when the definition arrives; others are not held up.
@@ -118,7 +139,9 @@ fn a_wrong_kind_is_named() {
 fn a_right_that_the_executor_lacks_is_named_and_heals() {
     let stage = Stage::with("rights", Options { with_rights: false, ..one_vote() });
     let mut objects: Vec<_> = (0..19).map(|i| config_map(&format!("c{i:02}"), &[("a", "b")])).collect();
-    objects.push(patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1}})));
+    objects.push(patch_of(
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": 1}}),
+    ));
     // It may write ConfigMaps, which are nineteen of the twenty objects, and no Deployment. Roles are governed like the
     // rest, so they are given from outside the namespace.
     let role = |name: &str, group: &str, resource: &str| {
@@ -152,7 +175,9 @@ fn a_right_that_the_executor_lacks_is_named_and_heals() {
 fn people_and_systems_that_contradict_each_other_are_refused() {
     let stage = Stage::with("people", one_vote());
     let admin = stage.admin();
-    let person = |name: &str, identities: &Value| governor("Person", name, &json!({"displayName": {"en": name}, "identities": identities}));
+    let person = |name: &str, identities: &Value| {
+        governor("Person", name, &json!({"displayName": {"en": name}, "identities": identities}))
+    };
     let name = format!("{}-p", stage.namespace);
     let none = admin.create(&person(&name, &json!([]))).unwrap_err();
     assert_eq!(none.code, 422, "{none}");
@@ -196,13 +221,21 @@ fn a_circle_of_dependencies_is_named() {
     let object = |text: &str| vec![patch_of(config_map("web", &[("greeting", text)]))];
     let names = ["one", "two", "three"];
     let changes: Vec<_> = (0..3)
-        .map(|i| stage.propose_with("alice", names[i], object(names[i]), json!({"dependsOn": [{"name": names[(i + 1) % 3]}]})))
+        .map(|i| {
+            stage.propose_with(
+                "alice",
+                names[i],
+                object(names[i]),
+                json!({"dependsOn": [{"name": names[(i + 1) % 3]}]}),
+            )
+        })
         .collect();
     for change in &changes {
         change.approve(&["bob"]);
         change.until("the circle", |s| {
             let gate = interlock_tests::stage::gate(s, "Dependency");
-            gate["reason"] == "Cycle" && names.iter().filter(|n| gate["message"].as_str().unwrap().contains(**n)).count() >= 2
+            gate["reason"] == "Cycle"
+                && names.iter().filter(|n| gate["message"].as_str().unwrap().contains(**n)).count() >= 2
         });
         assert_eq!(change.phase(), "Pending");
     }
@@ -211,8 +244,15 @@ fn a_circle_of_dependencies_is_named() {
 #[test]
 fn a_policy_that_is_deleted_meanwhile_stops_nothing_that_runs() {
     let stage = Stage::with("nopolicy", one_vote());
-    let change = stage.propose_with("alice", "runs", vec![patch_of(config_map("web", &[("greeting", "hi")])),
-        interlock_tests::deployment_image("web", "web:broken")], json!({"progressDeadline": "4s"}));
+    let change = stage.propose_with(
+        "alice",
+        "runs",
+        vec![
+            patch_of(config_map("web", &[("greeting", "hi")])),
+            interlock_tests::deployment_image("web", "web:broken"),
+        ],
+        json!({"progressDeadline": "4s"}),
+    );
     change.approve(&["bob"]);
     change.wait("Running");
     stage.admin().delete(&format!("/apis/interlock.dev/v1alpha1/changepolicies/{}", stage.namespace)).unwrap();
@@ -234,8 +274,11 @@ fn a_namespace_that_is_being_deleted_says_so() {
     let stage = Stage::with("doomed", one_vote());
     // A second namespace of the System goes while a change for it waits.
     let second = format!("{}-b", stage.namespace);
-    stage.admin().create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": second, "finalizers": []},
-        "spec": {"finalizers": ["kubernetes"]}})).unwrap();
+    stage
+        .admin()
+        .create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": second, "finalizers": []},
+        "spec": {"finalizers": ["kubernetes"]}}))
+        .unwrap();
     let mut held = config_map("held", &[]);
     held["metadata"]["finalizers"] = json!(["example.com/keep"]);
     held["metadata"]["namespace"] = json!(second);
@@ -247,7 +290,8 @@ fn a_namespace_that_is_being_deleted_says_so() {
     let mut object = config_map("new", &[("a", "b")]);
     object["metadata"]["namespace"] = json!(second);
     let change = eventually(SOON, || {
-        let request = stage.request("alice", "doomed", vec![object.clone(), patch_of(config_map("web", &[("greeting", "hi")]))]);
+        let request =
+            stage.request("alice", "doomed", vec![object.clone(), patch_of(config_map("web", &[("greeting", "hi")]))]);
         stage.send(&request).map_err(|e| e.to_string())
     });
     change.approve(&["bob"]);
@@ -263,7 +307,11 @@ fn standard_changes_need_no_vote_inside_their_template() {
     policy["types"]["standard"] = json!({"templates": [{"name": "scale", "allow": [
         {"group": "apps", "kind": "Deployment", "path": "/spec/replicas", "range": {"min": 2, "max": 4}}]}]});
     let stage = Stage::with("standard", Options { policy, ..Options::default() });
-    let replicas = |count: u32| vec![patch_of(json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": count}}))];
+    let replicas = |count: u32| {
+        vec![patch_of(
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"replicas": count}}),
+        )]
+    };
     let inside = stage.propose_with("alice", "inside", replicas(4), json!({"type": "Standard"}));
     inside.wait("Succeeded");
     assert_eq!(stage.get("deployments/web")["spec"]["replicas"], 4);

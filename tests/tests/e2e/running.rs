@@ -1,6 +1,8 @@
 //! How a change is carried out, and how it goes back.
 
-use interlock_tests::{Options, Stage, config_map, deployment, deployment_image, objects::operation, patch_of, stage::policy_of};
+use interlock_tests::{
+    Options, Stage, config_map, deployment, deployment_image, objects::operation, patch_of, stage::policy_of,
+};
 use serde_json::{Value, json};
 
 use crate::{assert_refused, held};
@@ -105,7 +107,12 @@ fn a_deletion_goes_back_too() {
 fn with_on_failure_pause_a_person_decides() {
     let stage = Stage::with("pause", one_vote());
     let pause = json!({"progressDeadline": "3s", "contingency": {"onFailure": "Pause", "runbook": "docs/web.md"}});
-    let change = stage.propose_with("alice", "paused", vec![greeting("hi"), deployment_image("web", "web:broken")], pause.clone());
+    let change = stage.propose_with(
+        "alice",
+        "paused",
+        vec![greeting("hi"), deployment_image("web", "web:broken")],
+        pause.clone(),
+    );
     change.approve(&["bob"]);
     change.wait("Paused");
     assert_eq!(stage.image("web"), "web:broken");
@@ -166,7 +173,8 @@ fn a13_a_running_change_is_not_deleted() {
     assert_refused(stage.user("alice").delete(&stage.path("changerequests")), 403, "ChangeRunning");
     assert!(stage.exists("changerequests/running"));
     // A garbage collector that somebody points at it with an ownerReference is no way round.
-    let collector = stage.admin().acting_as("system:serviceaccount:kube-system:generic-garbage-collector", &["system:masters"]);
+    let collector =
+        stage.admin().acting_as("system:serviceaccount:kube-system:generic-garbage-collector", &["system:masters"]);
     assert_refused(collector.delete(&change.path()), 403, "ChangeRunning");
     if stage.exists("changerequests/waiting") {
         stage.user("alice").delete(&waiting.path()).unwrap();
@@ -213,7 +221,8 @@ fn what_somebody_else_changed_since_the_vote_stops_a_change() {
 #[test]
 fn changes_wait_for_what_they_depend_on_and_for_each_other() {
     let stage = Stage::with("depends", one_vote());
-    let second = stage.propose_with("alice", "second", vec![greeting("second")], json!({"dependsOn": [{"name": "first"}]}));
+    let second =
+        stage.propose_with("alice", "second", vec![greeting("second")], json!({"dependsOn": [{"name": "first"}]}));
     second.approve(&["bob"]);
     second.until("waiting", |s| s["waitingFor"].as_str().is_some_and(|w| w.contains("Dependency")));
     let first = stage.propose("alice", "first", vec![patch_of(config_map("web", &[("first", "yes")]))]);
