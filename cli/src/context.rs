@@ -121,10 +121,8 @@ pub fn harmless(change: ChangeRequest) -> ChangeRequest {
 
 fn disarm(value: &mut serde_json::Value) {
     match value {
-        serde_json::Value::String(text) => {
-            if text.chars().any(acts) {
-                *text = text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect();
-            }
+        serde_json::Value::String(text) if text.chars().any(acts) => {
+            *text = text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect();
         }
         serde_json::Value::Array(items) => items.iter_mut().for_each(disarm),
         serde_json::Value::Object(map) => map.values_mut().for_each(disarm),

@@ -178,14 +178,12 @@ async fn watch_all(changes: Api<ChangeRequest>, ui: Ui) -> Result<ExitCode, CliE
 pub async fn wait(args: &WaitArgs, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
     context.change(&args.change).await?;
     let limit = Duration::from_secs(u64::try_from(args.timeout.seconds()).unwrap_or(600));
-    match tokio::time::timeout(limit, wait_for(args, context, ui)).await {
-        Ok(result) => result,
-        Err(_) => {
-            let change = context.change(&args.change).await?;
-            ui.line(&format!("not within {}: {}", args.timeout, line_of(&change)));
-            Ok(ExitCode::from(exit::WAITS))
-        }
+    if let Ok(result) = tokio::time::timeout(limit, wait_for(args, context, ui)).await {
+        return result;
     }
+    let change = context.change(&args.change).await?;
+    ui.line(&format!("not within {}: {}", args.timeout, line_of(&change)));
+    Ok(ExitCode::from(exit::WAITS))
 }
 
 async fn wait_for(args: &WaitArgs, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {

@@ -48,6 +48,7 @@ impl Ui {
     }
 
     /// Prints text as it is.
+    #[allow(clippy::unused_self, reason = "printing is this type's business, whatever it needs to know for it")]
     pub fn raw(self, text: &str) {
         let mut out = io::stdout().lock();
         if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush())

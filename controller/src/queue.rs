@@ -1,6 +1,6 @@
 //! Which key is looked at when: each at most once at a time, soon after it was woken, or when its time comes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,13 @@ pub enum Again {
 /// First and longest wait after failures in a row.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Longest sleep for a due time: the clock may have been set meanwhile.
-const LONGEST: Duration = Duration::from_secs(3_600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 #[derive(Default)]
 struct State {
     running: BTreeSet<String>,
     woken_while_running: BTreeSet<String>,
-    due: BTreeMap<(Instant, String), ()>,
+    due: BTreeSet<(Instant, String)>,
     due_of: HashMap<String, Instant>,
     failures: HashMap<String, u32>,
 }
@@ -43,7 +43,7 @@ impl State {
             self.due.remove(&(*old, key.to_owned()));
         }
         self.due_of.insert(key.to_owned(), at);
-        self.due.insert((at, key.to_owned()), ());
+        self.due.insert((at, key.to_owned()));
     }
 
     fn unschedule(&mut self, key: &str) {
@@ -53,7 +53,7 @@ impl State {
     }
 
     fn take_due(&mut self, now: Instant) -> Option<String> {
-        let key = self.due.first_key_value().filter(|((at, _), ())| *at <= now).map(|((_, key), ())| key.clone())?;
+        let key = self.due.first().filter(|(at, _)| *at <= now).map(|(_, key)| key.clone())?;
         self.unschedule(&key);
         Some(key)
     }
@@ -121,7 +121,7 @@ pub async fn run<F, Fut>(
             });
         }
         depth(state.due.len());
-        let next = state.due.first_key_value().map_or(now + LONGEST, |((at, _), ())| *at);
+        let next = state.due.first().map_or(now + LONGEST, |(at, _)| *at);
         let room = tasks.len() < concurrency;
         tokio::select! {
             () = shutdown.triggered() => break,
@@ -154,7 +154,7 @@ mod tests {
     fn the_earlier_of_two_due_times_stands_and_a_key_is_taken_once() {
         let now = Instant::now();
         let mut state = State::default();
-        state.schedule("a", now + Duration::from_secs(60));
+        state.schedule("a", now + Duration::from_mins(1));
         state.schedule("a", now + Duration::from_secs(5));
         state.schedule("a", now + Duration::from_secs(30));
         assert_eq!(state.take_due(now + Duration::from_secs(4)), None);

@@ -148,7 +148,7 @@ impl Feeder {
             match event {
                 Some(Ok(event)) => self.take(event),
                 Some(Err(error)) => {
-                    tracing::warn!(kind = %K::kind(&()), %error, "the watch broke and is taken up again")
+                    tracing::warn!(kind = %K::kind(&()), %error, "the watch broke and is taken up again");
                 }
                 None => return,
             }

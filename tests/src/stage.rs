@@ -81,7 +81,10 @@ impl<'w> Stage<'w> {
             }
         }
         for object in options.objects {
-            admin.create(&self.placed(object)).unwrap();
+            // As if by kubectl apply, which is how most objects come to be.
+            let object = self.placed(object);
+            let path = format!("{}?fieldManager=kubectl-client-side-apply", crate::api::collection_of(&object));
+            admin.post(&path, &object).unwrap();
         }
         let interlock = |kind: &str, spec: Value| json!({"apiVersion": "interlock.dev/v1alpha1", "kind": kind, "metadata": {"name": namespace}, "spec": spec});
         admin.create(&interlock("ChangePolicy", options.policy)).unwrap();

@@ -49,20 +49,18 @@ fn release_within(own: &Fields, others: &[&Fields], stated: Option<&Value>, obje
 
 /// The value that one step of a field set leads to: `f:name`, `k:{"name":"a"}` or `v:"member"`.
 fn child<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
-    match key.split_at_checked(2)? {
-        ("f:", name) => value.as_object()?.get(name),
-        _ => value.as_array()?.get(position(value, key)?),
+    if let Some(name) = key.strip_prefix("f:") {
+        return value.as_object()?.get(name);
     }
+    value.as_array()?.get(position(value, key)?)
 }
 
 fn child_mut<'a>(value: &'a mut Value, key: &str) -> Option<&'a mut Value> {
-    match key.split_at_checked(2)? {
-        ("f:", name) => value.as_object_mut()?.get_mut(name),
-        _ => {
-            let position = position(value, key)?;
-            value.as_array_mut()?.get_mut(position)
-        }
+    if let Some(name) = key.strip_prefix("f:") {
+        return value.as_object_mut()?.get_mut(name);
     }
+    let position = position(value, key)?;
+    value.as_array_mut()?.get_mut(position)
 }
 
 fn take(value: &mut Value, key: &str) -> bool {

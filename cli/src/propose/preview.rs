@@ -139,7 +139,7 @@ impl Found {
             }
             404 => self.notes.push(format!("worked out here, as its kind or namespace does not exist yet: {message}")),
             _ if self.is_whole => {
-                self.refused = Some(format!("{message}; if the manifest is meant as a part, say --patch"))
+                self.refused = Some(format!("{message}; if the manifest is meant as a part, say --patch"));
             }
             _ => self.refused = Some(message),
         }

@@ -71,7 +71,7 @@ fn log(request: &WriteRequest, verdict: &Verdict) {
     let user = &request.user.name;
     match verdict {
         Verdict::Deny(denial) => {
-            tracing::info!(object = target, user, operation = %request.operation, reason = denial.reason, message = denial.message, "denied")
+            tracing::info!(object = target, user, operation = %request.operation, reason = denial.reason, message = denial.message, "denied");
         }
         Verdict::Allow { audit: Some(denial), .. } => {
             tracing::info!(object = target, user, operation = %request.operation, reason = denial.reason, dry_run = request.dry_run, "allowed, Enforce would deny");

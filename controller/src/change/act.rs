@@ -151,7 +151,7 @@ impl<P: Port> Running<'_, P> {
                         self.looked.remove(&index);
                         match error {
                             PortError::Conflict(_) | PortError::AlreadyExists(_) if conflicts < MAX_CONFLICTS => {
-                                conflicts += 1
+                                conflicts += 1;
                             }
                             error if error.is_transient() => return Err(error),
                             error => {

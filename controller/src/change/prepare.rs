@@ -61,17 +61,16 @@ pub async fn prepare<P: Port>(
             Err(error) => return Err(error),
         }
     }
-    let jobs = before::contingency_jobs(&observed.request);
-    for job in &jobs {
-        if let Err(error) =
-            context.port.create(&identity, interlock_core::change::FIELD_MANAGER, job, DryRun::Yes).await
-            && !matches!(error, PortError::AlreadyExists(_))
-        {
-            if refused(&error) {
-                return Ok(Prepared::Refused(format!("contingency job: {error}")));
-            }
-            return Err(error);
-        }
+    let mut jobs = Vec::new();
+    for manifest in before::contingency_jobs(&observed.request) {
+        let tried = context.port.create(&identity, interlock_core::change::FIELD_MANAGER, &manifest, DryRun::Yes).await;
+        let dry_run = match tried {
+            Ok(stored) => stored,
+            Err(PortError::AlreadyExists(_)) => manifest.clone(),
+            Err(error) if refused(&error) => return Ok(Prepared::Refused(format!("contingency job: {error}"))),
+            Err(error) => return Err(error),
+        };
+        jobs.push(before::PreparedJob { manifest, dry_run });
     }
     let plan = BeforeState::plan(&observed.request.uid, &start.change_digest.to_string(), &prepared, jobs);
     let (digest, chunks) = store::save(context, &observed.request, &plan).await?;

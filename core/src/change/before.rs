@@ -59,9 +59,18 @@ pub struct Prepared {
     pub dry_run: Option<Value>,
 }
 
+/// A contingency Job that was tried.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PreparedJob {
+    /// The Job as it is created.
+    pub manifest: Value,
+    /// What the dry run would have stored: the manifest with the server's defaults.
+    pub dry_run: Value,
+}
+
 impl BeforeState {
     /// The plan of a change. Objects that are as wanted already are left out.
-    pub fn plan(change_uid: &str, change_digest: &str, prepared: &[Prepared], jobs: Vec<Value>) -> Self {
+    pub fn plan(change_uid: &str, change_digest: &str, prepared: &[Prepared], jobs: Vec<PreparedJob>) -> Self {
         let (applies, deletes): (Vec<_>, Vec<_>) = prepared.iter().partition(|p| p.object.intent != Intent::Delete);
         let kinds = |list: &[&Prepared]| list.iter().map(|p| p.object.id.group_kind()).collect::<Vec<_>>();
         let ordered = apply_order(&kinds(&applies))
@@ -143,13 +152,14 @@ fn entry(prepared: &Prepared) -> Option<Entry> {
     Some(Entry { id, operation, before, expected, manifest, patch, changes })
 }
 
-fn job(manifest: Value) -> Option<Entry> {
+fn job(job: PreparedJob) -> Option<Entry> {
+    let PreparedJob { manifest, dry_run } = job;
     let id = ObjectId::of(&manifest).ok()?;
     Some(Entry {
         id,
         operation: OperationKind::RunJob,
         before: None,
-        expected: Some(manifest.clone()),
+        expected: stripped(Some(&dry_run)),
         manifest: Some(manifest),
         patch: false,
         changes: Vec::new(),

@@ -205,17 +205,21 @@ fn a13_a_namespace_can_be_taken_down_while_a_change_runs() {
 #[test]
 fn what_somebody_else_changed_since_the_vote_stops_a_change() {
     let stage = Stage::with("moved", one_vote());
-    let change = stage.propose_with("alice", "moved", vec![greeting("hi")], held());
-    change.approve(&["bob"]);
-    change.wait("Scheduled");
+    let change = stage.propose("alice", "moved", vec![greeting("hi")]);
+    let seen = change.digest();
     // Another change gets there first.
     let other = stage.propose("carol", "first", vec![greeting("first")]);
     other.approve(&["bob"]);
     other.wait("Succeeded");
+    stage.user("bob").create(&change.ballot("bob", "Approve", &seen)).unwrap();
     change.wait_gate("Precondition", "BaseChanged");
+    assert_eq!(stage.data("web")["greeting"], "first");
     assert_refused(change.act("bob", "Rebase"), 403, "NotOperator");
     change.act("alice", "Rebase").unwrap();
-    change.until("stale votes", |s| crate::counted(s, "Stale") == 1);
+    change.until("a stale vote", |s| crate::counted(s, "Stale") == 1);
+    change.vote("bob").unwrap();
+    change.wait("Succeeded");
+    assert_eq!(stage.data("web")["greeting"], "hi");
 }
 
 #[test]
