@@ -178,13 +178,15 @@ impl Index {
     pub fn change_stored(&mut self, object: &crds::ChangeRequest) -> BTreeSet<ChangeKey> {
         let key = key_of(&object.metadata);
         let request = request_facts(object);
-        let was = self.live(&key).filter(|live| live.running);
+        let known = self.live(&key);
+        let was = known.clone().filter(|live| live.running);
         self.forget_live(&key);
         let finish = request.status.finished.as_ref().filter(|f| sealed::is_finish(&self.keys, &request.uid, f));
         let mut wake = BTreeSet::new();
         if let Some(finish) = finish {
             self.ended(&key, &request, finish.phase, finish.at.0);
             wake.extend(self.waiters_on.get(&key).into_iter().flatten().cloned());
+            wake.extend(known.is_some().then(|| key.clone()));
         } else {
             let running = request.status.run.as_ref().is_some_and(|run| sealed::is_run(&self.keys, &request.uid, run));
             self.remember_live(&key, request, object.metadata.resource_version.clone().unwrap_or_default(), running);

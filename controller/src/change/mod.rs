@@ -88,6 +88,12 @@ impl<P: Port> Context<P> {
         use_it(memos.entry(key.to_owned()).or_default())
     }
 
+    /// Looks at what is remembered, if anything is.
+    fn recall<T>(&self, key: &str, look: impl FnOnce(&mut Memo) -> T) -> Option<T> {
+        let mut memos = self.memos.lock().unwrap_or_else(PoisonError::into_inner);
+        memos.get_mut(key).map(look)
+    }
+
     /// Has changes of these objects wake the change. Whether that was not so before.
     fn watch(&self, key: &str, objects: &[ObjectId]) -> bool {
         let new = self.memo(key, |memo| {
@@ -159,10 +165,8 @@ async fn pass<P: Port>(
     for _ in 0..MAX_ROUNDS {
         let decision = decide::decide(&observed.facts(context), now);
         match decision.next.clone() {
-            Next::Ended => {
-                context.forget(key);
-                return Ok(Outcome::Wait(None));
-            }
+            // What is remembered stays until the watch tells of the end too: till then the index knows less.
+            Next::Ended => return Ok(Outcome::Wait(None)),
             Next::ReadBase => {
                 read_base(context, key, &mut observed).await;
                 fresh_base = true;
@@ -255,7 +259,7 @@ async fn finish<P: Port>(
     status.next_transition = None;
     status.finished = Some(sealed);
     record::status(context, observed, status).await?;
-    context.forget(&observed.key());
+    context.watch(&observed.key(), &[]);
     let note = Note {
         warning: phase != ChangePhase::Succeeded,
         reason: format!("{phase:?}"),

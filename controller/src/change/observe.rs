@@ -136,7 +136,8 @@ pub fn cached_one<P: Port>(context: &Context<P>, live: &Arc<LiveChange>, now: Ti
 /// What the index knows about a change.
 pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, now: Timestamp) -> Observed {
     let (request, resource_version) = newest(context, key, live);
-    let (base, preflight) = context.memo(key, |memo| (memo.base_for(&request), memo.preflight.clone()));
+    let remembered = context.recall(key, |memo| (memo.base_for(&request), memo.preflight.clone()));
+    let (base, preflight) = remembered.unwrap_or((BaseState::Unread, Preflight::NotTried));
     let content = if request.generation == live.request.generation {
         live.content.clone()
     } else {
@@ -173,15 +174,16 @@ pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, 
 /// The request as the watch knows it, or as this process wrote it last, whichever is newer.
 fn newest<P: Port>(context: &Context<P>, key: &str, live: &LiveChange) -> (RequestFacts, String) {
     let seen = live.resource_version.parse::<u64>().unwrap_or(u64::MAX);
-    context.memo(key, |memo| match &memo.written {
+    let written = context.recall(key, |memo| match &memo.written {
         Some((version, request, text)) if *version > seen && request.uid == live.request.uid => {
-            (request.clone(), text.clone())
+            Some((request.clone(), text.clone()))
         }
         _ => {
             memo.written = None;
-            (live.request.clone(), live.resource_version.clone())
+            None
         }
-    })
+    });
+    written.flatten().unwrap_or_else(|| (live.request.clone(), live.resource_version.clone()))
 }
 
 fn dependencies(index: &crate::index::Index, key: &str, request: &RequestFacts) -> Vec<DependencyFacts> {

@@ -103,3 +103,41 @@ fn impossible_calendars_are_refused() {
         }
     });
 }
+
+/// A change that runs when a freeze begins, under each of the rules for that.
+fn overrun(rule: &str) -> (Stage<'static>, String) {
+    let name = format!("overrun-{}", rule.to_lowercase());
+    let stage = Stage::with(&name, with_calendar(&name));
+    stage.admin().create(&calendar(&name, &json!({"timeZone": "UTC", "overrun": rule}))).unwrap();
+    let objects = vec![
+        patch_of(config_map("web", &[("greeting", "hi")])),
+        interlock_tests::deployment_image("web", "web:broken"),
+    ];
+    let change = stage.propose_with("alice", "overrun", objects, json!({"progressDeadline": "10s"}));
+    eventually(SOON, || match change.phase().as_str() {
+        "Running" => Ok(()),
+        // Votes are stale when the calendar was seen after they were cast.
+        phase => {
+            let _ = change.vote("bob");
+            Err(phase.to_owned())
+        }
+    });
+    let start = now(&stage);
+    let freeze = json!([{"name": "sudden", "from": local(start - SignedDuration::from_mins(1), "UTC"),
+        "until": local(start + SignedDuration::from_hours(1), "UTC")}]);
+    stage.admin().merge(&format!("/apis/interlock.dev/v1alpha1/calendars/{name}"), &json!({"spec": {"freezes": freeze}})).unwrap();
+    (stage, name)
+}
+
+#[test]
+fn a26_a_freeze_that_begins_during_a_change_follows_the_overrun_rule() {
+    let (stage, _) = overrun("Rollback");
+    let change = stage.change_of(&stage.get("changerequests/overrun"));
+    let status = change.wait("RolledBack");
+    assert!(status["message"].as_str().unwrap().contains("overrun: Rollback"), "{status:#}");
+    assert_eq!(stage.data("web")["greeting"], "hello");
+    let (stage, _) = overrun("Finish");
+    let change = stage.change_of(&stage.get("changerequests/overrun"));
+    let status = change.wait("RolledBack");
+    assert!(status["message"].as_str().unwrap().contains("was not healthy within 10 s"), "{status:#}");
+}

@@ -4,7 +4,12 @@ mod admission;
 mod approval;
 mod calendar;
 mod content;
+mod evidence;
+mod alone;
+mod races;
+mod rules;
 mod running;
+mod secrets;
 
 use interlock_tests::Refusal;
 use serde_json::{Value, json};
