@@ -124,6 +124,24 @@ pub trait Port: Send + Sync {
         namespace: Option<&str>,
     ) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send;
 
+    /// Like [`Port::live_list`], only objects whose text at `field` (such as `.spec.changeRequestUid`, a selectable field of
+    /// the kind) is `value`. Without help from the server everything is listed and sorted out here.
+    fn live_list_where(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        (field, value): (&str, &str),
+    ) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send {
+        async move {
+            let pointer = field.replace('.', "/");
+            let mut listed = self.live_list(group, version, kind, namespace).await?;
+            listed.retain(|object| object.pointer(&pointer).and_then(Value::as_str) == Some(value));
+            Ok(listed)
+        }
+    }
+
     /// Creates the object; fails if it exists. Returns what was (or would be) stored.
     fn create(
         &self,

@@ -18,6 +18,7 @@ use crate::{common::Recorded, rules};
     namespaced,
     derive = "PartialEq",
     doc = "One person's vote on one digest of one ChangeRequest",
+    selectable = ".spec.changeRequestUid",
     printcolumn(name = "Change", type_ = "string", json_path = ".spec.changeRequest"),
     printcolumn(name = "Approver", type_ = "string", json_path = ".spec.approver"),
     printcolumn(name = "Decision", type_ = "string", json_path = ".spec.decision"),

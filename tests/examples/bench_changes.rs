@@ -98,7 +98,8 @@ fn bare_change(stage: &Stage<'_>, admin: &Api, name: &str) {
     let request = format!("{namespaced}/changerequests/{name}");
     let object = format!("/api/v1/namespaces/{}/configmaps/{name}", stage.namespace);
     let mut change = admin.get(&request).expect("the request");
-    admin.get(&format!("{namespaced}/approvals")).expect("the votes");
+    let uid = change["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    admin.get(&format!("{namespaced}/approvals?fieldSelector=spec.changeRequestUid%3D{uid}")).expect("the votes");
     for path in [
         "persons/alice".to_owned(),
         "persons/bob".to_owned(),

@@ -13,6 +13,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::missing_panics_doc,
+    clippy::needless_pass_by_value,
     missing_docs,
     reason = "a test that cannot go on panics; the names of these helpers say what they do"
 )]
@@ -25,5 +27,5 @@ pub mod world;
 
 pub use api::{Api, Patch, Refusal, path_of};
 pub use objects::{config_map, deployment, deployment_image, patch_of};
-pub use stage::{Change, Options, Stage};
+pub use stage::{Change, Options, Stage, policy_of};
 pub use world::{Installation, World, eventually, world};

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use crate::{Api, Refusal, audit};
 
 /// How long anything may take that a person would call immediate, on a busy machine.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_mins(1);
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
@@ -58,11 +58,13 @@ pub struct Installation {
     pub audit: Audit,
     /// Whether the root System is locked once the people are known.
     pub lock: bool,
+    /// Whether RBAC lets every user do everything, so that what is denied then, Interlock denies.
+    pub open: bool,
 }
 
 impl Default for Installation {
     fn default() -> Self {
-        Self { name: "e2e", audit: Audit::Bodies, lock: false }
+        Self { name: "e2e", audit: Audit::Bodies, lock: false, open: true }
     }
 }
 
@@ -81,7 +83,7 @@ pub struct World {
 struct Controller {
     shell: Child,
     /// Closed, the shell kills the controller.
-    _leash: ChildStdin,
+    leash: ChildStdin,
     pid: u32,
 }
 
@@ -105,7 +107,9 @@ impl World {
         world.install(&[]);
         world.executor_rbac =
             world.interlock(ADMIN, &["install", "--print-executor", "the-namespace/the-executor", "--with-role"]);
-        world.let_everyone_in();
+        if installation.open {
+            world.let_everyone_in();
+        }
         world.write_controller_kubeconfig();
         world.start_controller();
         world.introduce_people();
@@ -125,7 +129,6 @@ impl World {
         self.interlock(ADMIN, &arguments);
     }
 
-    /// Every user may do everything as far as RBAC is concerned: what is denied then, Interlock denies.
     fn let_everyone_in(&self) {
         let subjects: Vec<Value> = ["developers", "sre", "branch-ops", "incident-commander"]
             .into_iter()
@@ -218,7 +221,7 @@ impl World {
         BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let pid = line.trim().parse().expect("the controller's process id");
         let leash = shell.stdin.take().unwrap();
-        *controller = Some(Controller { shell, _leash: leash, pid });
+        *controller = Some(Controller { shell, leash, pid });
     }
 
     /// Waits until the controller serves.
@@ -231,10 +234,11 @@ impl World {
 
     /// SIGKILL: nothing is finished, written or handed over.
     pub fn kill_controller(&self) {
-        if let Some(mut controller) = self.lock().take() {
+        let running = self.lock().take();
+        if let Some(mut controller) = running {
             // The shell collects it; it may have ended by itself.
             let _ = Command::new("kill").args(["-9", &controller.pid.to_string()]).status();
-            drop(controller._leash);
+            drop(controller.leash);
             let _ = controller.shell.wait();
         }
     }

@@ -280,7 +280,9 @@ fn parse<T: DeserializeOwned>(value: Value, id: &ObjectId) -> Result<T, PortErro
 }
 
 async fn votes<P: Port>(context: &Context<P>, request: &RequestFacts) -> Result<Vec<Vote>, PortError> {
-    let listed = context.port.live_list(crds::GROUP, crds::VERSION, "Approval", Some(&request.namespace)).await?;
+    let about = (".spec.changeRequestUid", request.uid.as_str());
+    let namespace = Some(request.namespace.as_str());
+    let listed = context.port.live_list_where(crds::GROUP, crds::VERSION, "Approval", namespace, about).await?;
     let keys = context.ask(|index| index.keys().clone());
     Ok(listed
         .into_iter()

@@ -179,6 +179,41 @@ fn group_version(object: &Value) -> (&str, &str) {
     stated.rsplit_once('/').unwrap_or(("", stated))
 }
 
+impl KubePort {
+    async fn listed(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        selector: Option<(&str, &str)>,
+    ) -> Result<Vec<Value>, PortError> {
+        let resource = self.discovery.resource(group, version, kind).await?;
+        let namespace = namespace.filter(|_| resource.namespaced);
+        let path = path(group, version, &resource, namespace, None, None)?;
+        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let (mut items, mut token) = (Vec::new(), None);
+        loop {
+            let mut page =
+                self.read(&Call::list(path.clone(), token).selecting(selector), &Identity::Controller).await?;
+            let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty());
+            token = next.map(ToOwned::to_owned);
+            let listed = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
+            items.extend(listed.into_iter().map(|mut item| {
+                // The items of a list leave out what the list says once.
+                if let Some(fields) = item.as_object_mut() {
+                    fields.entry("apiVersion").or_insert_with(|| Value::String(api_version.clone()));
+                    fields.entry("kind").or_insert_with(|| Value::String(kind.to_owned()));
+                }
+                item
+            }));
+            if token.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+}
+
 impl Port for KubePort {
     fn now(&self) -> Option<Timestamp> {
         self.clock.now()
@@ -208,28 +243,18 @@ impl Port for KubePort {
         kind: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<Value>, PortError> {
-        let resource = self.discovery.resource(group, version, kind).await?;
-        let namespace = namespace.filter(|_| resource.namespaced);
-        let path = path(group, version, &resource, namespace, None, None)?;
-        let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-        let (mut items, mut token) = (Vec::new(), None);
-        loop {
-            let mut page = self.read(&Call::list(path.clone(), token), &Identity::Controller).await?;
-            let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty());
-            token = next.map(ToOwned::to_owned);
-            let listed = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
-            items.extend(listed.into_iter().map(|mut item| {
-                // The items of a list leave out what the list says once.
-                if let Some(fields) = item.as_object_mut() {
-                    fields.entry("apiVersion").or_insert_with(|| Value::String(api_version.clone()));
-                    fields.entry("kind").or_insert_with(|| Value::String(kind.to_owned()));
-                }
-                item
-            }));
-            if token.is_none() {
-                return Ok(items);
-            }
-        }
+        self.listed(group, version, kind, namespace, None).await
+    }
+
+    async fn live_list_where(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        field: (&str, &str),
+    ) -> Result<Vec<Value>, PortError> {
+        self.listed(group, version, kind, namespace, Some(field)).await
     }
 
     async fn create(

@@ -74,6 +74,14 @@ impl Call {
         call
     }
 
+    /// Only objects whose selectable field has this value.
+    pub(super) fn selecting(mut self, selector: Option<(&str, &str)>) -> Self {
+        self.query.extend(
+            selector.map(|(field, value)| ("fieldSelector", format!("{}={value}", field.trim_start_matches('.')))),
+        );
+        self
+    }
+
     pub(super) fn create(path: String, manager: &str, object: &Value, dry_run: DryRun) -> Self {
         Self::write(Method::POST, path, "application/json", manager, object.clone(), dry_run)
     }

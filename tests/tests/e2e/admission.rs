@@ -1,8 +1,7 @@
 //! What is denied without an approved change, and what never is.
 
 use interlock_tests::{
-    Api, Options, Patch, Stage, config_map, deployment, eventually, objects::operation, patch_of, path_of,
-    stage::policy_of, world::SOON,
+    Api, Options, Patch, Stage, config_map, deployment, eventually, patch_of, path_of, stage::policy_of, world::SOON,
 };
 use serde_json::{Value, json};
 

@@ -7,7 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use interlock_tests::{Installation, Options, Stage, World, audit::Event, config_map, eventually, patch_of, path_of, world::SOON};
+use interlock_tests::{
+    Installation, Options, Stage, World, audit::Event, config_map, eventually, patch_of, path_of, world::SOON,
+};
 use serde_json::{Value, json};
 
 use crate::assert_refused;
@@ -65,6 +67,7 @@ fn small_change(number: usize) -> Vec<Value> {
 
 /// Carries out a change and kills the controller after its `kill`-th write; returns how many writes there were.
 fn run(stage: &Stage<'_>, number: usize, kill: Option<usize>) -> usize {
+    stage.world.wait_ready();
     let mut tail = Tail::of(stage.world);
     let change = stage.propose("alice", &format!("change-{number}"), small_change(number));
     change.approve(&["bob", "carol"]);
@@ -93,10 +96,14 @@ fn run(stage: &Stage<'_>, number: usize, kill: Option<usize>) -> usize {
     assert_eq!(status["run"]["votes"].as_array().unwrap().len(), 2, "{status:#}");
     assert_eq!(stage.data("web")["greeting"], format!("hi {number}"));
     // Each object got its new content by one write of the executor.
-    for (name, key, value) in [("web", "greeting", format!("hi {number}")), (&format!("new-{number}"), "value", "made".to_owned())] {
+    for (name, key, value) in
+        [("web", "greeting", format!("hi {number}")), (&format!("new-{number}"), "value", "made".to_owned())]
+    {
         let mut versions: Vec<_> = writes
             .iter()
-            .filter(|event| event.is_about(&stage.namespace, "configmaps", name) && event.response()["data"][key] == value.as_str())
+            .filter(|event| {
+                event.is_about(&stage.namespace, "configmaps", name) && event.response()["data"][key] == value.as_str()
+            })
             .map(|event| {
                 assert_eq!(event.user(), stage.executor());
                 event.response()["metadata"]["resourceVersion"].as_str().unwrap().to_owned()
@@ -133,7 +140,13 @@ fn a06_a_status_forged_behind_the_webhooks_back_opens_nothing() {
     let record = real.wait("Succeeded")["run"].clone();
     let configuration = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
     let saved = world.admin().get(configuration).unwrap();
-    let saved: Vec<_> = saved["items"].as_array().unwrap().iter().filter(|c| c["metadata"]["name"].as_str().unwrap().contains("interlock")).cloned().collect();
+    let saved: Vec<_> = saved["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["metadata"]["name"].as_str().unwrap().contains("interlock"))
+        .cloned()
+        .collect();
     assert!(!saved.is_empty());
     for one in &saved {
         world.admin().delete(&format!("{configuration}/{}", one["metadata"]["name"].as_str().unwrap())).unwrap();
@@ -148,13 +161,13 @@ fn a06_a_status_forged_behind_the_webhooks_back_opens_nothing() {
             again["metadata"].as_object_mut().unwrap().remove(field);
         }
         // Not there if the controller put it back first.
-        let mut again = again;
         again["apiVersion"] = json!("admissionregistration.k8s.io/v1");
         again["kind"] = json!("ValidatingWebhookConfiguration");
         world.ensure(&again).unwrap();
     }
     // The controller writes what is true, and the executor still may not write.
-    let after = change.until("the truth", |s| s["phase"] == "Pending" && s["waitingFor"] == "Approval" && s["run"].is_null());
+    let after =
+        change.until("the truth", |s| s["phase"] == "Pending" && s["waitingFor"] == "Approval" && s["run"].is_null());
     assert_eq!(after["votes"], before["votes"]);
     let executor = world.admin().acting_as(&stage.executor(), &["system:masters"]);
     let body = json!({"data": {"greeting": "hi"}});
@@ -173,12 +186,17 @@ fn a21_without_interlock_nothing_governed_is_written_and_the_cluster_lives() {
     let pods = |stage: &Stage<'_>| stage.get("pods")["items"].as_array().unwrap().clone();
     eventually(SOON, || if pods(&stage).len() == 2 { Ok(()) } else { Err("pods".to_owned()) });
     world.kill_controller();
-    let refusal = world.user("bob").merge(&stage.path("configmaps/web"), &json!({"data": {"greeting": "x"}})).unwrap_err();
+    let refusal =
+        world.user("bob").merge(&stage.path("configmaps/web"), &json!({"data": {"greeting": "x"}})).unwrap_err();
     assert_eq!(refusal.code, 500, "{refusal}");
     assert!(refusal.message.contains("failed calling webhook"), "{refusal}");
     // Other namespaces are not asked about; the autoscaler, the ReplicaSet controller and the kubelet go on.
-    world.user("bob").create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "free", "namespace": "default"}})).unwrap();
-    let autoscaler = world.admin().acting_as("system:serviceaccount:kube-system:horizontal-pod-autoscaler", &["system:masters"]);
+    world
+        .user("bob")
+        .create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "free", "namespace": "default"}}))
+        .unwrap();
+    let autoscaler =
+        world.admin().acting_as("system:serviceaccount:kube-system:horizontal-pod-autoscaler", &["system:masters"]);
     autoscaler.merge(&stage.path("deployments/web/scale"), &json!({"spec": {"replicas": 3}})).unwrap();
     // ... the Deployment controller scales its ReplicaSet, that makes a pod, and kwok's kubelet starts it.
     eventually(SOON, || {
@@ -186,7 +204,11 @@ fn a21_without_interlock_nothing_governed_is_written_and_the_cluster_lives() {
         if ready == 3 { Ok(()) } else { Err(format!("{ready} ready")) }
     });
     world.start_controller();
-    assert_refused(world.user("bob").merge(&stage.path("configmaps/web"), &json!({"data": {"greeting": "x"}})), 403, "NoApprovedChange");
+    assert_refused(
+        world.user("bob").merge(&stage.path("configmaps/web"), &json!({"data": {"greeting": "x"}})),
+        403,
+        "NoApprovedChange",
+    );
 }
 
 #[test]

@@ -187,9 +187,9 @@ fn a09_who_leaves_a_group_no_longer_counts() {
     let people = wardens(&stage);
     let change = stage.propose_with("alice", "left", vec![greeting("hi")], held());
     let vote = |name: &String| eventually(SOON, || change.vote(name).map_err(|e| e.to_string()));
-    people.iter().for_each(|name| {
+    for name in &people {
         vote(name);
-    });
+    }
     change.wait("Scheduled");
     edit_person(&stage, &people[0], &json!({"groups": null}));
     let status = change.wait("Pending");

@@ -125,7 +125,10 @@ fn overrun(rule: &str) -> (Stage<'static>, String) {
     let start = now(&stage);
     let freeze = json!([{"name": "sudden", "from": local(start - SignedDuration::from_mins(1), "UTC"),
         "until": local(start + SignedDuration::from_hours(1), "UTC")}]);
-    stage.admin().merge(&format!("/apis/interlock.dev/v1alpha1/calendars/{name}"), &json!({"spec": {"freezes": freeze}})).unwrap();
+    stage
+        .admin()
+        .merge(&format!("/apis/interlock.dev/v1alpha1/calendars/{name}"), &json!({"spec": {"freezes": freeze}}))
+        .unwrap();
     (stage, name)
 }
 

@@ -19,6 +19,9 @@ fn governor(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "interlock.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
+/// Name, manifests and further fields of a request; reason and message of the refusal.
+type Bad = (&'static str, (Vec<Value>, Value), &'static str, &'static str);
+
 #[test]
 fn requests_that_nobody_could_carry_out_are_refused() {
     let mut options = one_vote();
@@ -40,7 +43,7 @@ fn requests_that_nobody_could_carry_out_are_refused() {
     let person = json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Person", "metadata": {"name": "x"}});
     let odd = operation(config_map("web", &[]), "Destroy");
     let manifests = |objects: Vec<Value>| (objects, json!({}));
-    let table: Vec<(&str, (Vec<Value>, Value), &str, &str)> = vec![
+    let table: Vec<Bad> = vec![
         ("outside", manifests(vec![elsewhere]), "OutsideSystem", "namespace default does not belong"),
         ("secret", manifests(vec![secret]), "InlineSecret", "interlock propose"),
         ("account", manifests(vec![with_account("admin")]), "ServiceAccountNotAllowed", "allowedServiceAccounts"),

@@ -1,11 +1,19 @@
 //! Interlock against a real API server. Tests are named by the scenario that they prove.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests are tests"
+)]
 
 mod admission;
+mod alone;
 mod approval;
 mod calendar;
 mod content;
 mod evidence;
-mod alone;
+mod examples;
 mod races;
 mod rules;
 mod running;

@@ -39,7 +39,10 @@ fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
     let calendar = |period: Value| object("Calendar", "c", json!({"timeZone": "UTC", "windows": [period]}));
     let either = "give either schedule and duration, or from and until";
     list.push((either, calendar(json!({"name": "w", "schedule": "0 0 * * *"}))));
-    list.push((either, calendar(json!({"name": "w", "schedule": "0 0 * * *", "duration": "1h", "from": "2027-01-01T00:00"}))));
+    list.push((
+        either,
+        calendar(json!({"name": "w", "schedule": "0 0 * * *", "duration": "1h", "from": "2027-01-01T00:00"})),
+    ));
     list.push((
         "until must be later than from",
         calendar(json!({"name": "w", "from": "2027-01-02T00:00", "until": "2027-01-01T00:00"})),
@@ -82,7 +85,10 @@ fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
         policy(json!({"standard": {"templates": [{"name": "t", "allow": [diff]}]}}))
     };
     list.push(("give exactly one of range, imageTag and values", allow(json!({}))));
-    list.push(("give exactly one of range, imageTag and values", allow(json!({"imageTag": "SameMinor", "values": ["a"]}))));
+    list.push((
+        "give exactly one of range, imageTag and values",
+        allow(json!({"imageTag": "SameMinor", "values": ["a"]})),
+    ));
     list.push(("min must not be greater than max", allow(json!({"range": {"min": 3, "max": 2}}))));
     let map = || stage.placed(config_map("web", &[]));
     let request = |name: &str, manifests: Vec<Value>, more: Value| {
@@ -96,30 +102,51 @@ fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
         "the name of a ChangeRequest is part of other names: at most 200 characters",
         request(&"c".repeat(201), vec![map()], json!({"title": "long"})),
     ));
-    list.push(("give either content.manifests or content.git", request("c", vec![map()], json!({"content": {}}))));
+    list.push((
+        "give either content.manifests (or secretRefs) or content.git",
+        request("c", vec![map()], json!({"content": {}})),
+    ));
     list.push((
         "expiresAt must be later than notBefore",
-        request("c", vec![map()], json!({"schedule": {"notBefore": "2027-01-02T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"}})),
+        request(
+            "c",
+            vec![map()],
+            json!({"schedule": {"notBefore": "2027-01-02T00:00:00Z", "expiresAt": "2027-01-01T00:00:00Z"}}),
+        ),
     ));
     list.push((
         "write the objects one by one: a List cannot be an item of manifests",
-        request("c", vec![json!({"apiVersion": "v1", "kind": "List", "metadata": {"name": "l"}, "items": []})], json!({})),
+        request(
+            "c",
+            vec![json!({"apiVersion": "v1", "kind": "List", "metadata": {"name": "l"}, "items": []})],
+            json!({}),
+        ),
     ));
     list.push((
         "every manifest needs metadata.name: generateName would make another object at each try",
-        request("c", vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "g-"}})], json!({})),
+        request(
+            "c",
+            vec![json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": "g-"}})],
+            json!({}),
+        ),
     ));
     let placed = |kind: &str, spec: Value| stage.placed(object(kind, "x", spec));
     let uid = "00000000-0000-0000-0000-000000000000";
     list.push((
         "only a ChangeRequest can be commanded in this version",
-        placed("Action", json!({"target": {"kind": "Rollout", "name": "r", "uid": uid}, "verb": "Abort", "actor": "alice"})),
+        placed(
+            "Action",
+            json!({"target": {"kind": "Rollout", "name": "r", "uid": uid}, "verb": "Abort", "actor": "alice"}),
+        ),
     ));
     let digest = format!("sha256:{}", "a".repeat(64));
     list.push((
         "give exactly one of contentDigest and artifactDigest",
-        placed("Evidence", json!({"kind": "TestReport", "result": "Passed", "issuer": "alice",
-            "subject": {"contentDigest": digest, "artifactDigest": digest}})),
+        placed(
+            "Evidence",
+            json!({"kind": "TestReport", "result": "Passed", "issuer": "alice",
+            "subject": {"contentDigest": digest, "artifactDigest": digest}}),
+        ),
     ));
     list
 }
@@ -140,12 +167,20 @@ fn every_rule_of_the_schemas_refuses_with_its_message() {
     let digest = change.digest();
     let vote = stage.user("bob").create(&change.ballot("bob", "Approve", &digest)).unwrap();
     let command = change.act("alice", "Rebase").unwrap();
-    let evidence = stage.placed(object("Evidence", "e", json!({"kind": "TestReport", "result": "Failed", "issuer": "bob",
-        "subject": {"contentDigest": digest}})));
+    let evidence = stage.placed(object(
+        "Evidence",
+        "e",
+        json!({"kind": "TestReport", "result": "Failed", "issuer": "bob",
+        "subject": {"contentDigest": digest}}),
+    ));
     let evidence = stage.user("bob").create(&evidence).unwrap();
     for (message, stored, spec) in [
         ("requester cannot be changed: propose a new change instead", change.get(), json!({"requester": "bob"})),
-        ("an Approval cannot be changed: delete it to withdraw the vote, then vote again", vote, json!({"decision": "Reject"})),
+        (
+            "an Approval cannot be changed: delete it to withdraw the vote, then vote again",
+            vote,
+            json!({"decision": "Reject"}),
+        ),
         ("an Action cannot be changed: it is a record of what was commanded", command, json!({"verb": "Abort"})),
         ("Evidence cannot be changed: create a new one", evidence, json!({"result": "Passed"})),
     ] {

@@ -12,9 +12,9 @@ const CANARY_NEW: &str = "canary-9e21d6aa-new";
 
 /// The value as it is, and as it stands in `data`. Computed by hand would be one more thing to get wrong.
 fn disguises() -> Vec<String> {
+    const TABLE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let encoded = |text: &str| {
         let mut out = String::new();
-        const TABLE: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
         for chunk in text.as_bytes().chunks(3) {
             let bits = chunk.iter().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
             for place in 0..=chunk.len() {
@@ -52,7 +52,9 @@ fn secret_values_stay_in_secrets() {
     let failing = stage.propose_with("alice", "failing", vec![], content("web:broken", &reference));
     failing.approve(&["bob"]);
     failing.wait("RolledBack");
-    let password = |stage: &Stage<'_>| stage.get("secrets/db")["data"]["password"].as_str().unwrap().trim_end_matches('=').to_owned();
+    let password = |stage: &Stage<'_>| {
+        stage.get("secrets/db")["data"]["password"].as_str().unwrap().trim_end_matches('=').to_owned()
+    };
     let disguises = disguises();
     assert_eq!(password(&stage), disguises[1]);
     let good = stage.propose_with("alice", "good", vec![], content("web:1.1.0", &reference));
@@ -64,18 +66,27 @@ fn secret_values_stay_in_secrets() {
     let world = world();
     let (_, kinds) = world.kubectl("admin", &["api-resources", "--verbs=list", "-o", "name"], "");
     let kinds: Vec<_> = kinds.lines().map(str::trim).filter(|kind| !kind.is_empty() && *kind != "secrets").collect();
-    assert!(kinds.len() > 40 && kinds.contains(&"changerequests.interlock.dev") && kinds.contains(&"events"), "{kinds:?}");
+    assert!(
+        kinds.len() > 40 && kinds.contains(&"changerequests.interlock.dev") && kinds.contains(&"events"),
+        "{kinds:?}"
+    );
     let (well, objects) = world.kubectl("admin", &["get", &kinds.join(","), "-A", "-o", "json"], "");
     assert!(well && objects.contains("secretRefs"), "{}", &objects[..objects.len().min(500)]);
     let log = fs::read_to_string(world.controller_log()).unwrap();
     assert!(log.contains("failing"));
     let metrics = world.http("/metrics").unwrap();
     let (_, described) = world.kubectl("admin", &["describe", "changerequests", "-n", &stage.namespace], "");
-    let why = ["why", "status"].map(|command| {
-        world.interlock_status("alice", &[command, "cr/failing", "-n", &stage.namespace]).1
-    });
+    let why = ["why", "status"]
+        .map(|command| world.interlock_status("alice", &[command, "cr/failing", "-n", &stage.namespace]).1);
     for disguise in &disguises {
-        for (place, text) in [("an object", &objects), ("the log", &log), ("the metrics", &metrics), ("describe", &described), ("why", &why[0]), ("status", &why[1])] {
+        for (place, text) in [
+            ("an object", &objects),
+            ("the log", &log),
+            ("the metrics", &metrics),
+            ("describe", &described),
+            ("why", &why[0]),
+            ("status", &why[1]),
+        ] {
             assert!(!text.contains(disguise.as_str()), "{disguise} stands in {place}");
         }
         for event in world.audit(disguise) {
@@ -88,8 +99,13 @@ fn secret_values_stay_in_secrets() {
 fn a_staged_secret_cannot_be_exchanged() {
     let stage = Stage::with("staged", Options { policy: policy_of(1, "sre"), ..Options::default() });
     let reference = staged(&stage, "db-1", "one");
-    let change = stage.propose_with("alice", "exchanged", vec![], json!({"content": {"secretRefs": [reference], "manifests": [
-        stage.placed(interlock_tests::patch_of(interlock_tests::config_map("web", &[("greeting", "hi")])))]}}));
+    let change = stage.propose_with(
+        "alice",
+        "exchanged",
+        vec![],
+        json!({"content": {"secretRefs": [reference], "manifests": [
+        stage.placed(interlock_tests::patch_of(interlock_tests::config_map("web", &[("greeting", "hi")])))]}}),
+    );
     let digest = change.digest();
     stage.user("mallory").delete(&stage.path("secrets/db-1")).unwrap();
     staged(&stage, "db-1", "two");

@@ -1,0 +1,113 @@
+//! The examples, as their README files say that they are to be used.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use interlock_tests::{
+    Installation, Stage, World, eventually,
+    world::{SOON, condition},
+};
+use serde_json::Value;
+
+/// The YAML files of an example whose names start with one of these digits, in order.
+fn files(example: &str, digits: &[char]) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples").join(example);
+    let mut found: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "yaml"))
+        .filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(digits))
+        .collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn apply(world: &World, file: &Path, person: &[String]) {
+    let mut arguments = vec!["apply", "-f", file.to_str().unwrap()];
+    arguments.extend(person.iter().map(String::as_str));
+    eventually(SOON, || {
+        let (well, text) = world.kubectl("admin", &arguments, "");
+        if well { Ok(()) } else { Err(format!("{}: {text}", file.display())) }
+    });
+}
+
+fn documents(file: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap();
+    text.split("\n---\n").map(|document| serde_saphyr::from_str(document).unwrap()).collect()
+}
+
+/// Every group that the example knows.
+fn groups(example: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for object in files(example, &['1']).iter().flat_map(|file| documents(file)) {
+        for subject in object["subjects"].as_array().into_iter().flatten().filter(|s| s["kind"] == "Group") {
+            found.insert(subject["name"].as_str().unwrap().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_examples_do_what_they_say() {
+    let world = World::up(&Installation { name: "e2e-examples", open: false, ..Installation::default() });
+    for example in ["quickstart", "bank"] {
+        for file in files(example, &['0', '1', '2', '3']) {
+            if example == "quickstart" && file.ends_with("10-governors.yaml") {
+                continue;
+            }
+            apply(&world, &file, &[]);
+        }
+    }
+    apply(&world, &files("quickstart", &['1'])[0], &[]);
+    eventually(SOON, || {
+        let systems = world.admin().get("/apis/interlock.dev/v1alpha1/systems").unwrap();
+        let waiting: Vec<_> = systems["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|system| system["metadata"]["name"] != "interlock-root" && system["status"]["phase"] != "Ready")
+            .map(|system| format!("{}: {}", system["metadata"]["name"], system["status"]))
+            .collect();
+        if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
+    });
+    shop(&world);
+    bank(&world);
+}
+
+/// With no more rights than the example gives: one change is carried out, one goes back by itself.
+fn shop(world: &World) {
+    let stage = Stage { world, namespace: "shop".to_owned() };
+    for (file, phase) in files("quickstart", &['4', '5']).iter().zip(["Succeeded", "RolledBack"]) {
+        let request = documents(file).remove(0);
+        let change = eventually(SOON, || stage.send(&request).map_err(|e| e.to_string()));
+        change.digest();
+        change.approve(&["bob", "carol"]);
+        // The bad one waits for its pods as long as the example says.
+        let status = change.until("an end", |s| s["finished"].is_object());
+        assert_eq!(status["phase"], phase, "{status:#}");
+    }
+}
+
+/// Every change is accepted from the person whom it names, and waits for what the README says.
+fn bank(world: &World) {
+    let groups = groups("bank");
+    for file in files("bank", &['4']) {
+        let request = documents(&file).remove(0);
+        let requester = request["spec"]["requester"].as_str().unwrap();
+        let mut person = vec![format!("--as={requester}"), "--as-group=system:authenticated".to_owned()];
+        person.extend(groups.iter().map(|group| format!("--as-group={group}")));
+        apply(world, &file, &person);
+        let stage = Stage { world, namespace: request["metadata"]["namespace"].as_str().unwrap().to_owned() };
+        let path = stage.path(&format!("changerequests/{}", request["metadata"]["name"].as_str().unwrap()));
+        eventually(SOON, || {
+            let found = world.admin().get(&path).map_err(|e| e.to_string())?;
+            let valid = condition(&found, "Valid").is_some_and(|c| c["status"] == "True");
+            let looked_at = found["status"]["gates"].as_array().is_some_and(|gates| gates.len() >= 5);
+            if valid && looked_at { Ok(()) } else { Err(format!("{}: {:#}", file.display(), found["status"])) }
+        });
+    }
+}
