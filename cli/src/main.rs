@@ -49,7 +49,7 @@ enum Command {
     Approve(vote::VoteArgs),
     /// Vote against a change
     Reject(vote::VoteArgs),
-    /// Take one's vote back, or with --request the change itself
+    /// Take one's vote back, or with --change the change itself
     Withdraw(vote::WithdrawArgs),
     /// Explain what a change waits for
     Why(why::WhyArgs),

@@ -29,7 +29,7 @@ pub async fn reconcile<P: Port>(
     };
     let ask = Ask { port, index, now };
     match key.split_once('/') {
-        Some(("system", name)) => ask.system(name).await.map(|()| None),
+        Some(("system", name)) => ask.system(name).await,
         Some(("namespace", name)) => ask.namespace(name).await.map(|()| None),
         _ => match key {
             "persons" => ask.persons().await.map(|()| None),
@@ -42,6 +42,9 @@ pub async fn reconcile<P: Port>(
     }
 }
 
+/// An executor that is not ready is looked at again after so long.
+const EXECUTOR_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
+
 struct Ask<'a, P> {
     port: &'a P,
     index: &'a Arc<RwLock<Index>>,
@@ -53,7 +56,7 @@ impl<P: Port> Ask<'_, P> {
         question(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    async fn system(&self, name: &str) -> Result<(), PortError> {
+    async fn system(&self, name: &str) -> Result<Option<Timestamp>, PortError> {
         let system = self.ask(|index| index.system(name));
         let labelled = self.ask(|index| index.labelled(name));
         let mut namespaces: Vec<String> = labelled;
@@ -67,13 +70,16 @@ impl<P: Port> Ask<'_, P> {
                 other => other?,
             }
         }
-        let Some(system) = system else { return Ok(()) };
+        let Some(system) = system else { return Ok(None) };
         missing
             .extend(system.spec.namespaces.iter().filter(|n| self.ask(|index| index.namespace(n).is_none())).cloned());
         missing.sort();
         missing.dedup();
         let executor = self.executor(&system).await;
-        self.system_status(&system, &missing, executor).await
+        // Neither ServiceAccounts nor rights are watched.
+        let again = executor.is_err().then(|| self.now.checked_add(EXECUTOR_RETRY).ok()).flatten();
+        self.system_status(&system, &missing, executor).await?;
+        Ok(again)
     }
 
     /// Gives a namespace the labels that its System demands, or takes them away.

@@ -41,7 +41,7 @@ type Outcome<T = ()> = Result<T, QuickstartError>;
 const NODE_AGENT: &str = "interlock-kwok";
 /// The examples that are applied, in order, before the first change.
 const SETUP: [&str; 5] =
-    ["00-namespace.yaml", "20-executor.yaml", "25-people-rbac.yaml", "30-app.yaml", "10-governors.yaml"];
+    ["00-namespace.yaml", "20-executor.yaml", "25-people-rbac.yaml", "30-app.yaml", "35-governors.yaml"];
 
 /// Runs the quickstart.
 pub fn run(arguments: &Arguments) -> Outcome {

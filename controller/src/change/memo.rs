@@ -9,8 +9,7 @@ use interlock_core::{
 #[derive(Debug, Default)]
 pub struct Memo {
     base: Option<(String, i64, BaseState)>,
-    /// Whether a dry run was refused.
-    pub preflight: Preflight,
+    preflight: Option<(i64, Preflight)>,
     /// Objects whose changes wake this change.
     pub watched: Vec<ObjectId>,
     /// The request as this process wrote it last, until the watch catches up.
@@ -29,6 +28,19 @@ impl Memo {
     /// Remembers a base that could be read.
     pub fn remember_base(&mut self, request: &RequestFacts, base: BaseState) {
         self.base = matches!(base, BaseState::Read(_)).then(|| (request.uid.clone(), request.generation, base));
+    }
+
+    /// Whether a dry run of this generation of the request was refused.
+    pub fn preflight_for(&self, request: &RequestFacts) -> Preflight {
+        match &self.preflight {
+            Some((generation, preflight)) if *generation == request.generation => preflight.clone(),
+            _ => Preflight::NotTried,
+        }
+    }
+
+    /// Remembers what a dry run of this generation of the request came to.
+    pub fn remember_preflight(&mut self, request: &RequestFacts, preflight: Preflight) {
+        self.preflight = Some((request.generation, preflight));
     }
 
     /// Has the base read again in the next pass.

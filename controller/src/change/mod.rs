@@ -202,7 +202,7 @@ async fn pass<P: Port>(
                     let retry_at = now.checked_add(PREFLIGHT_RETRY).unwrap_or(now);
                     observed.preflight = Preflight::Refused { message, retry_at };
                     let preflight = observed.preflight.clone();
-                    context.memo(key, |memo| memo.preflight = preflight);
+                    context.memo(key, |memo| memo.remember_preflight(&observed.request, preflight));
                 }
                 prepare::Prepared::Ready(ready) => {
                     return act::start(context, key, &mut observed, decision.status, *ready, now).await;

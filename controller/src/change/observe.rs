@@ -136,7 +136,7 @@ pub fn cached_one<P: Port>(context: &Context<P>, live: &Arc<LiveChange>, now: Ti
 /// What the index knows about a change.
 pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, now: Timestamp) -> Observed {
     let (request, resource_version) = newest(context, key, live);
-    let remembered = context.recall(key, |memo| (memo.base_for(&request), memo.preflight.clone()));
+    let remembered = context.recall(key, |memo| (memo.base_for(&request), memo.preflight_for(&request)));
     let (base, preflight) = remembered.unwrap_or((BaseState::Unread, Preflight::NotTried));
     let content = if request.generation == live.request.generation {
         live.content.clone()
@@ -197,6 +197,9 @@ fn dependencies(index: &crate::index::Index, key: &str, request: &RequestFacts) 
                 ChangeEntry::Ended { phase, .. } => *phase,
                 // A phase without a sealed end proves nothing.
                 ChangeEntry::Live(live) if live.running => crds::ChangePhase::Running,
+                ChangeEntry::Live(live) if live.request.status.phase == crds::ChangePhase::Scheduled => {
+                    crds::ChangePhase::Scheduled
+                }
                 ChangeEntry::Live(_) => crds::ChangePhase::Pending,
             });
             DependencyFacts { phase, cycle: index.depends_in_turn(key, &on), key: on }

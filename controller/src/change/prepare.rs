@@ -5,7 +5,7 @@ use interlock_core::{
         before::{self, BeforeState},
         content::{ContentObject, Intent},
         decide::Start,
-        managers, sealed,
+        managers, sealed, standard,
     },
     object::{GroupKind, ObjectId, apply_order, apply_partial, strip_server_fields},
     port::{DryRun, Identity, Port, PortError, Precondition},
@@ -73,6 +73,9 @@ pub async fn prepare<P: Port>(
         jobs.push(before::PreparedJob { manifest, dry_run });
     }
     let plan = BeforeState::plan(&observed.request.uid, &start.change_digest.to_string(), &prepared, jobs);
+    if let Some(why) = outside_template(observed, start, &plan) {
+        return Ok(Prepared::Refused(why));
+    }
     let (digest, chunks) = store::save(context, &observed.request, &plan).await?;
     let live = plan
         .entries
@@ -96,6 +99,17 @@ pub async fn prepare<P: Port>(
     };
     let run = sealed::seal_run(&context.keys.seal, &observed.request.uid, run).map_err(internal)?;
     Ok(Prepared::Ready(Box::new(Ready { run, before: plan, live })))
+}
+
+/// Why the change as the server would make it is no standard change after all. What was shown until now was worked out
+/// without the server: what a whole manifest removes by leaving it out, and what admission adds, shows only in the dry run.
+fn outside_template(observed: &Observed, start: &Start, plan: &BeforeState) -> Option<String> {
+    start.template.as_ref()?;
+    let standard = observed.policy.as_ref().and_then(|p| p.spec.types.standard.as_ref());
+    let templates = standard.map_or(&[][..], |s| &s.templates);
+    standard::matching(templates, &plan.effects())
+        .err()
+        .map(|why| format!("not a standard change once the server has seen it ({why}); propose it as type Normal"))
 }
 
 /// Whether only a person can help.

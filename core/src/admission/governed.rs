@@ -102,11 +102,21 @@ fn is_staged_secret(request: &WriteRequest) -> bool {
         })
     };
     match request.operation {
-        Operation::Create => staged(request.object.as_ref()),
+        // A name that a pod may mount could otherwise be filled by anybody before the change that should fill it.
+        Operation::Create => {
+            staged(request.object.as_ref()) && is_staging_name(request.name.as_deref().unwrap_or_default())
+        }
         Operation::Update => staged(request.object.as_ref()) && staged(request.old.as_ref()),
         Operation::Delete => staged(request.old.as_ref()),
         Operation::Connect => false,
     }
+}
+
+/// `CHANGE-staged-N`, as `interlock propose` names them.
+fn is_staging_name(name: &str) -> bool {
+    name.rsplit_once("-staged-").is_some_and(|(change, number)| {
+        !change.is_empty() && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+    })
 }
 
 /// Field ownership, resourceVersion and the like carry nothing.

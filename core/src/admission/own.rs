@@ -172,10 +172,28 @@ fn change_request(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
                     ),
                 );
             }
-            Ok(Vec::new())
+            deletion(facts, request)
         }
         Operation::Connect => Ok(Vec::new()),
     }
+}
+
+/// A request that waits, or the record of one that has ended, is removed by its requester or an operator.
+fn deletion(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
+    let may = facts.change.is_none_or(|c| may_command(c, &request.user.name, &request.user.groups, Verb::Abort));
+    if may || facts.terminating || is_collector(&request.user.name) {
+        return Ok(Vec::new());
+    }
+    let requester = facts.change.map_or("", |c| c.request.spec.requester.as_str());
+    refuse(
+        403,
+        "NotOperator",
+        format!(
+            "{} may not delete {}: only its requester {requester} or the policy's operators may",
+            request.user.name,
+            request.target()
+        ),
+    )
 }
 
 fn ended(change: &ChangeFacts<'_>) -> bool {
@@ -575,6 +593,12 @@ fn policy(spec: &ChangePolicySpec) -> Result<(), Denial> {
         if gates.open_incident.as_ref().is_some_and(|g| g.mode != off) {
             return Err(later("gates.openIncident", "it records no incidents"));
         }
+    }
+    if spec.break_glass.is_some() {
+        return Err(later("breakGlass", "it opens no gate by force"));
+    }
+    if types.emergency.as_ref().is_some_and(|t| t.review_within.is_some()) {
+        return Err(later("emergency.reviewWithin", "it does not follow reviews up"));
     }
     let approvals = [types.normal.as_ref().map(|t| &t.approvals), types.emergency.as_ref().map(|t| &t.approvals)];
     if approvals.into_iter().flatten().any(|a| a.require_signature.is_some()) {

@@ -82,6 +82,20 @@ impl BeforeState {
         Self { format: 1, change_uid: change_uid.to_owned(), change_digest: change_digest.to_owned(), entries }
     }
 
+    /// What the plan does to each object, contingency Jobs aside.
+    pub fn effects(&self) -> Vec<Effect> {
+        let effect = |entry: &Entry| {
+            let kind = match entry.operation {
+                OperationKind::Create => EffectKind::Create,
+                OperationKind::Update => EffectKind::Update(entry.changes.clone()),
+                OperationKind::Delete => EffectKind::Delete,
+                OperationKind::RunJob => return None,
+            };
+            Some(Effect { id: entry.id.clone(), kind })
+        };
+        self.entries.iter().filter_map(effect).collect()
+    }
+
     /// The bytes that are stored, and their digest.
     pub fn to_bytes(&self) -> Result<(Vec<u8>, Digest), serde_json::Error> {
         let bytes = serde_json::to_vec(self)?;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{ChangeRequestSpec, SecretRef, SystemSpec};
+use interlock_crds::{ChangeRequestSpec, ChangeType, ContingencyJob, SecretRef, SystemSpec};
 use serde_json::{Value, json};
 
 use super::{
@@ -59,6 +59,8 @@ pub struct Content {
     pub objects: Vec<ContentObject>,
     /// Digest of the content alone.
     pub digest: Digest,
+    /// Contingency Jobs: name and `spec`.
+    pub jobs: Vec<(String, Value)>,
 }
 
 /// Something about a request that is wrong and stays wrong until it is edited.
@@ -82,7 +84,8 @@ impl Content {
     pub fn parse(spec: &ChangeRequestSpec, namespace: &str) -> Result<Self, Vec<Problem>> {
         let mut problems = not_yet(spec);
         let manifests = spec.content.manifests.as_deref().unwrap_or_default();
-        problems.extend(bounds(manifests));
+        problems.extend(bounds(manifests, &spec.contingency.jobs));
+        problems.extend(jobs(spec));
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -103,7 +106,8 @@ impl Content {
         }
         let digest = digest::content_digest(&objects, &spec.content.secret_refs)
             .map_err(|error: DigestError| vec![Problem::new("NotCanonical", error.to_string())])?;
-        Ok(Self { objects, digest })
+        let jobs = spec.contingency.jobs.iter().map(|job| (job.name.clone(), job.spec.clone())).collect();
+        Ok(Self { objects, digest, jobs })
     }
 
     /// Whether the content stays inside what `system` may change. `name` is the System's name.
@@ -113,6 +117,10 @@ impl Content {
             .iter()
             .filter_map(|object| outside(object, name, system).or_else(|| service_account(object, system)))
             .collect();
+        problems.extend(self.jobs.iter().filter_map(|(job, spec)| {
+            let pod = spec.pointer("/template/spec")?;
+            foreign_account(&format!("contingency job {job}"), pod, system)
+        }));
         if !system.namespaces.iter().any(|n| n == namespace) {
             problems.insert(
                 0,
@@ -163,7 +171,29 @@ fn not_yet(spec: &ChangeRequestSpec) -> Vec<Problem> {
     problems
 }
 
-fn bounds(manifests: &[Value]) -> Vec<Problem> {
+/// Contingency Jobs run without anybody looking: so no two may be taken for each other, and a change that nobody voted on
+/// has none.
+fn jobs(spec: &ChangeRequestSpec) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut names = BTreeSet::new();
+    for job in &spec.contingency.jobs {
+        if !names.insert(job.name.as_str()) {
+            problems.push(Problem::new(
+                "Duplicate",
+                format!("two contingency jobs are named {}: give each its own name", job.name),
+            ));
+        }
+    }
+    if spec.type_ == ChangeType::Standard && !spec.contingency.jobs.is_empty() {
+        problems.push(Problem::new(
+            "JobsNeedVotes",
+            "a Standard change runs without votes, so it may have no contingency jobs: propose it as type Normal",
+        ));
+    }
+    problems
+}
+
+fn bounds(manifests: &[Value], jobs: &[ContingencyJob]) -> Vec<Problem> {
     let mut problems = Vec::new();
     if manifests.len() > MAX_OBJECTS {
         problems.push(Problem::new(
@@ -172,7 +202,9 @@ fn bounds(manifests: &[Value]) -> Vec<Problem> {
         ));
         return problems;
     }
-    let bytes: usize = manifests.iter().map(|m| serde_json::to_vec(m).map_or(usize::MAX / 256, |v| v.len())).sum();
+    let specs = jobs.iter().map(|job| &job.spec);
+    let bytes: usize =
+        manifests.iter().chain(specs).map(|m| serde_json::to_vec(m).map_or(usize::MAX / 256, |v| v.len())).sum();
     if bytes > MAX_CONTENT_BYTES {
         problems.push(Problem::new(
             "TooLarge",
@@ -314,16 +346,23 @@ fn outside(object: &ContentObject, name: &str, system: &SystemSpec) -> Option<Pr
 }
 
 fn service_account(object: &ContentObject, system: &SystemSpec) -> Option<Problem> {
-    pod_templates(&object.id.group_kind(), &object.manifest).into_iter().find_map(|spec| {
-        let account = ["serviceAccountName", "serviceAccount"]
-            .into_iter()
-            .filter_map(|field| spec.get(field).and_then(Value::as_str))
-            .find(|account| !allowed_account(account, system))?;
-        Some(Problem::new(
-            "ServiceAccountNotAllowed",
-            format!("{}: its pods would run as ServiceAccount {account}, which the System does not allow; add it to allowedServiceAccounts", object.id),
-        ))
-    })
+    let what = object.id.to_string();
+    pod_templates(&object.id.group_kind(), &object.manifest)
+        .into_iter()
+        .find_map(|spec| foreign_account(&what, spec, system))
+}
+
+fn foreign_account(what: &str, pod_spec: &Value, system: &SystemSpec) -> Option<Problem> {
+    let account = ["serviceAccountName", "serviceAccount"]
+        .into_iter()
+        .filter_map(|field| pod_spec.get(field).and_then(Value::as_str))
+        .find(|account| !allowed_account(account, system))?;
+    Some(Problem::new(
+        "ServiceAccountNotAllowed",
+        format!(
+            "{what}: its pods would run as ServiceAccount {account}, which the System does not allow; add it to allowedServiceAccounts"
+        ),
+    ))
 }
 
 /// Whether pods of a change may run as `account`.

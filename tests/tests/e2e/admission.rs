@@ -59,6 +59,8 @@ fn a15_scaling_by_any_road_is_denied_but_the_autoscaler_scales() {
     assert_refused(bob.merge(&scale, &json!({"spec": {"replicas": 7}})), 403, "NoApprovedChange");
     let mut whole = stage.get("deployments/web/scale");
     whole["spec"]["replicas"] = json!(7);
+    // Otherwise it conflicts with the controllers, which write the Deployment's status.
+    whole["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     assert_refused(bob.replace(&scale, &whole), 403, "NoApprovedChange");
     let namespace = stage.namespace.as_str();
     let (well, text) = stage.world.kubectl("bob", &["scale", "deployment/web", "--replicas=7", "-n", namespace], "");
