@@ -56,13 +56,9 @@ fn the_examples_do_what_they_say() {
     let world = World::up(&Installation { name: "e2e-examples", open: false, ..Installation::default() });
     for example in ["quickstart", "bank"] {
         for file in files(example, &['0', '1', '2', '3']) {
-            if example == "quickstart" && file.ends_with("35-governors.yaml") {
-                continue;
-            }
             apply(&world, &file, &[]);
         }
     }
-    apply(&world, &files("quickstart", &['1'])[0], &[]);
     eventually(SOON, || {
         let systems = world.admin().get("/apis/interlock.dev/v1alpha1/systems").unwrap();
         let waiting: Vec<_> = systems["items"]
