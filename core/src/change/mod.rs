@@ -81,3 +81,6 @@ pub fn calendar_spec(spec: &interlock_crds::CalendarSpec) -> crate::calendar::Ca
         freezes: periods(&spec.freezes),
     }
 }
+
+#[cfg(test)]
+mod tests;

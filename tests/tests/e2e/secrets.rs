@@ -43,8 +43,12 @@ fn secret_values_stay_in_secrets() {
     let plain = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": stage.namespace},
         "stringData": {"password": "other"}});
     assert_refused(stage.user("alice").create(&plain), 403, "NoApprovedChange");
+    // Nor under a name that a pod could already wait for.
+    let mut early = plain;
+    (early["type"], early["immutable"]) = (json!("interlock.dev/staged"), json!(true));
+    assert_refused(stage.user("alice").create(&early), 403, "NoApprovedChange");
     // One that goes back, so that its before-state was stored, and one that stays.
-    let reference = staged(&stage, "db-1", CANARY_NEW);
+    let reference = staged(&stage, "db-staged-1", CANARY_NEW);
     let content = |image: &str, reference: &Value| {
         json!({"content": {"manifests": [stage.placed(deployment_image("web", image))], "secretRefs": [reference]},
             "progressDeadline": "3s"})
@@ -98,7 +102,7 @@ fn secret_values_stay_in_secrets() {
 #[test]
 fn a_staged_secret_cannot_be_exchanged() {
     let stage = Stage::with("staged", Options { policy: policy_of(1, "sre"), ..Options::default() });
-    let reference = staged(&stage, "db-1", "one");
+    let reference = staged(&stage, "db-staged-1", "one");
     let change = stage.propose_with(
         "alice",
         "exchanged",
@@ -107,8 +111,8 @@ fn a_staged_secret_cannot_be_exchanged() {
         stage.placed(interlock_tests::patch_of(interlock_tests::config_map("web", &[("greeting", "hi")])))]}}),
     );
     let digest = change.digest();
-    stage.user("mallory").delete(&stage.path("secrets/db-1")).unwrap();
-    staged(&stage, "db-1", "two");
+    stage.user("mallory").delete(&stage.path("secrets/db-staged-1")).unwrap();
+    staged(&stage, "db-staged-1", "two");
     stage.user("bob").create(&change.ballot("bob", "Approve", &digest)).unwrap();
     change.wait_gate("Precondition", "SecretsChanged");
     assert!(!stage.exists("secrets/db"));
