@@ -128,6 +128,7 @@ pub struct Index {
     evidence_subject: HashMap<String, String>,
     endings: HashMap<String, BTreeMap<ChangeKey, Ending>>,
     garbage: Vec<Garbage>,
+    unsent: BTreeSet<ChangeKey>,
 }
 
 /// `namespace/name` of an object.
@@ -179,10 +180,15 @@ impl Index {
         let key = key_of(&object.metadata);
         let request = request_facts(object);
         let known = self.live(&key);
+        // The watch may still tell of what was before a write that this process has learnt of already.
+        let incoming = object.metadata.resource_version.as_deref().unwrap_or_default();
+        if known.as_ref().is_some_and(|k| k.request.uid == request.uid && is_older(incoming, &k.resource_version)) {
+            return BTreeSet::new();
+        }
         let was = known.clone().filter(|live| live.running);
         self.forget_live(&key);
         let finish = request.status.finished.as_ref().filter(|f| sealed::is_finish(&self.keys, &request.uid, f));
-        let mut wake = BTreeSet::new();
+        let mut wake = std::mem::take(&mut self.unsent);
         if let Some(finish) = finish {
             self.ended(&key, &request, finish.phase, finish.at.0);
             wake.extend(self.waiters_on.get(&key).into_iter().flatten().cloned());
@@ -197,6 +203,12 @@ impl Index {
             wake.extend(self.neighbours(turned));
         }
         wake
+    }
+
+    /// A ChangeRequest was stored by this process itself. The changes to look at again are told with the next event.
+    pub fn change_learnt(&mut self, object: &crds::ChangeRequest) {
+        let woken = self.change_stored(object);
+        self.unsent.extend(woken);
     }
 
     fn ended(&mut self, key: &str, request: &RequestFacts, phase: crds::ChangePhase, at: Timestamp) {
@@ -727,6 +739,11 @@ impl Index {
         }
         count
     }
+}
+
+/// Whether a resourceVersion is older than another; they are compared as the numbers that they are since Kubernetes 1.35.
+fn is_older(version: &str, than: &str) -> bool {
+    matches!((version.parse::<u64>(), than.parse::<u64>()), (Ok(version), Ok(than)) if version < than)
 }
 
 /// `namespace/name` of a change that another in `namespace` depends on.

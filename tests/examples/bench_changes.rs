@@ -2,6 +2,13 @@
 //!
 //! `cargo xtask bench` runs it with a release build. Figures are ratios against a baseline measured in the same run.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a benchmark that cannot go on should stop"
+)]
+
 use std::{
     fs,
     sync::atomic::{AtomicUsize, Ordering},
@@ -72,7 +79,7 @@ fn until_all(stage: &Stage<'_>, count: usize, phase: &str) {
         "/apis/interlock.dev/v1alpha1/namespaces/{}/changerequests?fieldSelector=status.phase%3D{phase}&limit=1",
         stage.namespace
     );
-    eventually(Duration::from_secs(1_800), || {
+    eventually(Duration::from_mins(30), || {
         let list = stage.admin().get(&path).map_err(|e| e.to_string())?;
         let rest = list["metadata"]["remainingItemCount"].as_u64().unwrap_or(0) as usize;
         let have = list["items"].as_array().map_or(0, Vec::len) + rest;

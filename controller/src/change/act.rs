@@ -7,6 +7,7 @@ use interlock_core::{
         FIELD_MANAGER,
         before::BeforeState,
         decide::authorised,
+        gates,
         run::{self, RunFacts, Step, Write},
     },
     port::{DryRun, Identity, Note, Port, PortError},
@@ -237,9 +238,31 @@ impl<P: Port> Running<'_, P> {
         self.status.run = Some(self.run.clone());
         self.status.message = Some(interlock_core::change::decide::bounded(message, 2048));
         self.status.next_transition = until.map(Time);
-        record::status(self.context, self.observed, self.status.clone()).await?;
+        if self.recorded {
+            record::status(self.context, self.observed, self.status.clone()).await?;
+            return Ok(());
+        }
+        // Two changes of one object, both found alone, would both start: one after the other, each looks again.
+        let _one_at_a_time = self.context.starting.lock().await;
+        if let Some(other) = self.collision() {
+            return Err(PortError::Conflict(format!("change {other} started first")));
+        }
+        if let Some(stored) = record::status(self.context, self.observed, self.status.clone()).await? {
+            self.context.learn(stored);
+        }
         self.recorded = true;
         Ok(())
+    }
+
+    /// The running change that stands in the way now.
+    fn collision(&mut self) -> Option<String> {
+        let observed = &mut *self.observed;
+        let (content, system) = (observed.content.as_ref().ok()?, observed.system.as_deref()?);
+        observed.running = self.context.ask(|index| index.running_beside(self.key, content, system));
+        let facts = self.observed.facts(self.context);
+        let demands = gates::demands(&facts.policy?.spec, facts.request.spec.type_)?;
+        let held = gates::collision(&demands, &facts).is_some_and(|gate| gate.holds());
+        held.then(|| self.observed.running.first().map(|other| other.key.clone())).flatten()
     }
 
     async fn write(&mut self, index: usize, write: &Write) -> Result<(), PortError> {

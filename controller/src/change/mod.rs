@@ -70,17 +70,26 @@ pub struct Context<P> {
     pub cluster: String,
     /// What saves calls.
     pub memos: Mutex<BTreeMap<ChangeKey, Memo>>,
+    /// Held while a change enters Running.
+    pub starting: tokio::sync::Mutex<()>,
 }
 
 impl<P: Port> Context<P> {
     /// A context with nothing remembered.
     pub fn new(port: P, index: Arc<RwLock<Index>>, keys: Keys, cluster: String) -> Self {
-        Self { port, index, keys, cluster, memos: Mutex::new(BTreeMap::new()) }
+        Self { port, index, keys, cluster, memos: Mutex::new(BTreeMap::new()), starting: tokio::sync::Mutex::new(()) }
     }
 
     /// Asks the index.
     pub fn ask<T>(&self, question: impl FnOnce(&Index) -> T) -> T {
         question(&self.index.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts a change that this process just wrote into the index, before the watch tells of it.
+    fn learn(&self, stored: serde_json::Value) {
+        if let Ok(change) = serde_json::from_value::<interlock_crds::ChangeRequest>(stored) {
+            self.index.write().unwrap_or_else(PoisonError::into_inner).change_learnt(&change);
+        }
     }
 
     fn memo<T>(&self, key: &str, use_it: impl FnOnce(&mut Memo) -> T) -> T {

@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::{Context, Observed};
 
 /// Writes `status` unless it is what stands there already. The resourceVersion under which the request was read is the
-/// precondition, so a status that rests on old facts is refused.
+/// precondition, so a status that rests on old facts is refused. Returns what was stored.
 pub async fn status<P: Port>(
     context: &Context<P>,
     observed: &mut Observed,
     status: ChangeRequestStatus,
-) -> Result<(), PortError> {
+) -> Result<Option<Value>, PortError> {
     if observed.request.status == status {
-        return Ok(());
+        return Ok(None);
     }
     let request = &observed.request;
     let object = json!({
@@ -37,5 +37,5 @@ pub async fn status<P: Port>(
     context.memo(&key, |memo| {
         memo.written = version.parse().ok().map(|number| (number, request, version.clone()));
     });
-    Ok(())
+    Ok(Some(stored))
 }

@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{
-    EPOCH_ANNOTATION,
+    EPOCH_ANNOTATION, FIELD_MANAGER,
     before::{BeforeState, Entry},
     decide::bounded,
     facts::Command,
@@ -109,7 +109,8 @@ pub fn refused(facts: &RunFacts<'_>, index: usize, error: &PortError, now: Times
     let mut pass = Pass { facts, run: facts.run.clone(), now };
     let message = pass.describe(index, &error.to_string());
     match pass.run.direction {
-        RunDirection::Forward => pass.fail(index, StepState::Failed, &message),
+        // What the server refused it did not store: there is nothing to put back, and trying again means writing again.
+        RunDirection::Forward => pass.fail(index, StepState::Waiting, &message),
         RunDirection::Back if pass.late() => {
             let job = facts.before.entries.get(index).is_some_and(|e| e.operation == OperationKind::RunJob);
             pass.set(index, if job { StepState::Failed } else { StepState::RevertFailed }, &message);
@@ -191,7 +192,7 @@ impl<'a> Pass<'_, 'a> {
             StepState::Waiting => Progress::Step(self.intend(index, live)),
             StepState::Intended => match self.seen(index, live) {
                 Seen::Written => {
-                    self.written(index);
+                    self.written(index, live);
                     self.healthy(index, live)
                 }
                 Seen::Unwritten => Progress::Step(self.write(index, live)),
@@ -245,7 +246,9 @@ impl<'a> Pass<'_, 'a> {
         let same_uid = found.uid.as_deref() == Some(journal.uid.as_str());
         let unchanged = found.resource_version.as_deref() == Some(journal.resource_version.as_str());
         match entry.operation {
-            OperationKind::Create | OperationKind::RunJob if is_as_created(entry, live) => Seen::Written,
+            OperationKind::Create | OperationKind::RunJob if is_as_created(entry, live) || is_interlocks(live) => {
+                Seen::Written
+            }
             OperationKind::Create | OperationKind::RunJob => {
                 Seen::Blocked("was created by somebody else meanwhile".to_owned())
             }
@@ -272,9 +275,14 @@ impl<'a> Pass<'_, 'a> {
         Step::Write(index, write)
     }
 
-    fn written(&mut self, index: usize) {
+    fn written(&mut self, index: usize, live: Option<&Value>) {
         self.run.step_started_at = Some(Time(self.now));
         self.set(index, StepState::Written, "");
+        // Of what was created the uid is known only now; going back deletes that object and no other of its name.
+        if let (Some(object), Some(uid)) = (self.run.objects.get_mut(index), live.and_then(|l| Precondition::of(l).uid))
+        {
+            object.uid = uid;
+        }
     }
 
     fn healthy(&mut self, index: usize, live: Option<&Value>) -> Progress {
@@ -415,13 +423,19 @@ impl<'a> Pass<'_, 'a> {
     /// Puts one object back. None when it is as before.
     fn revert(&mut self, index: usize, state: StepState, live: Option<&Value>) -> Option<Step> {
         let operation = self.operation(index)?;
-        if state == StepState::Intended && operation == OperationKind::Create && live.is_none() {
-            // The creation may still be on its way: wait until it cannot be any more.
+        let in_flight = state == StepState::Intended
+            && match operation {
+                OperationKind::Create => live.is_none(),
+                OperationKind::Delete => live.is_some_and(|l| !is_deleting(l)),
+                OperationKind::Update | OperationKind::RunJob => false,
+            };
+        if in_flight {
+            // The creation or deletion may still be on its way: wait until it cannot be any more.
             let sent = self.run.step_started_at.as_ref().map_or(self.now, |t| t.0);
             let settled = sent.checked_add(IN_FLIGHT).unwrap_or(self.now);
             if settled > self.now {
                 let left = settled.duration_since(self.now);
-                let message = self.describe(index, "may still be created by a write on its way; looking again");
+                let message = self.describe(index, "may still be reached by a write on its way; looking again");
                 return Some(self.wait(
                     ChangePhase::Running,
                     message,
@@ -472,6 +486,7 @@ impl<'a> Pass<'_, 'a> {
         match (entry.operation, live) {
             (OperationKind::Create, None) => Reversal::Done,
             (OperationKind::Create, Some(live)) if is_deleting(live) => Reversal::Wait("is being deleted".to_owned()),
+            (OperationKind::Create, Some(live)) if !self.made_here(index, entry, live) => Reversal::Done,
             (OperationKind::Create, Some(live)) => Reversal::Write(Write::Delete(Precondition::of(live))),
             (OperationKind::Update, None) => {
                 Reversal::Impossible("was deleted by somebody else and cannot be put back".to_owned())
@@ -482,8 +497,9 @@ impl<'a> Pass<'_, 'a> {
                 let epoch = live.pointer("/metadata/annotations").is_some_and(|a| a.get(EPOCH_ANNOTATION).is_some());
                 // A write that was journalled and is not to be seen may still arrive: touching the object makes it conflict.
                 let late_write = journal.is_some_and(|j| {
-                    j.state == StepState::Intended
-                        && Precondition::of(live).resource_version.as_deref() == Some(j.resource_version.as_str())
+                    let unseen =
+                        j.state == StepState::Intended || (j.state == StepState::Reverting && !differs && !epoch);
+                    unseen && Precondition::of(live).resource_version.as_deref() == Some(j.resource_version.as_str())
                 });
                 match () {
                     () if late_write => Reversal::Write(Write::Replace(touched(restored, Some(self.run.epoch)))),
@@ -499,6 +515,14 @@ impl<'a> Pass<'_, 'a> {
                 Reversal::Write(Write::Create(entry.before.clone().unwrap_or(Value::Null)))
             }
             (OperationKind::RunJob, _) => Reversal::Done,
+        }
+    }
+
+    /// Whether this run created the object that has the name now.
+    fn made_here(&self, index: usize, entry: &Entry, live: &Value) -> bool {
+        match self.run.objects.get(index).map(|journal| journal.uid.as_str()) {
+            Some(uid) if !uid.is_empty() => Precondition::of(live).uid.as_deref() == Some(uid),
+            _ => is_as_created(entry, live) || is_interlocks(live),
         }
     }
 
@@ -708,6 +732,13 @@ fn is_as_created(entry: &Entry, live: &Value) -> bool {
     crate::object::stated_paths(&kind, manifest)
         .iter()
         .all(|(path, _)| same_at(&kind, path, get(live, path), get(expected, path)))
+}
+
+/// Interlock created the object, although somebody may have changed it since.
+fn is_interlocks(live: &Value) -> bool {
+    let entries = live.pointer("/metadata/managedFields").and_then(Value::as_array);
+    entries
+        .is_some_and(|entries| entries.iter().any(|e| e.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER)))
 }
 
 /// Every path that the change writes has its new value.

@@ -67,7 +67,7 @@ pub fn live_deployment() -> Value {
 }
 
 impl Case {
-    pub fn new(policy: Value, spec: Value) -> Self {
+    pub fn new(policy: Value, spec: &Value) -> Self {
         let mut request = json!({
             "title": "Teller 2.3.2", "reason": "CD-4711", "requester": "alice",
             "content": {"manifests": [{

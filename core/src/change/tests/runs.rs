@@ -178,14 +178,12 @@ impl Scene {
             options: None,
         };
         derive::permits(&self.run, &self.before, &request).expect("executor and webhook agree");
-        match new {
-            Some(object) => Some(self.store.put(object)),
-            None => {
-                self.store.effects += 1;
-                self.store.objects.remove(&id.key());
-                None
-            }
+        if let Some(object) = new {
+            return Some(self.store.put(object));
         }
+        self.store.effects += 1;
+        self.store.objects.remove(&id.key());
+        None
     }
 }
 
@@ -251,7 +249,56 @@ fn on_failure_pause_waits_for_a_person() {
     scene.on_failure = OnFailure::Pause;
     assert_eq!(scene.pass(60, Some("made")), None, "it waits");
     assert_eq!(scene.phase, ChangePhase::Paused);
-    assert!(scene.run.objects.iter().any(|o| o.state == StepState::Failed));
+    assert!(scene.run.cause.as_deref().is_some_and(|cause| cause.contains("no right")));
+    // Resumed with the right granted, the refused write is made: nothing is taken for written that was not.
+    scene.phase = ChangePhase::Running;
+    assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::Succeeded));
+    assert_eq!(scene.store.effects, 3);
+}
+
+/// Turns the run back by hand, as an abort does, with the journal in the given state.
+fn abort(scene: &mut Scene, index: usize) {
+    let live = scene.store.objects.get(&scene.before.entries[index].id.key()).cloned().unwrap_or(json!({}));
+    let found = crate::port::Precondition::of(&live);
+    let journal = &mut scene.run.objects[index];
+    journal.state = StepState::Intended;
+    journal.uid = found.uid.unwrap_or_default();
+    journal.resource_version = found.resource_version.unwrap_or_default();
+    scene.run.step_started_at = Some(Time(scene.now));
+    scene.run.direction = RunDirection::Back;
+    scene.run.epoch = 2;
+}
+
+#[test]
+fn a24_an_update_that_may_be_on_its_way_conflicts_after_an_abort() {
+    let mut scene = scene();
+    let index = scene.before.entries.iter().position(|e| e.id.name == "changed").unwrap();
+    abort(&mut scene, index);
+    let sent_with = scene.run.objects[index].resource_version.clone();
+    let before = scene.store.plain();
+    assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::RolledBack));
+    assert_ne!(scene.store.objects["/ConfigMap/teller/changed"]["metadata"]["resourceVersion"], json!(sent_with));
+    assert_eq!(scene.store.plain(), before, "and nothing is left of the mark");
+}
+
+#[test]
+fn a24_a_deletion_that_may_be_on_its_way_is_waited_out() {
+    let mut scene = scene();
+    let index = scene.before.entries.iter().position(|e| e.id.name == "doomed").unwrap();
+    abort(&mut scene, index);
+    let started = scene.now;
+    assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::RolledBack));
+    assert!(scene.now.duration_since(started) >= run::IN_FLIGHT);
+}
+
+#[test]
+fn an_object_of_the_name_that_the_run_did_not_make_is_left_alone() {
+    let mut scene = scene();
+    let index = scene.before.entries.iter().position(|e| e.id.name == "made").unwrap();
+    abort(&mut scene, index);
+    scene.store.put(config("made", "theirs"));
+    assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::RolledBack));
+    assert_eq!(scene.store.objects["/ConfigMap/teller/made"]["data"]["value"], "theirs");
 }
 
 proptest! {

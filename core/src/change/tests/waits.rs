@@ -21,15 +21,12 @@ fn two_of_sre() -> Value {
 fn settle(case: &mut Case) -> Decision {
     for _ in 0..4 {
         let decision = decide(&case.facts(), at(NOW));
-        match &decision.next {
-            Next::PinBase(record) => {
-                case.request.status.base =
-                    Some(sealed::seal_base(&case.seal, &case.request.uid, record.clone()).unwrap());
-            }
-            _ => {
-                case.request.status = decision.status.clone();
-                return decision;
-            }
+        if let Next::PinBase(record) = &decision.next {
+            let sealed = sealed::seal_base(&case.seal, &case.request.uid, record.clone()).unwrap();
+            case.request.status.base = Some(sealed);
+        } else {
+            case.request.status = decision.status.clone();
+            return decision;
         }
     }
     panic!("it does not settle");
@@ -45,7 +42,7 @@ fn state_of(decision: &Decision, person: &str) -> Vec<VoteState> {
 
 #[test]
 fn a01_a03_requester_second_identity_and_strangers_do_not_count() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     for user in ["alice", "alice-admin", "nobody", "system:serviceaccount:ci:bot", "bob", "bob-admin"] {
         case.vote(user, Approve);
@@ -60,7 +57,7 @@ fn a01_a03_requester_second_identity_and_strangers_do_not_count() {
 
 #[test]
 fn a04_an_edit_makes_votes_stale() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
@@ -77,7 +74,7 @@ fn a04_an_edit_makes_votes_stale() {
 
 #[test]
 fn a06_a_forged_status_carries_nothing() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     let honest = settle(&mut case).status;
     let run = json!({"epoch": 1, "changeDigest": "sha256:00", "executor": "mallory", "beforeDigest": "", "beforeChunks": 0, "startedAt": NOW, "seal": "AAAA"});
@@ -92,7 +89,7 @@ fn a06_a_forged_status_carries_nothing() {
 
 #[test]
 fn a06_a_forged_base_is_pinned_anew() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.request.status.base.as_mut().unwrap().digest = "sha256:forged".into();
     assert!(matches!(decide(&case.facts(), at(NOW)).next, Next::PinBase(_)));
@@ -100,7 +97,7 @@ fn a06_a_forged_base_is_pinned_anew() {
 
 #[test]
 fn a09_votes_age_and_groups_are_lost_at_once() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
@@ -120,7 +117,7 @@ fn a09_votes_age_and_groups_are_lost_at_once() {
 
 #[test]
 fn a10_a_rejection_ends_the_change() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Reject);
@@ -136,7 +133,7 @@ fn a10_a_rejection_ends_the_change() {
 
 #[test]
 fn a05_copies_and_late_seals_do_not_count() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
@@ -159,7 +156,7 @@ fn a05_copies_and_late_seals_do_not_count() {
 #[test]
 fn a26_an_emergency_needs_a_confirmed_open_incident() {
     let policy = json!({"types": {"emergency": {"approvals": {"thresholds": [{"name": "commander", "count": 1, "groups": ["branch-ops"]}]}, "requireIncident": "P1"}}});
-    let mut case = Case::new(policy, json!({"type": "Emergency", "fixes": ["inc-1"]}));
+    let mut case = Case::new(policy, &json!({"type": "Emergency", "fixes": ["inc-1"]}));
     settle(&mut case);
     case.vote("erin", Approve);
     let decision = settle(&mut case);
@@ -178,7 +175,7 @@ fn a26_an_emergency_needs_a_confirmed_open_incident() {
 
 #[test]
 fn a26_a_freeze_schedules_the_change_until_it_ends() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     let spec = interlock_crds::CalendarSpec {
         time_zone: "Asia/Shanghai".into(),
         windows: vec![],
@@ -207,7 +204,7 @@ fn a26_a_freeze_schedules_the_change_until_it_ends() {
 
 #[test]
 fn a_changed_base_closes_the_gate_until_the_requester_rebases() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
@@ -247,13 +244,13 @@ fn a_changed_base_closes_the_gate_until_the_requester_rebases() {
 fn a_standard_change_needs_no_vote_inside_its_template_only() {
     let policy = json!({"types": {"standard": {"templates": [{"name": "patch-release", "allow": [
         {"group": "apps", "kind": "Deployment", "path": "/spec/template/spec/containers/*/image", "imageTag": "SameMinor"}]}]}}});
-    let mut case = Case::new(policy.clone(), json!({"type": "Standard"}));
+    let mut case = Case::new(policy.clone(), &json!({"type": "Standard"}));
     assert!(
         matches!(settle(&mut case).next, Next::Start(start) if start.template.as_deref() == Some("patch-release") && start.votes.is_empty())
     );
     let mut live = live_deployment();
     live["spec"]["template"]["spec"]["containers"][0]["image"] = json!("teller:2.2.9");
-    let mut case = Case::new(policy, json!({"type": "Standard"}));
+    let mut case = Case::new(policy, &json!({"type": "Standard"}));
     case.read(&live);
     assert_eq!(gate(&settle(&mut case), "Approval").reason, "OutsideTemplate");
 }
@@ -280,7 +277,7 @@ fn bad_content_is_named_and_waits() {
         ),
     ];
     for (manifests, reason) in cases {
-        let mut case = Case::new(two_of_sre(), json!({}));
+        let mut case = Case::new(two_of_sre(), &json!({}));
         case.request.spec.content.manifests = serde_json::from_value(manifests).unwrap();
         case.content = Content::parse(&case.request.spec, "teller");
         let decision = decide(&case.facts(), at(NOW));
@@ -288,7 +285,7 @@ fn bad_content_is_named_and_waits() {
         assert_eq!((decision.next, decision.status.phase), (Next::Wait, ChangePhase::Pending));
     }
     let job = json!({"onFailure": "Rollback", "jobs": [{"name": "down", "spec": {"template": {"spec": {"serviceAccountName": "root"}}}}]});
-    let mut case = Case::new(two_of_sre(), json!({"contingency": job}));
+    let mut case = Case::new(two_of_sre(), &json!({"contingency": job}));
     assert_eq!(
         settle(&mut case).status.waiting_for.as_deref(),
         Some("ServiceAccountNotAllowed"),
@@ -303,7 +300,7 @@ fn bad_content_is_named_and_waits() {
 
 #[test]
 fn what_cannot_be_read_or_tried_does_not_pass() {
-    let mut case = Case::new(two_of_sre(), json!({}));
+    let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
@@ -331,7 +328,7 @@ proptest! {
         let policy = json!({"types": {"normal": {"approvals": {"rejectCount": 2, "thresholds": [
             {"name": "peers", "count": counts.0, "groups": ["sre"], "shared": shared},
             {"name": "business", "count": counts.1, "groups": ["branch-ops"]}]}}}});
-        let mut case = Case::new(policy, json!({}));
+        let mut case = Case::new(policy, &json!({}));
         settle(&mut case);
         for (voter, approves) in voters {
             let users = ["alice", "bob", "bob-admin", "carol", "erin", "nobody", "alice-admin"];
