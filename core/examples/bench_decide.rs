@@ -1,0 +1,128 @@
+//! Decisions per second on one core, for a waiting change of 20 objects with 5 votes. Run by `cargo xtask bench`.
+
+#![allow(clippy::expect_used, reason = "a benchmark that cannot go on should stop")]
+
+use std::{collections::BTreeSet, hint::black_box, time::Instant};
+
+use interlock_core::{
+    change::{
+        ChangeFacts, Content, Next, decide,
+        digest::{BaseValues, Resolved, base_digest},
+        facts::{
+            BaseFacts, BaseState, CalendarFacts, LaterFacts, PolicyFacts, Preflight, RequestFacts, SealedFacts,
+            SystemFacts, Vote,
+        },
+        sealed,
+    },
+    people::{People, PersonFacts, PersonName},
+    seal::{KeyRing, SealKey},
+};
+use interlock_crds::{ApprovalDecision, ChangeRequestSpec, ChangeRequestStatus};
+use serde_json::json;
+
+fn main() {
+    let now = "2026-11-24T08:00:00Z".parse().expect("a time");
+    let manifests: Vec<_> = (0..20)
+        .map(|n| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("c{n}"), "namespace": "teller"}, "data": {"value": "new"}}))
+        .collect();
+    let spec: ChangeRequestSpec = serde_json::from_value(
+        json!({"title": "t", "reason": "r", "requester": "alice", "content": {"manifests": manifests}}),
+    )
+    .expect("a spec");
+    let policy = serde_json::from_value(
+        json!({"types": {"normal": {"approvals": {"thresholds": [{"name": "peers", "count": 6, "groups": ["sre"]}]}}}}),
+    )
+    .expect("a policy");
+    let system = serde_json::from_value(json!({"tier": "High", "namespaces": ["teller"], "policyRef": {"name": "bank"}, "executor": {"type": "Interlock", "serviceAccount": {"namespace": "teller", "name": "executor"}}})).expect("a system");
+    let resolved = |name: &str| Resolved { name: name.to_owned(), uid: name.to_owned(), generation: 1 };
+    let seal = SealKey::from_seed(&[1; 32]).expect("a key");
+    let mut keys = KeyRing::default();
+    keys.insert(seal.public());
+    let mut people = People::default();
+    for n in 0..6 {
+        people.insert(PersonFacts {
+            name: PersonName(format!("p{n}")),
+            identities: BTreeSet::from([format!("p{n}")]),
+            groups: BTreeSet::from(["sre".to_owned()]),
+            barred: BTreeSet::new(),
+        });
+    }
+    let content = Content::parse(&spec, "teller");
+    let mut request = RequestFacts {
+        namespace: "teller".to_owned(),
+        name: "c".to_owned(),
+        uid: "uid".to_owned(),
+        generation: 1,
+        created: now,
+        deleting: false,
+        spec,
+        status: ChangeRequestStatus::default(),
+    };
+    let base = BaseState::Read(BaseFacts {
+        live: base_digest(&BaseValues::new()).expect("a digest"),
+        effects: Vec::new(),
+        secrets_mac: String::new(),
+    });
+    let system = SystemFacts { resolved: resolved("teller"), spec: system };
+    let policy = PolicyFacts { resolved: resolved("bank"), spec: policy };
+    let (dependants, later) = (BTreeSet::new(), LaterFacts::default());
+    let mut votes = Vec::new();
+    for round in 0..2 {
+        let facts = ChangeFacts {
+            cluster: "cluster",
+            request: &request,
+            content: &content,
+            system: Some(&system),
+            policy: Some(&policy),
+            calendar: &CalendarFacts::None,
+            people: &people,
+            votes: &votes,
+            evidence: &[],
+            commands: &[],
+            base: &base,
+            running: &[],
+            dependencies: &[],
+            dependants: &dependants,
+            history: (0, 0),
+            preflight: &Preflight::NotTried,
+            later: &later,
+            keys: &keys,
+        };
+        if round == 1 {
+            let begun = Instant::now();
+            let mut count = 0_u32;
+            while begun.elapsed().as_secs() < 3 {
+                for _ in 0..100 {
+                    black_box(decide(black_box(&facts), now));
+                }
+                count += 100;
+            }
+            println!(
+                "decisions per second, 20 objects, 5 votes: {:.0}",
+                f64::from(count) / begun.elapsed().as_secs_f64()
+            );
+            return;
+        }
+        let Next::PinBase(record) = decide(&facts, now).next else { return };
+        let digest = decide(&facts, now).status.change_digest.unwrap_or_default();
+        request.status.base = Some(sealed::seal_base(&seal, "uid", record).expect("a seal"));
+        votes = (0..5)
+            .map(|n| Vote {
+                name: format!("v{n}"),
+                uid: format!("v{n}"),
+                approver: format!("p{n}"),
+                decision: ApprovalDecision::Approve,
+                digest: digest.clone(),
+                change_uid: "uid".to_owned(),
+                created: now,
+                sealed: Some(SealedFacts {
+                    user: format!("p{n}"),
+                    groups: Vec::new(),
+                    claims: Vec::new(),
+                    time: now,
+                    request_uid: format!("r{n}"),
+                }),
+            })
+            .collect();
+    }
+}
