@@ -1,6 +1,10 @@
 //! Decisions per second on one core, for a waiting change of 20 objects with 5 votes. Run by `cargo xtask bench`.
 
-#![allow(clippy::expect_used, reason = "a benchmark that cannot go on should stop")]
+#![allow(
+    clippy::expect_used,
+    clippy::too_many_lines,
+    reason = "a benchmark that cannot go on should stop; its facts read best in one piece"
+)]
 
 use std::{collections::BTreeSet, hint::black_box, time::Instant};
 
