@@ -52,7 +52,7 @@ impl CliError {
                     _ => Self::Other(message),
                 }
             }
-            other => Self::Cluster(other.to_string()),
+            other => Self::Cluster(root_cause(&other)),
         }
     }
 
@@ -71,6 +71,15 @@ impl From<kube::Error> for CliError {
     fn from(error: kube::Error) -> Self {
         Self::from_kube(error)
     }
+}
+
+/// What stands at the end of the chain of causes, such as "Connection refused": the rest names only layers.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
 }
 
 /// `admission webhook "x" denied the request: why` becomes `why`.

@@ -58,7 +58,10 @@ pub fn explain(change: &ChangeRequest, ui: Ui) {
     ));
     if let Some(risk) = &status.risk {
         let factors: Vec<_> = risk.factors.iter().map(|f| format!("{} +{}", f.why, f.points)).collect();
-        ui.line(&format!("  risk {:?} ({}): {}", risk.level, risk.score, wrapped(&factors.join(", "), WIDTH, 4)));
+        ui.line(&format!(
+            "  {}",
+            wrapped(&format!("risk {:?} ({}): {}", risk.level, risk.score, factors.join(", ")), WIDTH, 4)
+        ));
     }
     if status.observed_generation != change.metadata.generation {
         ui.line(&ui.warn("  Interlock has not looked at this version yet"));

@@ -61,12 +61,15 @@ pub fn run(arguments: &Arguments) -> Outcome {
                 "   Everything keeps running until Ctrl-C. In another terminal:\n   export KUBECONFIG={}",
                 cluster.admin_kubeconfig().display()
             );
-            let _ = controller.wait();
+            // Ctrl-C ends this process; leash and watchdog then end controller and cluster.
+            loop {
+                std::thread::park();
+            }
         }
     } else {
         eprintln!("--- the controller's log ends with ---\n{}", tail(&shop.log()));
     }
-    let _ = controller.kill();
+    drop(controller.stdin.take());
     let _ = controller.wait();
     cluster.down().map_err(|e| QuickstartError::Cluster(Box::new(e)))?;
     told
@@ -100,21 +103,19 @@ impl Shop<'_> {
         let kubeconfig = self.controller_kubeconfig()?;
         let log = File::create(self.log()).map_err(|e| QuickstartError::File(e.to_string()))?;
         let mut controller = Command::new(&self.binary);
-        controller
-            .args(["run", "--lease-seconds", "3", "--webhook-host", "127.0.0.1"])
-            .args([
-                "--webhook-bind",
-                &format!("127.0.0.1:{webhook}"),
-                "--metrics-bind",
-                &format!("127.0.0.1:{metrics}"),
-            ])
+        controller.args(["run", "--lease-seconds", "3", "--webhook-host", "127.0.0.1"]).args([
+            "--webhook-bind",
+            &format!("127.0.0.1:{webhook}"),
+            "--metrics-bind",
+            &format!("127.0.0.1:{metrics}"),
+        ]);
+        typed(&controller);
+        let child = leashed(&controller)
             .env("KUBECONFIG", &kubeconfig)
             .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(log);
-        typed(&controller);
-        let child = controller
+            .stderr(log)
             .spawn()
             .map_err(|e| QuickstartError::File(format!("the controller could not be started: {e}")))?;
         self.until("the controller to be ready", Duration::from_mins(1), || {
@@ -290,6 +291,15 @@ impl Shop<'_> {
         }
         Ok(())
     }
+}
+
+/// The command under a shell that ends it when this process ends, however that is: the shell waits at a pipe that only
+/// this process holds open.
+fn leashed(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "\"$@\" </dev/null & child=$!; cat >/dev/null; kill $child; wait $child", "leash"]);
+    shell.arg(command.get_program()).args(command.get_args());
+    shell
 }
 
 fn binary() -> PathBuf {
