@@ -6,6 +6,8 @@
 //! **Architecture Invariant:** nothing here calls the cluster, and nothing here decides. A denial may come from it;
 //! starting a change, or letting a governed write pass, reads live.
 
+mod endings;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -17,18 +19,18 @@ use interlock_core::{
         facts::{CalendarFacts, Command, EvidenceFacts, PolicyFacts, RequestFacts, RunningChange, SystemFacts, Vote},
         gates, sealed,
     },
+    object::ObjectId,
     people::{People, PersonFacts, PersonName},
     seal::KeyRing,
 };
 use interlock_crds as crds;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+
+use endings::Endings;
 
 /// `namespace/name` of a ChangeRequest.
 pub type ChangeKey = String;
-
-/// How far back failed changes count as history.
-const HISTORY: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// A change as the index keeps it.
 #[derive(Clone, Debug)]
@@ -94,12 +96,6 @@ pub struct NamespaceEntry {
     pub mode_label: Option<String>,
 }
 
-#[derive(Clone, Debug)]
-struct Ending {
-    at: Timestamp,
-    failed: bool,
-}
-
 /// Everything that is known.
 #[derive(Debug, Default)]
 pub struct Index {
@@ -126,7 +122,7 @@ pub struct Index {
     command_target: HashMap<String, String>,
     evidence: HashMap<String, BTreeMap<String, EvidenceFacts>>,
     evidence_subject: HashMap<String, String>,
-    endings: HashMap<String, BTreeMap<ChangeKey, Ending>>,
+    endings: HashMap<String, Endings>,
     garbage: Vec<Garbage>,
     unsent: BTreeSet<ChangeKey>,
 }
@@ -147,9 +143,10 @@ fn resolved(meta: &ObjectMeta) -> Resolved {
     }
 }
 
-/// The facts of a ChangeRequest object.
-pub fn request_facts(object: &crds::ChangeRequest) -> RequestFacts {
+/// The facts of a ChangeRequest object; seals are checked against `keys`.
+pub fn request_facts(keys: &KeyRing, object: &crds::ChangeRequest) -> RequestFacts {
     let meta = &object.metadata;
+    let status = object.status.clone().unwrap_or_default();
     RequestFacts {
         namespace: meta.namespace.clone().unwrap_or_default(),
         name: meta.name.clone().unwrap_or_default(),
@@ -158,7 +155,8 @@ pub fn request_facts(object: &crds::ChangeRequest) -> RequestFacts {
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::MAX, |t| t.0),
         deleting: meta.deletion_timestamp.is_some(),
         spec: object.spec.clone(),
-        status: object.status.clone().unwrap_or_default(),
+        sealed: sealed::records(keys, meta.uid.as_deref().unwrap_or_default(), &status),
+        status,
     }
 }
 
@@ -178,7 +176,7 @@ impl Index {
     /// A ChangeRequest was stored.
     pub fn change_stored(&mut self, object: &crds::ChangeRequest) -> BTreeSet<ChangeKey> {
         let key = key_of(&object.metadata);
-        let request = request_facts(object);
+        let request = request_facts(&self.keys, object);
         let known = self.live(&key);
         // The watch may still tell of what was before a write that this process has learnt of already.
         let incoming = object.metadata.resource_version.as_deref().unwrap_or_default();
@@ -187,15 +185,14 @@ impl Index {
         }
         let was = known.clone().filter(|live| live.running);
         self.forget_live(&key);
-        let finish = request.status.finished.as_ref().filter(|f| sealed::is_finish(&self.keys, &request.uid, f));
+        let finish = request.finished().map(|f| (f.phase, f.at.0));
         let mut wake = std::mem::take(&mut self.unsent);
-        if let Some(finish) = finish {
-            self.ended(&key, &request, finish.phase, finish.at.0);
+        if let Some((phase, at)) = finish {
+            self.ended(&key, &request, phase, at);
             wake.extend(self.waiters_on.get(&key).into_iter().flatten().cloned());
             wake.extend(known.is_some().then(|| key.clone()));
         } else {
-            let running = request.status.run.as_ref().is_some_and(|run| sealed::is_run(&self.keys, &request.uid, run));
-            self.remember_live(&key, request, object.metadata.resource_version.clone().unwrap_or_default(), running);
+            self.remember_live(&key, request, object.metadata.resource_version.clone().unwrap_or_default());
             wake.insert(key.clone());
         }
         let is = self.live(&key).filter(|live| live.running);
@@ -217,15 +214,14 @@ impl Index {
         self.key_of_uid.insert(request.uid.clone(), key.to_owned());
         let before = request.status.run.as_ref().map(|run| (run.before_digest.clone(), run.before_chunks));
         self.changes.insert(key.to_owned(), ChangeEntry::Ended { uid: request.uid.clone(), phase, before });
-        if let Some(system) = self.claims.get(&request.namespace) {
-            let failed = matches!(phase, crds::ChangePhase::Failed | crds::ChangePhase::RolledBack);
-            if failed || phase == crds::ChangePhase::Succeeded {
-                self.endings.entry(system.clone()).or_default().insert(key.to_owned(), Ending { at, failed });
-            }
+        let failed = matches!(phase, crds::ChangePhase::Failed | crds::ChangePhase::RolledBack);
+        if failed || phase == crds::ChangePhase::Succeeded {
+            self.endings.entry(request.namespace.clone()).or_default().insert(key, at, failed);
         }
     }
 
-    fn remember_live(&mut self, key: &str, request: RequestFacts, resource_version: String, running: bool) {
+    fn remember_live(&mut self, key: &str, request: RequestFacts, resource_version: String) {
+        let running = request.is_running();
         let content = Content::parse(&request.spec, &request.namespace);
         if let Ok(content) = &content {
             for object in &content.objects {
@@ -299,7 +295,8 @@ impl Index {
             wake.extend(self.live_by_object.get(&object.id.key()).into_iter().flatten().cloned());
         }
         if let Some(system) = self.claims.get(&change.request.namespace) {
-            for dependant in self.dependants.get(system).into_iter().flatten() {
+            let dependants = self.dependants.get(system).into_iter().flatten();
+            for dependant in dependants.filter(|dependant| self.heeds_dependencies(dependant)) {
                 wake.extend(self.changes_of_system(dependant));
             }
         }
@@ -611,11 +608,10 @@ impl Index {
         self.dependants.get(system).cloned().unwrap_or_default()
     }
 
-    /// Failed and all endings of the System in the last 30 days.
-    pub fn history(&self, system: &str, now: Timestamp) -> (u32, u32) {
-        let since = now.checked_sub(HISTORY).unwrap_or(Timestamp::MIN);
-        let recent = self.endings.get(system).into_iter().flat_map(|e| e.values()).filter(|e| e.at >= since);
-        recent.fold((0, 0), |(failed, all), ending| (failed + u32::from(ending.failed), all + 1))
+    /// Failed and all endings in the namespaces of the System in the last 30 days.
+    pub fn history(&self, system: &SystemFacts, now: Timestamp) -> (u32, u32) {
+        let counts = system.spec.namespaces.iter().filter_map(|n| self.endings.get(n)).map(|e| e.count(now));
+        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
     }
 
     /// The state of the calendar that the policy demands for a change of this type.
@@ -635,22 +631,22 @@ impl Index {
 
     /// Running changes that stand in the way of `key`.
     pub fn running_beside(&self, key: &str, content: &Content, system: &SystemFacts) -> Vec<RunningChange> {
-        let mut found = BTreeMap::<ChangeKey, RunningChange>::new();
-        for other in self.running.iter().filter(|other| *other != key) {
-            let Some(ChangeEntry::Live(live)) = self.changes.get(other) else { continue };
-            let other_system = self.claims.get(&live.request.namespace).cloned().unwrap_or_default();
-            let shared = live.content.as_ref().ok().and_then(|c| {
-                c.objects
-                    .iter()
-                    .find(|o| content.objects.iter().any(|mine| mine.id.same_object(&o.id)))
-                    .map(|o| o.id.clone())
-            });
-            let dependency = shared.is_none() && system.spec.depends_on.contains(&other_system);
-            if shared.is_some() || dependency {
-                found.insert(
-                    other.clone(),
-                    RunningChange { key: other.clone(), system: other_system, shared, dependency },
-                );
+        let mut found = BTreeMap::<&ChangeKey, RunningChange>::new();
+        let in_the_way = |other: &ChangeKey, shared: Option<ObjectId>| RunningChange {
+            key: other.clone(),
+            system: other.split_once('/').and_then(|(ns, _)| self.claims.get(ns)).cloned().unwrap_or_default(),
+            dependency: shared.is_none(),
+            shared,
+        };
+        for object in &content.objects {
+            let others = self.live_by_object.get(&object.id.key()).into_iter().flatten();
+            for other in others.filter(|other| *other != key && self.running.contains(*other)) {
+                found.entry(other).or_insert_with(|| in_the_way(other, Some(object.id.clone())));
+            }
+        }
+        for needed in system.spec.depends_on.iter().filter_map(|name| self.systems.get(name)) {
+            for other in self.running_in_namespaces(needed).filter(|other| *other != key) {
+                found.entry(other).or_insert_with(|| in_the_way(other, None));
             }
         }
         found.into_values().collect()
@@ -658,11 +654,14 @@ impl Index {
 
     /// Keys of running changes in the namespaces of `system`.
     pub fn running_in(&self, system: &SystemFacts) -> Vec<ChangeKey> {
-        self.running
-            .iter()
-            .filter(|key| key.split_once('/').is_some_and(|(ns, _)| system.spec.namespaces.iter().any(|n| n == ns)))
-            .cloned()
-            .collect()
+        self.running_in_namespaces(system).cloned().collect()
+    }
+
+    fn running_in_namespaces<'a>(&'a self, system: &'a SystemFacts) -> impl Iterator<Item = &'a ChangeKey> {
+        system.spec.namespaces.iter().flat_map(|namespace| {
+            let first = format!("{namespace}/");
+            self.running.range(first.clone()..).take_while(move |key| key.starts_with(&first))
+        })
     }
 
     /// Every running change.
@@ -706,6 +705,18 @@ impl Index {
     fn changes_of_system(&self, name: &str) -> BTreeSet<ChangeKey> {
         let Some(system) = self.systems.get(name) else { return BTreeSet::new() };
         system.spec.namespaces.iter().filter_map(|n| self.live_by_namespace.get(n)).flatten().cloned().collect()
+    }
+
+    /// Whether changes of the System wait while one runs in a System that it depends on.
+    fn heeds_dependencies(&self, system: &str) -> bool {
+        let policy = self.systems.get(system).and_then(|s| self.policies.get(&s.spec.policy_ref.name));
+        let types = [crds::ChangeType::Normal, crds::ChangeType::Standard, crds::ChangeType::Emergency];
+        policy.is_some_and(|policy| {
+            types
+                .into_iter()
+                .filter_map(|t| gates::demands(&policy.spec, t))
+                .any(|demands| demands.gates.collision.as_ref().is_some_and(|collision| collision.include_dependencies))
+        })
     }
 
     fn changes_of_policy(&self, name: &str) -> BTreeSet<ChangeKey> {

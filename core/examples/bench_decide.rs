@@ -14,7 +14,7 @@ use interlock_core::{
         digest::{BaseValues, Resolved, base_digest},
         facts::{
             BaseFacts, BaseState, CalendarFacts, LaterFacts, PolicyFacts, Preflight, RequestFacts, SealedFacts,
-            SystemFacts, Vote,
+            SealedRecords, SystemFacts, Vote,
         },
         sealed,
     },
@@ -61,6 +61,7 @@ fn main() {
         deleting: false,
         spec,
         status: ChangeRequestStatus::default(),
+        sealed: SealedRecords::default(),
     };
     let base = BaseState::Read(BaseFacts {
         live: base_digest(&BaseValues::new()).expect("a digest"),
@@ -90,7 +91,6 @@ fn main() {
             history: (0, 0),
             preflight: &Preflight::NotTried,
             later: &later,
-            keys: &keys,
         };
         if round == 1 {
             let begun = Instant::now();
@@ -110,6 +110,7 @@ fn main() {
         let Next::PinBase(record) = decide(&facts, now).next else { return };
         let digest = decide(&facts, now).status.change_digest.unwrap_or_default();
         request.status.base = Some(sealed::seal_base(&seal, "uid", record).expect("a seal"));
+        request.sealed = sealed::records(&keys, "uid", &request.status);
         votes = (0..5)
             .map(|n| Vote {
                 name: format!("v{n}"),

@@ -16,15 +16,10 @@ pub struct Arguments {
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     println!("== core: decisions on one core");
-    shell::run(&mut shell::cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "interlock-controller",
-        "--example",
-        "bench_decide",
-    ]))?;
+    for (package, example) in [("interlock-core", "bench_decide"), ("interlock-controller", "bench_crowd")] {
+        let example = ["run", "--quiet", "--release", "--package", package, "--example", example];
+        shell::run(&mut shell::cargo(&example))?;
+    }
     if arguments.core {
         return Ok(());
     }

@@ -85,7 +85,7 @@ async fn one(cluster: &Cluster, object: &ContentObject) -> Result<Preview, CliEr
             if let Err(refusal) = cluster.try_delete(&object.id).await? {
                 found.note(&refusal, &object.manifest);
             }
-            if destroys_data(&object.id.group_kind()) {
+            if destroys_data(&object.id.group, &object.id.kind) {
                 found.notes.push("deleting it destroys data that no rollback brings back".to_owned());
             }
         }

@@ -14,7 +14,7 @@ use interlock_core::{
         namespace::{self, NamespaceFacts},
         own::{self, OwnFacts},
     },
-    change::{Content, ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, sealed},
+    change::{Content, ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts},
     object::ObjectId,
     port::{Identity, Port, PortError},
 };
@@ -145,11 +145,9 @@ impl<P: Port> Webhook<P> {
     }
 
     fn of_object(&self, object: &crds::ChangeRequest) -> LiveChange {
-        let request = request_facts(object);
+        let request = self.context.ask(|index| request_facts(index.keys(), object));
         let content = Content::parse(&request.spec, &request.namespace);
-        let running = self.context.ask(|index| {
-            request.status.run.as_ref().is_some_and(|run| sealed::is_run(index.keys(), &request.uid, run))
-        });
+        let running = request.is_running();
         LiveChange {
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
             content,
@@ -223,7 +221,7 @@ impl<P: Port> Webhook<P> {
                 .filter_map(|key| self.context.ask(|index| index.live(&key)))
                 .filter_map(|live| {
                     let key = format!("{}/{}", live.request.namespace, live.request.name);
-                    live.request.status.run.clone().map(|run| ActiveRun { key, run, before: empty() })
+                    live.request.run().cloned().map(|run| ActiveRun { key, run, before: empty() })
                 })
                 .collect());
         }
@@ -245,14 +243,8 @@ impl<P: Port> Webhook<P> {
         let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
         let Some(value) = self.live_change(namespace, Some(name.to_owned())).await? else { return Ok(None) };
         let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(value) else { return Ok(None) };
-        let request = request_facts(&object);
-        let (run, ended) = self.context.ask(|index| {
-            let keys = index.keys();
-            let run = request.status.run.clone().filter(|run| sealed::is_run(keys, &request.uid, run));
-            let ended = request.status.finished.as_ref().is_some_and(|f| sealed::is_finish(keys, &request.uid, f));
-            (run, ended)
-        });
-        let Some(run) = run.filter(|_| !ended) else { return Ok(None) };
+        let request = self.context.ask(|index| request_facts(index.keys(), &object));
+        let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(None) };
         let before = self.plan(&request.uid, &run).await?;
         Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone() }))
     }

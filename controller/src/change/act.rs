@@ -1,6 +1,6 @@
 //! Acting: the steps of a run. What is done is decided by the core; here it is only done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_core::{
     change::{
@@ -12,7 +12,7 @@ use interlock_core::{
     },
     port::{DryRun, Identity, Note, Port, PortError},
 };
-use interlock_crds::{ChangePhase, ChangeRequestStatus, RunDirection, RunRecord, StepState};
+use interlock_crds::{ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -62,6 +62,7 @@ pub async fn start<P: Port>(
         phase: ChangePhase::Running,
         before: ready.before,
         looked,
+        unsent: BTreeSet::new(),
         recorded: false,
         votes_stand: false,
     };
@@ -96,6 +97,7 @@ pub async fn go_on<P: Port>(
         phase,
         before,
         looked: BTreeMap::new(),
+        unsent: BTreeSet::new(),
         recorded: true,
         // Once something was written, the votes had been seen to stand.
         votes_stand: begun,
@@ -112,6 +114,8 @@ struct Running<'c, P> {
     phase: ChangePhase,
     before: BeforeState,
     looked: BTreeMap<usize, Option<Value>>,
+    /// Steps that this pass journalled and did not take yet.
+    unsent: BTreeSet<usize>,
     /// Whether the sealed record stands in the cluster: no write is made before it does.
     recorded: bool,
     /// Whether the votes of the record were seen to be there after it stood in the cluster. From then on admission
@@ -136,6 +140,7 @@ impl<P: Port> Running<'_, P> {
                 phase: self.phase,
                 before: &self.before,
                 looked: &self.looked,
+                unsent: &self.unsent,
                 commands: &commands,
                 overrun: self.observed.calendar.overrun(),
                 calendar_change: self.observed.calendar.valid_until(),
@@ -232,6 +237,10 @@ impl<P: Port> Running<'_, P> {
         message: &str,
         until: Option<Timestamp>,
     ) -> Result<(), PortError> {
+        let is_new = |(index, new): &(usize, &ObjectStatus)| {
+            new.state == StepState::Intended && self.run.objects.get(*index) != Some(*new)
+        };
+        let intended: Vec<_> = run.objects.iter().enumerate().filter(is_new).map(|(index, _)| index).collect();
         self.run = run;
         self.phase = phase;
         self.status.phase = phase;
@@ -240,6 +249,7 @@ impl<P: Port> Running<'_, P> {
         self.status.next_transition = until.map(Time);
         if self.recorded {
             record::status(self.context, self.observed, self.status.clone()).await?;
+            self.unsent.extend(intended);
             return Ok(());
         }
         // Two changes of one object, both found alone, would both start: one after the other, each looks again.
@@ -251,6 +261,7 @@ impl<P: Port> Running<'_, P> {
             self.context.learn(stored);
         }
         self.recorded = true;
+        self.unsent.extend(intended);
         Ok(())
     }
 
@@ -279,6 +290,7 @@ impl<P: Port> Running<'_, P> {
         let identity = Identity::Impersonate(self.run.executor.clone());
         let port = &self.context.port;
         tracing::info!(change = self.key, object = %entry.id, write = verb(write), executor = self.run.executor, "writing");
+        self.unsent.remove(&index);
         let stored = match write {
             Write::Create(object) => Some(port.create(&identity, FIELD_MANAGER, object, DryRun::No).await?),
             Write::Apply(object, precondition) => {
@@ -316,6 +328,7 @@ impl<P: Port> Running<'_, P> {
                 phase: self.phase,
                 before: &self.before,
                 looked: &self.looked,
+                unsent: &self.unsent,
                 commands,
                 overrun: None,
                 calendar_change: None,

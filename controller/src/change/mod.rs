@@ -29,7 +29,7 @@ use interlock_crds::{ChangePhase, ChangeRequestStatus};
 use jiff::{SignedDuration, Timestamp};
 
 pub use memo::Memo;
-pub use observe::{Observed, cached_one as observe_one};
+pub use observe::{Observed, cached_one as observe_one, from_index};
 pub use store::{load_before, remove as remove_before, sweep as sweep_before};
 
 use crate::index::{ChangeKey, Index, LiveChange};
@@ -195,6 +195,7 @@ async fn pass<P: Port>(
             Next::PinBase(record) => {
                 let sealed = sealed::seal_base(&context.keys.seal, &observed.request.uid, record).map_err(internal)?;
                 observed.request.status.base = Some(sealed);
+                observed.request.sealed.base = true;
             }
             Next::Wait => return wait(context, key, &mut observed, decision, now).await,
             Next::Finish(phase, message) => {

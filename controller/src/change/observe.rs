@@ -19,7 +19,6 @@ use interlock_core::{
     object::{ObjectId, apply_partial, canonical_json},
     people::{People, PersonFacts},
     port::{Identity, Port, PortError},
-    seal::KeyRing,
 };
 use interlock_crds as crds;
 use jiff::Timestamp;
@@ -28,7 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::index::{ChangeEntry, LiveChange, dependency_key, request_facts};
+use crate::index::{ChangeEntry, Index, LiveChange, dependency_key, request_facts};
 
 /// Facts about one change, owned.
 #[derive(Debug)]
@@ -67,8 +66,6 @@ pub struct Observed {
     pub preflight: Preflight,
     /// Facts of other domains.
     pub later: LaterFacts,
-    /// Public keys.
-    pub keys: KeyRing,
 }
 
 impl Observed {
@@ -97,7 +94,6 @@ impl Observed {
             history: self.history,
             preflight: &self.preflight,
             later: &self.later,
-            keys: &self.keys,
         }
     }
 
@@ -143,32 +139,40 @@ pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, 
     } else {
         Content::parse(&request.spec, &request.namespace)
     };
-    context.ask(|index| {
-        let system = index.system_of(&request.namespace);
-        let policy = system.as_ref().and_then(|s| index.policy(&s.spec.policy_ref.name));
-        let name = system.as_ref().map_or("", |s| s.resolved.name.as_str());
-        let known = content.as_ref().ok();
-        Observed {
-            calendar: index.calendar_facts(policy.as_deref(), request.spec.type_, now),
-            people: index.people(),
-            votes: index.votes(&request.uid),
-            evidence: known.map(|c| index.evidence(c)).unwrap_or_default(),
-            commands: index.commands(&request.uid),
-            running: known.zip(system.as_deref()).map(|(c, s)| index.running_beside(key, c, s)).unwrap_or_default(),
-            dependencies: dependencies(index, key, &request),
-            dependants: index.dependants(name),
-            history: index.history(name, now),
-            keys: index.keys().clone(),
-            later: LaterFacts::default(),
-            request,
-            resource_version,
-            content,
-            system,
-            policy,
-            base,
-            preflight,
-        }
-    })
+    let known = Observed { base, preflight, ..context.ask(|index| from_index(index, request, content, now)) };
+    Observed { resource_version, ..known }
+}
+
+/// What the index knows about a request with this content. Its objects were not read.
+pub fn from_index(
+    index: &Index,
+    request: RequestFacts,
+    content: Result<Content, Vec<Problem>>,
+    now: Timestamp,
+) -> Observed {
+    let key = format!("{}/{}", request.namespace, request.name);
+    let system = index.system_of(&request.namespace);
+    let policy = system.as_ref().and_then(|s| index.policy(&s.spec.policy_ref.name));
+    let known = content.as_ref().ok();
+    Observed {
+        calendar: index.calendar_facts(policy.as_deref(), request.spec.type_, now),
+        people: index.people(),
+        votes: index.votes(&request.uid),
+        evidence: known.map(|c| index.evidence(c)).unwrap_or_default(),
+        commands: index.commands(&request.uid),
+        running: known.zip(system.as_deref()).map(|(c, s)| index.running_beside(&key, c, s)).unwrap_or_default(),
+        dependencies: dependencies(index, &key, &request),
+        dependants: system.as_ref().map(|s| index.dependants(&s.resolved.name)).unwrap_or_default(),
+        history: system.as_ref().map(|s| index.history(s, now)).unwrap_or_default(),
+        later: LaterFacts::default(),
+        resource_version: String::new(),
+        base: BaseState::Unread,
+        preflight: Preflight::NotTried,
+        request,
+        content,
+        system,
+        policy,
+    }
 }
 
 /// The request as the watch knows it, or as this process wrote it last, whichever is newer.
@@ -186,7 +190,7 @@ fn newest<P: Port>(context: &Context<P>, key: &str, live: &LiveChange) -> (Reque
     written.flatten().unwrap_or_else(|| (live.request.clone(), live.resource_version.clone()))
 }
 
-fn dependencies(index: &crate::index::Index, key: &str, request: &RequestFacts) -> Vec<DependencyFacts> {
+fn dependencies(index: &Index, key: &str, request: &RequestFacts) -> Vec<DependencyFacts> {
     request
         .spec
         .depends_on
@@ -218,7 +222,7 @@ pub async fn live<P: Port>(
     let object: crds::ChangeRequest = get(context, "ChangeRequest", Some(&request.namespace), &request.name)
         .await?
         .ok_or_else(|| PortError::NotFound(format!("ChangeRequest {key} is gone")))?;
-    let fresh = request_facts(&object);
+    let fresh = context.ask(|index| request_facts(index.keys(), &object));
     if fresh.uid != request.uid || fresh.generation != request.generation {
         return Err(PortError::Conflict(format!("ChangeRequest {key} was edited meanwhile")));
     }
@@ -240,7 +244,6 @@ pub async fn live<P: Port>(
         dependencies: dependencies(index, key, &fresh),
         dependants: cached.dependants.clone(),
         history: cached.history,
-        keys: cached.keys.clone(),
         later: cached.later.clone(),
         content: cached.content.clone(),
         base: BaseState::Unread,
@@ -255,6 +258,7 @@ pub async fn live<P: Port>(
     // What this pass pinned and has not written yet.
     if observed.request.status.base.is_none() || cached.request.status.base != observed.request.status.base {
         observed.request.status.base.clone_from(&cached.request.status.base);
+        observed.request.sealed.base = cached.request.sealed.base;
     }
     observed.base = base(context, &observed).await;
     context.memo(key, |memo| memo.remember_base(&observed.request, observed.base.clone()));

@@ -1,6 +1,9 @@
 //! Writing the status, if it differs.
 
-use interlock_core::port::{Port, PortError};
+use interlock_core::{
+    change::sealed,
+    port::{Port, PortError},
+};
 use interlock_crds::{API_VERSION, ChangeRequestStatus};
 use serde_json::{Value, json};
 
@@ -31,6 +34,7 @@ pub async fn status<P: Port>(
     });
     let stored = context.port.replace_status(&object).await?;
     let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str).unwrap_or_default().to_owned();
+    observed.request.sealed = context.ask(|index| sealed::records(index.keys(), &observed.request.uid, &status));
     observed.request.status = status;
     observed.resource_version.clone_from(&version);
     let (request, key) = (observed.request.clone(), observed.key());

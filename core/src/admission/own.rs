@@ -19,7 +19,7 @@ use super::{
 use crate::{
     change::{
         ChangeFacts, Content, Problem, ROOT_SYSTEM,
-        decide::{ballot, contributors, may_command, trusted_run},
+        decide::{ballot, contributors, may_command},
         gates, sealed, votes,
     },
     people::{People, PersonName, is_machine},
@@ -160,7 +160,7 @@ fn change_request(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
         }
         Operation::Update => edit(facts, request),
         Operation::Delete => {
-            let running = facts.change.is_some_and(|c| trusted_run(c).is_some() && !ended(c));
+            let running = facts.change.is_some_and(|c| c.request.is_running());
             if running && !facts.terminating && !is_collector(&request.user.name) {
                 let name = request.name.as_deref().unwrap_or_default();
                 return refuse(
@@ -197,8 +197,7 @@ fn deletion(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
 }
 
 fn ended(change: &ChangeFacts<'_>) -> bool {
-    let request = change.request;
-    request.status.finished.as_ref().is_some_and(|f| sealed::is_finish(change.keys, &request.uid, f))
+    change.request.finished().is_some()
 }
 
 fn edit(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
@@ -215,7 +214,7 @@ fn edit(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
         );
     }
     if let Some(change) = facts.change {
-        let phase = if trusted_run(change).is_some() && !ended(change) {
+        let phase = if change.request.is_running() {
             Some("is being carried out")
         } else {
             ended(change).then_some("has ended")
@@ -309,7 +308,7 @@ fn vote(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
             format!("{} has ended ({:?}); votes no longer matter", found.name, found.status.phase),
         );
     }
-    if trusted_run(change).is_some() {
+    if change.request.run().is_some() {
         return refuse(
             409,
             "ChangeRunning",
@@ -380,7 +379,7 @@ fn withdraw(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
     let Some(change) = facts.change.filter(|c| c.request.uid == spec.change_request_uid) else {
         return Ok(Vec::new());
     };
-    if trusted_run(change).is_some() {
+    if change.request.run().is_some() {
         let name = &change.request.name;
         return refuse(
             409,
@@ -467,7 +466,7 @@ fn fits_phase(change: &ChangeFacts<'_>, verb: Verb) -> Answer {
             format!("{name} has ended ({:?}); propose a new change to undo it", change.request.status.phase),
         );
     }
-    let running = trusted_run(change).is_some();
+    let running = change.request.run().is_some();
     match verb {
         Verb::Withdraw | Verb::Rebase if running => {
             refuse(409, "ChangeStarted", format!("{name} has started; to stop it use `interlock abort cr/{name}`"))

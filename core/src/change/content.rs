@@ -9,7 +9,7 @@ use super::{
     INTERLOCK_NAMESPACE, MAX_CONTENT_BYTES, MAX_OBJECTS, OPERATION_ANNOTATION, ROOT_SYSTEM,
     digest::{self, DigestError},
 };
-use crate::object::{Digest, GroupKind, ObjectId, destroys_data, strip_server_fields};
+use crate::object::{Digest, ObjectId, destroys_data, strip_server_fields};
 
 /// Kinds of Interlock that record runs and votes: never content of a change.
 const RUN_KINDS: [&str; 10] = [
@@ -59,6 +59,8 @@ pub struct Content {
     pub objects: Vec<ContentObject>,
     /// Digest of the content alone.
     pub digest: Digest,
+    /// Digest of the whole spec of the request.
+    pub spec: Digest,
     /// Contingency Jobs: name and `spec`.
     pub jobs: Vec<(String, Value)>,
 }
@@ -104,10 +106,11 @@ impl Content {
             problems.truncate(50);
             return Err(problems);
         }
-        let digest = digest::content_digest(&objects, &spec.content.secret_refs)
-            .map_err(|error: DigestError| vec![Problem::new("NotCanonical", error.to_string())])?;
+        let uncanonical = |error: DigestError| vec![Problem::new("NotCanonical", error.to_string())];
+        let digest = digest::content_digest(&objects, &spec.content.secret_refs).map_err(uncanonical)?;
+        let whole = digest::spec_digest(spec).map_err(uncanonical)?;
         let jobs = spec.contingency.jobs.iter().map(|job| (job.name.clone(), job.spec.clone())).collect();
-        Ok(Self { objects, digest, jobs })
+        Ok(Self { objects, digest, spec: whole, jobs })
     }
 
     /// Whether the content stays inside what `system` may change. `name` is the System's name.
@@ -119,7 +122,7 @@ impl Content {
             .collect();
         problems.extend(self.jobs.iter().filter_map(|(job, spec)| {
             let pod = spec.pointer("/template/spec")?;
-            foreign_account(&format!("contingency job {job}"), pod, system)
+            foreign_account(&format_args!("contingency job {job}"), pod, system)
         }));
         if !system.namespaces.iter().any(|n| n == namespace) {
             problems.insert(
@@ -136,14 +139,14 @@ impl Content {
 
     /// Objects whose deletion cannot be undone.
     pub fn irreversible(&self) -> impl Iterator<Item = &ContentObject> {
-        self.objects.iter().filter(|o| o.intent == Intent::Delete && destroys_data(&o.id.group_kind()))
+        self.objects.iter().filter(|o| o.intent == Intent::Delete && destroys_data(&o.id.group, &o.id.kind))
     }
 
     /// Image digests (`sha256:...`) of all containers; none if an image names no digest.
     pub fn artifact_digests(&self) -> Option<BTreeSet<String>> {
         let mut digests = BTreeSet::new();
         for object in &self.objects {
-            for template in pod_templates(&object.id.group_kind(), &object.manifest) {
+            if let Some(template) = pod_template(&object.id.group, &object.id.kind, &object.manifest) {
                 for container in containers(template) {
                     let image = container.get("image").and_then(Value::as_str)?;
                     digests.insert(image.rsplit_once('@')?.1.to_owned());
@@ -346,13 +349,12 @@ fn outside(object: &ContentObject, name: &str, system: &SystemSpec) -> Option<Pr
 }
 
 fn service_account(object: &ContentObject, system: &SystemSpec) -> Option<Problem> {
-    let what = object.id.to_string();
-    pod_templates(&object.id.group_kind(), &object.manifest)
+    pod_template(&object.id.group, &object.id.kind, &object.manifest)
         .into_iter()
-        .find_map(|spec| foreign_account(&what, spec, system))
+        .find_map(|spec| foreign_account(&object.id, spec, system))
 }
 
-fn foreign_account(what: &str, pod_spec: &Value, system: &SystemSpec) -> Option<Problem> {
+fn foreign_account(what: &dyn std::fmt::Display, pod_spec: &Value, system: &SystemSpec) -> Option<Problem> {
     let account = ["serviceAccountName", "serviceAccount"]
         .into_iter()
         .filter_map(|field| pod_spec.get(field).and_then(Value::as_str))
@@ -375,18 +377,18 @@ pub fn allowed_account(account: &str, system: &SystemSpec) -> bool {
         }
 }
 
-/// The pod specs in an object of a built-in kind.
-pub fn pod_templates<'a>(kind: &GroupKind, object: &'a Value) -> Vec<&'a Value> {
-    let pointer = match (kind.group.as_str(), kind.kind.as_str()) {
+/// The pod spec in an object of a built-in kind.
+pub fn pod_template<'a>(group: &str, kind: &str, object: &'a Value) -> Option<&'a Value> {
+    let pointer = match (group, kind) {
         ("", "Pod") => "/spec",
         ("", "PodTemplate") => "/template/spec",
         ("", "ReplicationController")
         | ("apps", "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet")
         | ("batch", "Job") => "/spec/template/spec",
         ("batch", "CronJob") => "/spec/jobTemplate/spec/template/spec",
-        _ => return Vec::new(),
+        _ => return None,
     };
-    object.pointer(pointer).into_iter().collect()
+    object.pointer(pointer)
 }
 
 fn containers(pod_spec: &Value) -> impl Iterator<Item = &Value> {

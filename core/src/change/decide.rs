@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use interlock_crds::{BaseRecord, ChangePhase, ChangeRequestStatus, RiskStatus, RunRecord, Verb, VoteSummary};
+use interlock_crds::{BaseRecord, ChangePhase, ChangeRequestStatus, RiskStatus, Verb, VoteSummary};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
@@ -11,7 +11,7 @@ use super::{
     digest::{self, Binding},
     facts::{BaseState, CalendarFacts, ChangeFacts, Command},
     gates::{self, Demands, Gate, GateName},
-    risk, sealed,
+    risk,
     votes::{self, Ballot, Tally},
 };
 use crate::{
@@ -72,15 +72,13 @@ pub enum Pinned {
 /// Decides. Total and deterministic; deciding again on the result changes nothing.
 pub fn decide(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
     let request = facts.request;
-    if let Some(finish) = &request.status.finished
-        && sealed::is_finish(facts.keys, &request.uid, finish)
-    {
+    if let Some(finish) = request.finished() {
         let mut status = request.status.clone();
         status.phase = finish.phase;
         status.next_transition = None;
         return Decision { status, next: Next::Ended, wake_at: None };
     }
-    if let Some(run) = trusted_run(facts) {
+    if let Some(run) = request.run() {
         let mut status = request.status.clone();
         status.phase =
             if request.status.phase == ChangePhase::Paused { ChangePhase::Paused } else { ChangePhase::Running };
@@ -88,11 +86,6 @@ pub fn decide(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
         return Decision { status, next: Next::Run, wake_at: None };
     }
     waiting(facts, now)
-}
-
-/// The run record, if Interlock itself wrote it.
-pub fn trusted_run<'a>(facts: &ChangeFacts<'a>) -> Option<&'a RunRecord> {
-    facts.request.status.run.as_ref().filter(|run| sealed::is_run(facts.keys, &facts.request.uid, run))
 }
 
 fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
@@ -118,7 +111,7 @@ fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
     let BaseState::Read(base) = facts.base else {
         return draft.unread(now);
     };
-    let pinned = pinned(facts, &base.live.to_string(), &base.secrets_mac);
+    let pinned = pinned(facts, base.live, &base.secrets_mac);
     let change_digest = change_digest(facts, content, system, policy, &pinned);
     draft.status.change_digest = change_digest.map(|d| d.to_string());
     let contributors = contributors(facts, &demands);
@@ -268,19 +261,13 @@ fn ready<'a>(facts: &ChangeFacts<'a>) -> Result<Parts<'a>, Vec<Problem>> {
 }
 
 /// The base record that counts for this generation and these re-bases.
-fn pinned(facts: &ChangeFacts<'_>, live: &str, secrets_mac: &str) -> Pinned {
+fn pinned(facts: &ChangeFacts<'_>, live: Digest, secrets_mac: &str) -> Pinned {
     let request = facts.request;
     let rebases = rebases(facts);
-    match &request.status.base {
-        Some(base)
-            if base.generation == request.generation
-                && base.rebases >= rebases
-                && sealed::is_base(facts.keys, &request.uid, base) =>
-        {
-            Pinned::Before(base.clone())
-        }
+    match request.base() {
+        Some(base) if base.generation == request.generation && base.rebases >= rebases => Pinned::Before(base.clone()),
         _ => Pinned::Now(BaseRecord {
-            digest: live.to_owned(),
+            digest: live.to_string(),
             generation: request.generation,
             rebases,
             secrets_mac: secrets_mac.to_owned(),
@@ -312,15 +299,15 @@ fn change_digest(
 ) -> Option<Digest> {
     let (Pinned::Before(base) | Pinned::Now(base)) = pinned;
     let calendar = match facts.calendar {
-        CalendarFacts::Known { resolved, .. } => Some(resolved.clone()),
+        CalendarFacts::Known { resolved, .. } => Some(resolved),
         CalendarFacts::None | CalendarFacts::Broken { .. } => None,
     };
     let binding = Binding {
         cluster: facts.cluster,
         uid: &facts.request.uid,
         namespace: &facts.request.namespace,
-        system: system.resolved.clone(),
-        policy: policy.resolved.clone(),
+        system: &system.resolved,
+        policy: &policy.resolved,
         calendar,
         executor: system
             .spec
@@ -331,7 +318,7 @@ fn change_digest(
         base: base.digest.parse().ok()?,
         secrets_mac: &base.secrets_mac,
     };
-    digest::change_digest(&facts.request.spec, content.digest, &binding).ok()
+    digest::change_digest(content.spec, content.digest, &binding).ok()
 }
 
 fn all_gates(

@@ -95,56 +95,62 @@ fn entry(object: &ContentObject) -> ContentEntry<'_> {
     }
 }
 
-/// What a reference named when the digest was computed.
+/// What a reference named when the digest was computed. Its fields stand in the order of their names.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resolved {
+    /// Its generation.
+    pub generation: i64,
     /// Name of the object.
     pub name: String,
     /// Its uid.
     pub uid: String,
-    /// Its generation.
-    pub generation: i64,
 }
 
-/// Everything that votes bind to beside the content.
+/// Everything that votes bind to beside what the requester wrote. Its fields stand in the order of their names.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Binding<'a> {
-    /// Uid of the kube-system namespace.
-    pub cluster: &'a str,
-    /// Uid of the ChangeRequest.
-    pub uid: &'a str,
-    /// Namespace of the ChangeRequest.
-    pub namespace: &'a str,
-    /// The System.
-    pub system: Resolved,
-    /// The ChangePolicy.
-    pub policy: Resolved,
-    /// The Calendar, if the policy names one for this type.
-    pub calendar: Option<Resolved>,
-    /// User name under whose rights the change will be carried out.
-    pub executor: Option<String>,
     /// Digest of the live values that will be written over.
     pub base: Digest,
+    /// The Calendar, if the policy names one for this type.
+    pub calendar: Option<&'a Resolved>,
+    /// Uid of the kube-system namespace.
+    pub cluster: &'a str,
+    /// User name under whose rights the change will be carried out.
+    pub executor: Option<String>,
+    /// Namespace of the ChangeRequest.
+    pub namespace: &'a str,
+    /// The ChangePolicy.
+    pub policy: &'a Resolved,
     /// Keyed hash over staged values; empty without staged Secrets.
     pub secrets_mac: &'a str,
+    /// The System.
+    pub system: &'a Resolved,
+    /// Uid of the ChangeRequest.
+    pub uid: &'a str,
 }
 
+/// Its fields stand in the order of their names.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ChangeEnvelope<'a> {
+    binding: &'a Binding<'a>,
+    content: Digest,
     domain: &'static str,
     format: u32,
-    content: Digest,
-    spec: &'a ChangeRequestSpec,
-    binding: &'a Binding<'a>,
+    spec: Digest,
 }
 
-/// SHA-256 over the canonical JSON of the whole request with every reference resolved.
-pub fn change_digest(spec: &ChangeRequestSpec, content: Digest, binding: &Binding<'_>) -> Result<Digest, DigestError> {
-    let envelope = ChangeEnvelope { domain: CHANGE_DOMAIN, format: FORMAT, content, spec, binding };
-    Ok(Digest::of_canonical(&envelope)?)
+/// Digest of everything that the requester wrote.
+pub fn spec_digest(spec: &ChangeRequestSpec) -> Result<Digest, DigestError> {
+    Ok(Digest::of_canonical(spec)?)
+}
+
+/// SHA-256 over the canonical JSON of the digest of the whole request and every reference resolved.
+pub fn change_digest(spec: Digest, content: Digest, binding: &Binding<'_>) -> Result<Digest, DigestError> {
+    let envelope = ChangeEnvelope { binding, content, domain: CHANGE_DOMAIN, format: FORMAT, spec };
+    Ok(Digest::of_ordered(&envelope)?)
 }
 
 /// The live values of the paths that a change will write, object by object.
@@ -201,4 +207,27 @@ pub fn base_digest(base: &BaseValues) -> Result<Digest, DigestError> {
 /// Key of an object in [`BaseValues`].
 pub fn base_key(id: &ObjectId) -> String {
     id.key()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// The envelope of votes is written in canonical order from the start: whoever checks a digest with any RFC 8785
+        /// library finds the same.
+        #[test]
+        fn the_change_envelope_is_canonical_as_it_is_written(name in ".*", uid in "\\PC*", generation in 0..1_i64 << 53) {
+            let resolved = Resolved { generation, name: name.clone(), uid: uid.clone() };
+            let digest = Digest::of_bytes(name.as_bytes());
+            let binding = Binding {
+                base: digest, calendar: Some(&resolved), cluster: &uid, executor: Some(name.clone()), namespace: &name,
+                policy: &resolved, secrets_mac: &uid, system: &resolved, uid: &uid,
+            };
+            let envelope = ChangeEnvelope { binding: &binding, content: digest, domain: CHANGE_DOMAIN, format: FORMAT, spec: digest };
+            prop_assert_eq!(Digest::of_ordered(&envelope), Digest::of_canonical(&envelope));
+        }
+    }
 }

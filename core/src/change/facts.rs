@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use interlock_crds::{
-    ApprovalDecision, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, ChangeRequestStatus,
-    EvidenceKind, EvidenceResult, Overrun, Priority, SystemSpec, Verb,
+    ApprovalDecision, BaseRecord, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, ChangeRequestStatus,
+    EvidenceKind, EvidenceResult, FinishRecord, Overrun, Priority, RunRecord, SystemSpec, Verb,
 };
 use jiff::Timestamp;
 
@@ -37,6 +37,42 @@ pub struct RequestFacts {
     pub spec: ChangeRequestSpec,
     /// What was recorded so far; trusted only where sealed.
     pub status: ChangeRequestStatus,
+    /// Which records in `status` Interlock itself sealed. Verified once for each version of the object, not for each
+    /// decision.
+    pub sealed: SealedRecords,
+}
+
+/// Which records of a status carry Interlock's seal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SealedRecords {
+    /// `status.base`.
+    pub base: bool,
+    /// `status.run`.
+    pub run: bool,
+    /// `status.finished`.
+    pub finish: bool,
+}
+
+impl RequestFacts {
+    /// The pinned base, if Interlock pinned it.
+    pub fn base(&self) -> Option<&BaseRecord> {
+        self.status.base.as_ref().filter(|_| self.sealed.base)
+    }
+
+    /// The run, if Interlock started it.
+    pub fn run(&self) -> Option<&RunRecord> {
+        self.status.run.as_ref().filter(|_| self.sealed.run)
+    }
+
+    /// The end, if Interlock ended it.
+    pub fn finished(&self) -> Option<&FinishRecord> {
+        self.status.finished.as_ref().filter(|_| self.sealed.finish)
+    }
+
+    /// Whether it runs: it was started and has not ended.
+    pub fn is_running(&self) -> bool {
+        self.run().is_some() && self.finished().is_none()
+    }
 }
 
 /// The System of the request's namespace.
@@ -327,6 +363,4 @@ pub struct ChangeFacts<'a> {
     pub preflight: &'a Preflight,
     /// Facts of other domains.
     pub later: &'a LaterFacts,
-    /// Public keys of this installation.
-    pub keys: &'a crate::seal::KeyRing,
 }

@@ -544,13 +544,11 @@ pub fn precondition(demands: &Demands<'_>, pinned: &Pinned, facts: &ChangeFacts<
     }
     match pinned {
         Pinned::Now(_) => Gate::open(name, "Pinned", "the live objects were just recorded as the base of this change"),
-        Pinned::Before(record) if record.digest == base.live.to_string() && record.secrets_mac == base.secrets_mac => {
-            Gate::open(
-                name,
-                "BaseUnchanged",
-                "the live objects were as the approvers saw them when last read; they are read again before the start",
-            )
-        }
+        Pinned::Before(record) if base.live == *record.digest && record.secrets_mac == base.secrets_mac => Gate::open(
+            name,
+            "BaseUnchanged",
+            "the live objects were as the approvers saw them when last read; they are read again before the start",
+        ),
         Pinned::Before(record) if record.secrets_mac != base.secrets_mac => Gate::closed(
             name,
             "SecretsChanged",

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     change::facts::BaseState,
-    object::{GroupKind, destroys_data},
+    object::{ObjectId, destroys_data},
 };
 
 /// Computes the risk. A requester's `minimumRisk` raises the level and never lowers it.
@@ -58,12 +58,12 @@ fn kinds(content: &Content) -> Option<RiskFactor> {
     content
         .objects
         .iter()
-        .map(|object| (kind_points(&object.id.group_kind()), &object.id.kind))
+        .map(|object| (kind_points(&object.id), &object.id.kind))
         .max()
         .and_then(|(points, kind)| factor("kinds", points, format!("changes a {kind}")))
 }
 
-fn kind_points(kind: &GroupKind) -> u32 {
+fn kind_points(kind: &ObjectId) -> u32 {
     match (kind.group.as_str(), kind.kind.as_str()) {
         ("rbac.authorization.k8s.io" | "apiextensions.k8s.io" | interlock_crds::GROUP, _) => 25,
         ("apps" | "batch", _) | ("", "Pod" | "ReplicationController") => 10,
@@ -89,7 +89,7 @@ fn amount(content: &Content) -> Option<RiskFactor> {
 
 fn deletes(content: &Content) -> Option<RiskFactor> {
     let deleted: Vec<_> = content.objects.iter().filter(|o| o.intent == super::Intent::Delete).collect();
-    let forever = deleted.iter().filter(|o| destroys_data(&o.id.group_kind())).count();
+    let forever = deleted.iter().filter(|o| destroys_data(&o.id.group, &o.id.kind)).count();
     if forever > 0 {
         return factor("deletes", 30, format!("{forever} of its deletions destroy data"));
     }

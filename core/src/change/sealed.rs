@@ -3,13 +3,15 @@
 //! Votes, evidence and actions are sealed by the mutating webhook; bases, runs and ends by the controller. An object
 //! that was written while the webhook was away, or a status that somebody forged, has no valid seal and never counts.
 
-use interlock_crds::{Action, Approval, BaseRecord, ChangePhase, Evidence, FinishRecord, Recorded, RunRecord};
+use interlock_crds::{
+    Action, Approval, BaseRecord, ChangePhase, ChangeRequestStatus, Evidence, FinishRecord, Recorded, RunRecord,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::facts::{Command, EvidenceFacts, SealedFacts, Vote};
+use super::facts::{Command, EvidenceFacts, SealedFacts, SealedRecords, Vote};
 use crate::seal::{Domain, KeyRing, SealError, SealKey};
 
 /// What the webhook records about a request.
@@ -129,6 +131,15 @@ pub fn command(keys: &KeyRing, action: &Action) -> Command {
         reason: spec.reason.clone(),
         created: created(&action.metadata),
         sealed: verify(keys, Domain::Action, namespace, spec, spec.recorded.as_ref()),
+    }
+}
+
+/// Which records in the status of the request `uid` are Interlock's own.
+pub fn records(keys: &KeyRing, uid: &str, status: &ChangeRequestStatus) -> SealedRecords {
+    SealedRecords {
+        base: status.base.as_ref().is_some_and(|base| is_base(keys, uid, base)),
+        run: status.run.as_ref().is_some_and(|run| is_run(keys, uid, run)),
+        finish: status.finished.as_ref().is_some_and(|finish| is_finish(keys, uid, finish)),
     }
 }
 

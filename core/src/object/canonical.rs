@@ -91,12 +91,40 @@ impl Digest {
         let value = serde_json::to_value(value).map_err(|error| CanonicalError::Serialize(error.to_string()))?;
         Ok(Self::of_bytes(&canonical_json(&value)?))
     }
+
+    /// The same for a structure of texts and small whole numbers whose fields stand in the order of their names: writing
+    /// it out is canonical already.
+    pub(crate) fn of_ordered(value: &impl Serialize) -> Result<Self, CanonicalError> {
+        let bytes = serde_json::to_vec(value).map_err(|error| CanonicalError::Serialize(error.to_string()))?;
+        Ok(Self::of_bytes(&bytes))
+    }
+}
+
+/// `sha256:` and 64 digits.
+const TEXT_LENGTH: usize = 71;
+
+impl Digest {
+    fn write<'a>(&self, text: &'a mut [u8; TEXT_LENGTH]) -> &'a str {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let (prefix, digits) = text.split_at_mut(7);
+        prefix.copy_from_slice(b"sha256:");
+        for (pair, byte) in digits.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl PartialEq<str> for Digest {
+    fn eq(&self, other: &str) -> bool {
+        self.write(&mut [0; TEXT_LENGTH]) == other
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        let mut text = [0; TEXT_LENGTH];
+        f.write_str(self.write(&mut text))
     }
 }
 

@@ -65,9 +65,9 @@ pub fn delete_order(kinds: &[GroupKind]) -> Vec<usize> {
 
 /// Whether deleting an object of this kind destroys data that no manifest gives back. A `StatefulSet` leaves its claims, and
 /// what a custom resource holds is unknown: neither counts.
-pub fn destroys_data(kind: &GroupKind) -> bool {
+pub fn destroys_data(group: &str, kind: &str) -> bool {
     matches!(
-        (kind.group.as_str(), kind.kind.as_str()),
+        (group, kind),
         ("", "PersistentVolumeClaim" | "PersistentVolume" | "Namespace")
             | ("apiextensions.k8s.io", "CustomResourceDefinition")
     )

@@ -105,6 +105,7 @@ impl Case {
                 deleting: false,
                 spec,
                 status: ChangeRequestStatus::default(),
+                sealed: crate::change::facts::SealedRecords::default(),
             },
             system: SystemFacts { resolved: resolved("teller"), spec: system },
             policy: PolicyFacts { resolved: resolved("bank"), spec: policy },
@@ -137,7 +138,8 @@ impl Case {
             BaseState::Read(BaseFacts { live: base_digest(&values).unwrap(), effects, secrets_mac: String::new() });
     }
 
-    pub fn facts(&self) -> ChangeFacts<'_> {
+    pub fn facts(&mut self) -> ChangeFacts<'_> {
+        self.request.sealed = crate::change::sealed::records(&self.keys, &self.request.uid, &self.request.status);
         ChangeFacts {
             cluster: "cluster-uid",
             request: &self.request,
@@ -156,7 +158,6 @@ impl Case {
             history: (0, 0),
             preflight: &self.preflight,
             later: &self.later,
-            keys: &self.keys,
         }
     }
 

@@ -1,9 +1,9 @@
 //! The step machine against a little store: every write is judged as the webhook would, and the process may die between
 //! any two steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{ChangePhase, OnFailure, RunDirection, RunRecord, StepState};
+use interlock_crds::{ChangePhase, ObjectStatus, OnFailure, RunDirection, RunRecord, StepState};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -62,13 +62,26 @@ struct Scene {
     phase: ChangePhase,
     on_failure: OnFailure,
     now: Timestamp,
+    records: usize,
 }
 
 /// One object changed, one made, one deleted.
 fn scene() -> Scene {
+    scene_of(
+        &[config("changed", "old"), config("doomed", "gone soon")],
+        &[
+            (config("changed", "new"), Intent::Patch),
+            (config("made", "fresh"), Intent::Apply),
+            (config("doomed", ""), Intent::Delete),
+        ],
+    )
+}
+
+fn scene_of(there: &[Value], wanted: &[(Value, Intent)]) -> Scene {
     let mut store = Store { objects: BTreeMap::new(), version: 100, effects: 0 };
-    store.put(config("changed", "old"));
-    store.put(config("doomed", "gone soon"));
+    for object in there {
+        store.put(object.clone());
+    }
     store.effects = 0;
     let prepared = |manifest: Value, intent: Intent| {
         let id = ObjectId::of(&manifest).unwrap();
@@ -76,11 +89,7 @@ fn scene() -> Scene {
         let dry_run = (intent != Intent::Delete).then(|| apply_partial(&id.group_kind(), live.as_ref(), &manifest));
         Prepared { object: ContentObject { id, intent, manifest, staged: None }, live, dry_run }
     };
-    let plan = [
-        prepared(config("changed", "new"), Intent::Patch),
-        prepared(config("made", "fresh"), Intent::Apply),
-        prepared(config("doomed", ""), Intent::Delete),
-    ];
+    let plan: Vec<_> = wanted.iter().map(|(manifest, intent)| prepared(manifest.clone(), *intent)).collect();
     let before = BeforeState::plan("cr-uid", "sha256:00", &plan, Vec::new());
     let run = RunRecord {
         epoch: 1,
@@ -97,15 +106,15 @@ fn scene() -> Scene {
         step_started_at: None,
         objects: before.journal(),
     };
-    Scene { store, before, run, phase: ChangePhase::Running, on_failure: OnFailure::Rollback, now: at(NOW) }
+    Scene { store, before, run, phase: ChangePhase::Running, on_failure: OnFailure::Rollback, now: at(NOW), records: 0 }
 }
 
 /// What the body would do, with a process that dies after so many steps.
 impl Scene {
     fn pass(&mut self, mut steps: usize, fail_write: Option<&str>) -> Option<ChangePhase> {
         let (mut run, mut phase) = (self.run.clone(), self.phase);
-        let mut looked = BTreeMap::new();
-        for _ in 0..200 {
+        let (mut looked, mut unsent) = (BTreeMap::new(), BTreeSet::new());
+        for _ in 0..2_000 {
             if steps == 0 {
                 return None;
             }
@@ -115,6 +124,7 @@ impl Scene {
                 phase,
                 before: &self.before,
                 looked: &looked,
+                unsent: &unsent,
                 commands: &[],
                 overrun: None,
                 calendar_change: None,
@@ -127,6 +137,11 @@ impl Scene {
                     looked.insert(index, self.store.objects.get(&key).cloned());
                 }
                 Step::Record(next, turned, _) => {
+                    self.records += 1;
+                    let is_new = |(index, new): &(usize, &ObjectStatus)| {
+                        new.state == StepState::Intended && run.objects[*index] != **new
+                    };
+                    unsent.extend(next.objects.iter().enumerate().filter(is_new).map(|(index, _)| index));
                     (run, phase) = (*next, turned);
                     (self.run, self.phase) = (run.clone(), phase);
                 }
@@ -135,10 +150,12 @@ impl Scene {
                     if fail_write == Some(name.as_str()) && self.run.direction == RunDirection::Forward {
                         let refusal = run::refused(&facts, index, &PortError::Forbidden("no right".into()), self.now);
                         let Step::Record(next, turned, _) = refusal else { panic!("{refusal:?}") };
+                        self.records += 1;
                         (run, phase) = (*next, turned);
                         (self.run, self.phase) = (run.clone(), phase);
                         continue;
                     }
+                    unsent.remove(&index);
                     looked.remove(&index);
                     if let Some(object) = self.write(index, &write) {
                         looked.insert(index, Some(object));
@@ -194,6 +211,33 @@ fn a_change_is_carried_out_object_by_object() {
     assert_eq!(scene.store.effects, 3, "one write an object");
     let names: Vec<_> = scene.store.objects.keys().cloned().collect();
     assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn two_hundred_objects_of_one_rank_are_journalled_in_one_record() {
+    let there: Vec<_> = (0..100).map(|n| config(&format!("old-{n}"), "old")).collect();
+    let changed = there.iter().map(|o| config(o["metadata"]["name"].as_str().unwrap(), "new"));
+    let made = (0..100).map(|n| config(&format!("new-{n}"), "fresh"));
+    let wanted: Vec<_> = changed.chain(made).map(|manifest| (manifest, Intent::Apply)).collect();
+    let mut forward = scene_of(&there, &wanted);
+    assert_eq!(forward.pass(usize::MAX, None), Some(ChangePhase::Succeeded));
+    assert_eq!((forward.store.effects, forward.records), (200, 1));
+
+    let mut failing = scene_of(&there, &wanted);
+    let before = failing.store.plain();
+    assert_eq!(failing.pass(usize::MAX, Some("new-99")), Some(ChangePhase::RolledBack));
+    assert_eq!(failing.store.plain(), before);
+    assert_eq!(failing.records, 3, "journalled, turned back, journalled again");
+    assert_eq!(failing.store.effects, 2 * 199, "what was not written is not touched on the way back");
+}
+
+#[test]
+fn what_was_journalled_and_not_sent_is_left_alone_on_the_way_back() {
+    let wanted = [(config("changed", "new"), Intent::Apply), (config("made", "fresh"), Intent::Apply)];
+    let mut scene = scene_of(&[config("changed", "old")], &wanted);
+    assert_eq!(scene.pass(usize::MAX, Some("changed")), Some(ChangePhase::RolledBack));
+    assert_eq!(scene.store.effects, 0);
+    assert_eq!(scene.now, at(NOW), "and nothing that cannot be on its way is waited for");
 }
 
 #[test]

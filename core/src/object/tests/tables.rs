@@ -326,6 +326,7 @@ fn kinds_are_written_in_order_and_deleted_in_reverse() {
     assert_eq!(apply_order(&kinds), [9, 8, 7, 5, 6, 4, 2, 1, 3, 0]);
     assert_eq!(delete_order(&kinds), [0, 3, 1, 2, 4, 6, 5, 7, 8, 9]);
     assert_eq!(rank(&GroupKind::new("gateway.networking.k8s.io", "HTTPRoute")), Rank::Routes);
-    let destroying: Vec<usize> = (0..kinds.len()).filter(|position| destroys_data(&kinds[*position])).collect();
+    let destroying: Vec<usize> =
+        (0..kinds.len()).filter(|position| destroys_data(&kinds[*position].group, &kinds[*position].kind)).collect();
     assert_eq!(destroying, [4, 8, 9]);
 }

@@ -1,0 +1,320 @@
+//! Writing what the change states, rank by rank.
+
+use interlock_crds::{ChangePhase, OnFailure, OperationKind, Overrun, StepState, Verb};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::{
+    Pass, Step, Write, by,
+    live::{is_as_created, is_as_updated, is_deleting, is_interlocks, is_order},
+};
+use crate::{
+    change::{decide::bounded, facts::Command, same_at},
+    object::{Health, apply_partial, get, health},
+    port::Precondition,
+};
+
+/// What is known of an object that a step was journalled for.
+pub(super) enum Seen {
+    /// The write has not taken place and still can.
+    Unwritten,
+    /// It has.
+    Written,
+    /// The object changed since it was journalled, but not where the change writes.
+    Moved,
+    /// The write cannot or must not be made.
+    Blocked(String),
+}
+
+pub(super) enum Progress {
+    Step(Step),
+    Healthy,
+    Unhealthy(String),
+}
+
+impl<'a> Pass<'_, 'a> {
+    pub(super) fn forward(&mut self) -> Step {
+        if self.facts.phase == ChangePhase::Paused {
+            return self.paused();
+        }
+        if let Some(cause) = self.abort_cause() {
+            return self.turn_back(&cause);
+        }
+        if let Some(step) = self.held() {
+            return step;
+        }
+        let mut unhealthy: Vec<(usize, String)> = Vec::new();
+        for index in 0..self.plan_len() {
+            let Some(state) = self.state(index) else {
+                break;
+            };
+            if matches!(state, StepState::Done) || self.operation(index) == Some(OperationKind::RunJob) {
+                continue;
+            }
+            if let Some((first, why)) = unhealthy.first()
+                && self.rank(index) != self.rank(*first)
+            {
+                let (first, why) = (*first, why.clone());
+                return self.wait_for(first, &why, &unhealthy);
+            }
+            let Some(live) = self.facts.looked.get(&index) else {
+                return Step::Look(index);
+            };
+            match self.object(index, state, live.as_ref()) {
+                Progress::Step(step) => return step,
+                Progress::Healthy => {}
+                Progress::Unhealthy(why) => unhealthy.push((index, why)),
+            }
+        }
+        match unhealthy.first().cloned() {
+            Some((first, why)) => self.wait_for(first, &why, &unhealthy),
+            None => Step::Finish(
+                Box::new(self.run.clone()),
+                ChangePhase::Succeeded,
+                "carried out; every object is healthy".to_owned(),
+            ),
+        }
+    }
+
+    pub(super) fn object(&mut self, index: usize, state: StepState, live: Option<&Value>) -> Progress {
+        match state {
+            StepState::Waiting => Progress::Step(self.intend_together(index)),
+            StepState::Intended => match self.seen(index, live) {
+                Seen::Written => {
+                    self.written(index, live);
+                    self.healthy(index, live)
+                }
+                Seen::Unwritten => Progress::Step(self.write(index, live)),
+                Seen::Moved => Progress::Step(self.intend(index, live)),
+                Seen::Blocked(why) => {
+                    let why = self.describe(index, &why);
+                    Progress::Step(self.fail(index, StepState::Waiting, &why))
+                }
+            },
+            _ => self.healthy(index, live),
+        }
+    }
+
+    /// Journals the step, and with it the others of the same rank: one record, not one for each object.
+    pub(super) fn intend_together(&mut self, first: usize) -> Step {
+        let together: Vec<_> = (first..self.plan_len())
+            .filter(|i| self.rank(*i) == self.rank(first))
+            .filter(|i| self.state(*i) == Some(StepState::Waiting) && self.operation(*i) != Some(OperationKind::RunJob))
+            .collect();
+        if let Some(unread) = together.iter().find(|i| !self.facts.looked.contains_key(i)) {
+            return Step::Look(*unread);
+        }
+        let live = |index: &usize| self.facts.looked.get(index).and_then(Option::as_ref);
+        if let Some((blocked, why)) = together.iter().find_map(|i| Some((*i, self.changed_since(*i, live(i))?))) {
+            return self.fail(blocked, StepState::Waiting, &why);
+        }
+        for index in &together {
+            self.journal(*index, StepState::Intended, live(index));
+        }
+        let message = match together.len() {
+            0 | 1 => self.describe(first, "is being written"),
+            more => self.describe(first, &format!("and {} more objects are being written", more - 1)),
+        };
+        self.run.step_started_at = Some(Time(self.now));
+        self.record(ChangePhase::Running, message)
+    }
+
+    /// Journals the step with the object as it is now.
+    pub(super) fn intend(&mut self, index: usize, live: Option<&Value>) -> Step {
+        if let Some(why) = self.changed_since(index, live) {
+            return self.fail(index, StepState::Waiting, &why);
+        }
+        self.journal(index, StepState::Intended, live);
+        self.run.step_started_at = Some(Time(self.now));
+        self.record(ChangePhase::Running, self.describe(index, "is being written"))
+    }
+
+    /// What somebody else did, since the change started, to values that it will write.
+    pub(super) fn changed_since(&self, index: usize, live: Option<&Value>) -> Option<String> {
+        let (entry, live) = (self.entry(index)?, live?);
+        let kind = entry.id.group_kind();
+        let change = entry
+            .changes
+            .iter()
+            .filter(|c| entry.operation == OperationKind::Update && !is_order(&c.path))
+            .find(|c| {
+                let found = get(live, &c.path);
+                !same_at(&kind, &c.path, found, c.before.as_ref()) && !same_at(&kind, &c.path, found, c.after.as_ref())
+            })?;
+        Some(self.describe(index, &format!("somebody changed {} since the change started", change.path)))
+    }
+
+    pub(super) fn seen(&self, index: usize, live: Option<&Value>) -> Seen {
+        let (Some(entry), Some(journal)) = (self.entry(index), self.run.objects.get(index)) else {
+            return Seen::Blocked("is not part of the plan".to_owned());
+        };
+        let Some(live) = live else {
+            return match entry.operation {
+                OperationKind::Create | OperationKind::RunJob => Seen::Unwritten,
+                OperationKind::Delete => Seen::Written,
+                OperationKind::Update => Seen::Blocked("was deleted by somebody else".to_owned()),
+            };
+        };
+        let found = Precondition::of(live);
+        let same_uid = found.uid.as_deref() == Some(journal.uid.as_str());
+        let unchanged = found.resource_version.as_deref() == Some(journal.resource_version.as_str());
+        match entry.operation {
+            OperationKind::Create | OperationKind::RunJob if is_as_created(entry, live) || is_interlocks(live) => {
+                Seen::Written
+            }
+            OperationKind::Create | OperationKind::RunJob => {
+                Seen::Blocked("was created by somebody else meanwhile".to_owned())
+            }
+            _ if !same_uid => Seen::Blocked("was deleted and made again by somebody else".to_owned()),
+            OperationKind::Delete if is_deleting(live) => Seen::Written,
+            OperationKind::Update if is_as_updated(entry, live) => Seen::Written,
+            _ if unchanged => Seen::Unwritten,
+            _ => Seen::Moved,
+        }
+    }
+
+    pub(super) fn write(&self, index: usize, live: Option<&Value>) -> Step {
+        let precondition = live.map(Precondition::of).unwrap_or_default();
+        let manifest = || self.entry(index).and_then(|e| e.manifest.clone()).unwrap_or(Value::Null);
+        let part = self.entry(index).filter(|entry| entry.patch);
+        let write = match (self.operation(index), part) {
+            (Some(OperationKind::Update), Some(part)) => {
+                Write::Patch(apply_partial(&part.id.group_kind(), live, &manifest()))
+            }
+            (Some(OperationKind::Update), None) => Write::Apply(manifest(), precondition),
+            (Some(OperationKind::Delete), _) => Write::Delete(precondition),
+            _ => Write::Create(manifest()),
+        };
+        Step::Write(index, write)
+    }
+
+    pub(super) fn written(&mut self, index: usize, live: Option<&Value>) {
+        self.run.step_started_at = Some(Time(self.now));
+        self.set(index, StepState::Written, "");
+        // Of what was created the uid is known only now; going back deletes that object and no other of its name.
+        if let (Some(object), Some(uid)) = (self.run.objects.get_mut(index), live.and_then(|l| Precondition::of(l).uid))
+        {
+            object.uid = uid;
+        }
+    }
+
+    pub(super) fn healthy(&mut self, index: usize, live: Option<&Value>) -> Progress {
+        let deleting = self.operation(index) == Some(OperationKind::Delete);
+        let state = match live {
+            None if deleting => Health::Healthy,
+            Some(_) if deleting => Health::Progressing("is being deleted".to_owned()),
+            None => Health::Failed("was deleted by somebody else".to_owned()),
+            Some(live) => health(live),
+        };
+        match state {
+            Health::Healthy => {
+                self.set(index, StepState::Done, "");
+                Progress::Healthy
+            }
+            Health::Failed(why) => {
+                let why = self.describe(index, &why);
+                Progress::Step(self.fail(index, StepState::Failed, &why))
+            }
+            Health::Progressing(why) if self.late() => {
+                let limit = self.facts.deadline.as_secs();
+                let why = self.describe(index, &format!("was not healthy within {limit} s: {why}"));
+                Progress::Step(self.fail(index, StepState::Failed, &why))
+            }
+            Health::Progressing(why) => {
+                let why = self.describe(index, &why);
+                if let Some(object) = self.run.objects.get_mut(index) {
+                    object.message = bounded(&why, 1024);
+                }
+                Progress::Unhealthy(why)
+            }
+        }
+    }
+
+    /// The step failed. `state` is Waiting if nothing was written to the object, so that nothing must be put back.
+    pub(super) fn fail(&mut self, index: usize, state: StepState, why: &str) -> Step {
+        self.release_unsent();
+        self.set(index, state, why);
+        self.run.cause = Some(bounded(why, 1024));
+        match self.facts.on_failure {
+            OnFailure::Rollback => self.turn_back(why),
+            OnFailure::Pause => {
+                self.run.step_started_at = Some(Time(self.now));
+                self.record(
+                    ChangePhase::Paused,
+                    format!("{why}; it waits for `interlock rollback` (go back) or `interlock resume` (try again)"),
+                )
+            }
+        }
+    }
+
+    pub(super) fn paused(&mut self) -> Step {
+        let since = self.run.step_started_at.as_ref().map_or(self.run.started_at.0, |t| t.0);
+        let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
+        if let Some(command) = self.latest(&[Verb::Rollback, Verb::Abort, Verb::Withdraw]) {
+            return self.turn_back(&by(command));
+        }
+        if let Some(command) = self.latest(&[Verb::Resume]).filter(|c| c.created >= since) {
+            let message = by(command);
+            self.run.cause = None;
+            for object in &mut self.run.objects {
+                if object.state == StepState::Failed {
+                    object.state = StepState::Written;
+                }
+                object.message.clear();
+            }
+            self.run.step_started_at = Some(Time(self.now));
+            return self.record(ChangePhase::Running, message);
+        }
+        let cause = self.run.cause.clone().unwrap_or_default();
+        self.wait(
+            ChangePhase::Paused,
+            format!("{cause}; it waits for `interlock rollback` (go back) or `interlock resume` (try again)"),
+            Vec::new(),
+            None,
+        )
+    }
+
+    pub(super) fn abort_cause(&self) -> Option<String> {
+        if let Some(command) = self.latest(&[Verb::Abort, Verb::Rollback, Verb::Withdraw]) {
+            return Some(by(command));
+        }
+        (self.facts.overrun == Some(Overrun::Rollback))
+            .then(|| "its window closed, and the calendar says to go back (overrun: Rollback)".to_owned())
+    }
+
+    /// Whether somebody or the calendar holds it between two steps. A step that was begun is finished first.
+    pub(super) fn held(&mut self) -> Option<Step> {
+        let between = !self.run.objects.iter().any(|o| matches!(o.state, StepState::Intended | StepState::Written));
+        let unfinished =
+            self.run.objects.iter().any(|o| o.state == StepState::Waiting && o.operation != OperationKind::RunJob);
+        if !between || !unfinished {
+            return None;
+        }
+        if let Some(command) = self.latest(&[Verb::Pause, Verb::Resume]).filter(|c| c.verb == Verb::Pause) {
+            let message = format!("{}; it goes on with `interlock resume`", by(command));
+            return Some(self.wait(ChangePhase::Running, message, Vec::new(), None));
+        }
+        (self.facts.overrun == Some(Overrun::Pause)).then(|| {
+            let message = "its window closed; it goes on when one is open again (overrun: Pause)".to_owned();
+            self.wait(ChangePhase::Running, message, Vec::new(), None)
+        })
+    }
+
+    /// The newest command of these verbs. One that was given just before the start, and not seen then, counts too.
+    pub(super) fn latest(&self, verbs: &[Verb]) -> Option<&'a Command> {
+        self.facts.commands.iter().filter(|c| verbs.contains(&c.verb)).max_by_key(|c| (c.created, c.name.as_str()))
+    }
+
+    pub(super) fn wait_for(&mut self, first: usize, why: &str, unhealthy: &[(usize, String)]) -> Step {
+        let objects = unhealthy.iter().filter_map(|(i, _)| self.id(*i)).collect();
+        let left = self.time_left();
+        let message = if unhealthy.len() > 1 {
+            format!("{why} (and {} more objects)", unhealthy.len() - 1)
+        } else {
+            why.to_owned()
+        };
+        let _ = first;
+        self.wait(ChangePhase::Running, message, objects, Some(left))
+    }
+}
