@@ -79,12 +79,29 @@ pub struct World {
     stages: AtomicUsize,
 }
 
-/// The controller. A shell is between it and this process, so that it ends with this process however that ends.
-struct Controller {
+/// A controller. A shell is between it and this process, so that it ends with this process however that ends.
+pub struct Controller {
     shell: Child,
     /// Closed, the shell kills the controller.
-    leash: ChildStdin,
+    leash: Option<ChildStdin>,
     pid: u32,
+}
+
+impl Controller {
+    /// `STOP`, `CONT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        // It may have ended by itself.
+        let _ = Command::new("kill").args(["-s", name, &self.pid.to_string()]).status();
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        // The shell collects it.
+        self.signal("KILL");
+        drop(self.leash.take());
+        let _ = self.shell.wait();
+    }
 }
 
 impl World {
@@ -200,19 +217,27 @@ impl World {
     /// Starts the controller without waiting for anything.
     pub fn launch_controller(&self) {
         let mut controller = self.lock();
-        if controller.is_some() {
-            return;
+        if controller.is_none() {
+            *controller = Some(self.spawn(self.webhook, self.metrics, &self.controller_log()));
         }
-        let script = r#""$0" "$@" 2>>"$LOG" </dev/null & echo $!; cat >/dev/null; kill -9 $!"#;
+    }
+
+    /// Starts a second controller beside the first: it may lead, and the API server asks the first one's webhooks.
+    pub fn second_controller(&self) -> Controller {
+        self.spawn(free_port(), free_port(), &self.controller_log().with_file_name("second.log"))
+    }
+
+    fn spawn(&self, webhook: u16, metrics: u16, log: &Path) -> Controller {
+        let script = r#""$0" "$@" 2>>"$LOG" </dev/null & echo $!; cat >/dev/null; kill -9 $! 2>/dev/null"#;
         let mut shell = Command::new("sh")
             .args(["-c", script])
             .arg(binary())
-            .args(["run", "--webhook-bind", &format!("127.0.0.1:{}", self.webhook)])
-            .args(["--metrics-bind", &format!("127.0.0.1:{}", self.metrics)])
+            .args(["run", "--webhook-bind", &format!("127.0.0.1:{webhook}")])
+            .args(["--metrics-bind", &format!("127.0.0.1:{metrics}")])
             .args(["--webhook-host", "127.0.0.1", "--lease-seconds", "3"])
             .env("KUBECONFIG", self.controller_kubeconfig())
             .env("NO_COLOR", "1")
-            .env("LOG", self.controller_log())
+            .env("LOG", log)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -220,8 +245,7 @@ impl World {
         let mut line = String::new();
         BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let pid = line.trim().parse().expect("the controller's process id");
-        let leash = shell.stdin.take().unwrap();
-        *controller = Some(Controller { shell, leash, pid });
+        Controller { leash: shell.stdin.take(), shell, pid }
     }
 
     /// Waits until the controller serves.
@@ -234,13 +258,7 @@ impl World {
 
     /// SIGKILL: nothing is finished, written or handed over.
     pub fn kill_controller(&self) {
-        let running = self.lock().take();
-        if let Some(mut controller) = running {
-            // The shell collects it; it may have ended by itself.
-            let _ = Command::new("kill").args(["-9", &controller.pid.to_string()]).status();
-            drop(controller.leash);
-            let _ = controller.shell.wait();
-        }
+        drop(self.lock().take());
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Controller>> {

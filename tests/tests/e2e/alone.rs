@@ -65,26 +65,22 @@ fn small_change(number: usize) -> Vec<Value> {
     ]
 }
 
-/// Carries out a change and kills the controller after its `kill`-th write; returns how many writes there were.
-fn run(stage: &Stage<'_>, number: usize, kill: Option<usize>) -> usize {
+/// Carries out a change and disturbs it once after its `after`-th write; returns how many writes there were.
+fn run(stage: &Stage<'_>, number: usize, after: Option<usize>, disturb: impl Fn()) -> usize {
     stage.world.wait_ready();
     let mut tail = Tail::of(stage.world);
     let change = stage.propose("alice", &format!("change-{number}"), small_change(number));
     change.approve(&["bob", "carol"]);
-    let (mut writes, mut killed) = (Vec::new(), kill.is_none());
+    let (mut writes, mut disturbed) = (Vec::new(), after.is_none());
     let start = Instant::now();
     loop {
         writes.extend(tail.next().into_iter().filter(|event| is_step(event, stage)));
-        if !killed && kill.is_some_and(|kill| writes.len() >= kill) {
-            stage.world.kill_controller();
-            stage.world.launch_controller();
-            killed = true;
+        if !disturbed && after.is_some_and(|after| writes.len() >= after) {
+            disturb();
+            disturbed = true;
         }
-        if killed && change.get()["status"]["finished"].is_object() {
-            break;
-        }
-        // Ended before there were so many writes.
-        if !killed && change.get()["status"]["finished"].is_object() {
+        // It may end before there were so many writes.
+        if change.get()["status"]["finished"].is_object() {
             break;
         }
         assert!(start.elapsed() < SOON, "{:#}", change.status());
@@ -110,7 +106,7 @@ fn run(stage: &Stage<'_>, number: usize, kill: Option<usize>) -> usize {
             })
             .collect();
         versions.dedup();
-        assert_eq!(versions.len(), 1, "killed after write {kill:?}: {name} was written {versions:?}");
+        assert_eq!(versions.len(), 1, "disturbed after write {after:?}: {name} was written {versions:?}");
     }
     writes.len()
 }
@@ -119,12 +115,46 @@ fn run(stage: &Stage<'_>, number: usize, kill: Option<usize>) -> usize {
 fn a24_killed_after_each_write_a_change_is_carried_out_once() {
     let world = alone();
     let stage = Stage::set(&world, "a24", Options::default());
-    let undisturbed = run(&stage, 0, None);
+    let undisturbed = run(&stage, 0, None, || ());
     assert!(undisturbed >= 5, "only {undisturbed} writes were seen");
     for kill in 1..=undisturbed {
-        run(&stage, kill, Some(kill));
+        run(&stage, kill, Some(kill), || {
+            world.kill_controller();
+            world.launch_controller();
+        });
     }
     println!("killed after each of {undisturbed} writes");
+}
+
+#[test]
+fn a24_a_leader_that_hangs_is_replaced_and_does_no_harm_when_it_wakes_up() {
+    let world = alone();
+    let stage = Stage::set(&world, "hangs", Options::default());
+    let lease = "/apis/coordination.k8s.io/v1/namespaces/interlock-system/leases/interlock-controller";
+    let holder = || world.admin().get(lease).unwrap()["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned();
+    let held_by_another_than = |who: &str| {
+        eventually(SOON, || match holder() {
+            another if !another.is_empty() && another != who => Ok(another),
+            same => Err(format!("{same:?} holds the lease")),
+        })
+    };
+    let second = world.second_controller();
+    for after in 2..=4 {
+        // The second controller leads, the first answers webhooks.
+        let first = holder();
+        world.kill_controller();
+        let leader = held_by_another_than(&first);
+        world.start_controller();
+        run(&stage, after, Some(after), || second.signal("STOP"));
+        let successor = held_by_another_than(&leader);
+        let written = stage.get("configmaps/web")["metadata"]["resourceVersion"].clone();
+        // Awake again in the middle of a pass, it still believes that it leads, until it looks.
+        second.signal("CONT");
+        run(&stage, after + 10, None, || ());
+        assert_eq!(holder(), successor);
+        assert_ne!(stage.get("configmaps/web")["metadata"]["resourceVersion"], written, "the next change went on");
+        assert_eq!(stage.data("web")["greeting"], format!("hi {}", after + 10));
+    }
 }
 
 #[test]

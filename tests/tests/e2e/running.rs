@@ -48,6 +48,20 @@ fn a_change_that_fails_goes_back_by_itself() {
 }
 
 #[test]
+fn two_hundred_objects_are_one_change() {
+    let stage = Stage::with("many", one_vote());
+    let objects: Vec<_> = (0..200).map(|n| config_map(&format!("many-{n}"), &[("value", "made")])).collect();
+    let change = stage.propose("alice", "many", objects);
+    change.approve(&["bob"]);
+    change.wait("Succeeded");
+    let writes = stage.world.audit(&format!("/changerequests/{}/status", change.name));
+    let writes = writes.iter().filter(|event| event.is_stored_write()).count();
+    assert!(writes <= 6, "200 objects took {writes} writes of status");
+    let labelled = stage.get("configmaps")["items"].as_array().unwrap().len();
+    assert!(labelled >= 200, "{labelled}");
+}
+
+#[test]
 fn a_manifest_is_the_whole_and_a_patch_is_a_part() {
     let stage = Stage::with("apply", one_vote());
     // kubectl-applied before: what a later manifest leaves out goes.
