@@ -19,7 +19,7 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use interlock_crds::{ApprovalDecision, Verb};
 
 use crate::{context::Globals, error::CliError, ui::Ui};
@@ -86,7 +86,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     interlock_controller::certs::install_crypto_provider();
-    let cli = Cli::parse();
+    let cli = parse();
     let ui = Ui::new(cli.globals.color);
     match execute(cli, ui).await {
         Ok(code) => code,
@@ -95,6 +95,15 @@ async fn main() -> ExitCode {
             error.code()
         }
     }
+}
+
+/// The command line. Called by kubectl as its plugin `kubectl-interlock`, help and errors name it as it was typed.
+fn parse() -> Cli {
+    let called = std::env::args_os().next().map(std::path::PathBuf::from);
+    let is_plugin =
+        called.as_deref().and_then(std::path::Path::file_stem).is_some_and(|name| name == "kubectl-interlock");
+    let command = if is_plugin { Cli::command().bin_name("kubectl interlock") } else { Cli::command() };
+    Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
 async fn execute(cli: Cli, ui: Ui) -> Result<ExitCode, CliError> {

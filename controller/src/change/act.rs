@@ -7,6 +7,7 @@ use interlock_core::{
         FIELD_MANAGER,
         before::BeforeState,
         decide::authorised,
+        facts::Command,
         gates,
         run::{self, RunFacts, Step, Write},
     },
@@ -84,7 +85,11 @@ pub async fn go_on<P: Port>(
     let Some(run) = status.run.clone() else {
         return Ok(Outcome::Retry("the run has no record".to_owned()));
     };
-    let before = store::load_before(context, &observed.request.uid, &run).await?;
+    let before = match store::load_before(context, &observed.request.uid, &run).await {
+        Ok(before) => before,
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
+    };
     let phase = status.phase;
     let begun = run.direction == RunDirection::Back
         || run.objects.iter().any(|o| !matches!(o.state, StepState::Waiting | StepState::Intended));
@@ -103,6 +108,36 @@ pub async fn go_on<P: Port>(
         votes_stand: begun,
     };
     pass.steps(now).await
+}
+
+/// The before-state is gone or spoilt: a person must know, and decide.
+async fn without_plan<P: Port>(
+    context: &Context<P>,
+    observed: &mut Observed,
+    mut status: ChangeRequestStatus,
+    run: &RunRecord,
+    error: &PortError,
+    now: Timestamp,
+) -> Result<Outcome, PortError> {
+    let commands = counting(context, observed, now);
+    match run::without_plan(run, status.phase, &commands, &error.to_string()) {
+        Step::Finish(_, phase, message) => {
+            finish(context, observed, status, phase, &message, now).await?;
+            Ok(Outcome::Wait(None))
+        }
+        Step::Wait { message, .. } => {
+            status.message = Some(interlock_core::change::decide::bounded(&message, 2048));
+            record::status(context, observed, status).await?;
+            Ok(Outcome::Retry(message))
+        }
+        Step::Look(_) | Step::Record(..) | Step::Write(..) => Ok(Outcome::Retry(error.to_string())),
+    }
+}
+
+/// Commands by people who may give them.
+fn counting<P: Port>(context: &Context<P>, observed: &Observed, now: Timestamp) -> Vec<Command> {
+    let facts = observed.facts(context);
+    observed.commands.iter().filter(|c| authorised(&facts, c, now)).cloned().collect()
 }
 
 struct Running<'c, P> {
@@ -126,10 +161,7 @@ struct Running<'c, P> {
 impl<P: Port> Running<'_, P> {
     async fn steps(&mut self, started: Timestamp) -> Result<Outcome, PortError> {
         let mut conflicts = 0;
-        let commands: Vec<_> = {
-            let facts = self.observed.facts(self.context);
-            self.observed.commands.iter().filter(|c| authorised(&facts, c, started)).cloned().collect()
-        };
+        let commands = counting(self.context, self.observed, started);
         for _ in 0..MAX_STEPS {
             let now = self.context.port.now().unwrap_or(started);
             if !self.context.port.may_write() {
@@ -318,7 +350,7 @@ impl<P: Port> Running<'_, P> {
         &mut self,
         index: usize,
         error: &PortError,
-        commands: &[interlock_core::change::facts::Command],
+        commands: &[Command],
         now: Timestamp,
     ) -> Result<Option<Outcome>, PortError> {
         tracing::warn!(change = self.key, %error, "a write was refused");

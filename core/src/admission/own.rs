@@ -337,7 +337,7 @@ fn voter(change: &ChangeFacts<'_>, spec: &ApprovalSpec, request: &WriteRequest) 
     };
     if ballot.digest != Some(spec.digest.as_str()) {
         return refuse(
-            409,
+            403,
             "StaleDigest",
             format!(
                 "the vote is about digest {}, but {} now has {}: look at it again, then vote",

@@ -11,7 +11,7 @@ mod live;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{ChangePhase, OnFailure, OperationKind, Overrun, RunDirection, RunRecord, StepState};
+use interlock_crds::{ChangePhase, OnFailure, OperationKind, Overrun, RunDirection, RunRecord, StepState, Verb};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -124,6 +124,29 @@ pub fn refused(facts: &RunFacts<'_>, index: usize, error: &PortError, now: Times
             }
             pass.wait(ChangePhase::Running, format!("{message}; tried again"), Vec::new(), Some(RETRY))
         }
+    }
+}
+
+/// What follows when the sealed plan cannot be had any more: nothing can be written, nor put back.
+pub fn without_plan(run: &RunRecord, phase: ChangePhase, commands: &[Command], why: &str) -> Step {
+    let given_up = commands
+        .iter()
+        .filter(|c| matches!(c.verb, Verb::Abort | Verb::Rollback | Verb::Withdraw))
+        .max_by_key(|c| (c.created, c.name.as_str()));
+    let run = Box::new(run.clone());
+    match given_up {
+        Some(command) => Step::Finish(
+            run,
+            ChangePhase::Failed,
+            format!("{}; what it wrote stays, because {why}; put these objects right by a new change", by(command)),
+        ),
+        None => Step::Wait {
+            run,
+            phase,
+            message: format!("it can go neither on nor back: {why}; or give it up with `interlock abort`"),
+            objects: Vec::new(),
+            until: None,
+        },
     }
 }
 

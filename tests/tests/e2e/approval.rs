@@ -92,7 +92,7 @@ fn a04_an_edit_makes_votes_stale_and_nothing_may_be_written() {
     assert_eq!(stage.image("web"), "web:1.0.0");
     // A vote on the old digest is refused, one on the new counts.
     let replay = change.ballot("bob", "Approve", &before);
-    assert_refused(stage.user("bob").create(&replay), 409, "StaleDigest");
+    assert_refused(stage.user("bob").create(&replay), 403, "StaleDigest");
     change.approve(&["bob", "carol"]);
     change.wait("Scheduled");
 }
@@ -114,7 +114,7 @@ fn a05_a_saved_vote_counts_for_no_other_request() {
     let mut moved = saved.clone();
     moved["spec"]["changeRequestUid"] = json!(again.uid);
     again.digest();
-    assert_refused(stage.user("bob").create(&moved), 409, "StaleDigest");
+    assert_refused(stage.user("bob").create(&moved), 403, "StaleDigest");
     let other = stage.propose_with("alice", "twin", vec![greeting("hi")], held());
     other.digest();
     let mut copied = saved;

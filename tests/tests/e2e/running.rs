@@ -62,6 +62,30 @@ fn two_hundred_objects_are_one_change() {
 }
 
 #[test]
+fn without_its_before_state_a_change_says_so_and_can_be_given_up() {
+    let stage = Stage::with("lost", one_vote());
+    let change = stage.propose("alice", "lost", vec![deployment_image("web", "web:broken")]);
+    change.approve(&["bob"]);
+    change.until("the write", |s| s["message"].as_str().is_some_and(|m| m.contains("pods")));
+    let secrets = "/api/v1/namespaces/interlock-system/secrets";
+    let uid = change.get()["metadata"]["uid"].as_str().unwrap().to_owned();
+    let stored = stage.admin().get(&format!("{secrets}?labelSelector=interlock.dev%2Fchange-uid%3D{uid}")).unwrap();
+    for secret in stored["items"].as_array().unwrap() {
+        stage.admin().delete(&format!("{secrets}/{}", secret["metadata"]["name"].as_str().unwrap())).unwrap();
+    }
+    // Anything that happens to the object wakes the change.
+    stage
+        .admin()
+        .acting_as("system:serviceaccount:kube-system:horizontal-pod-autoscaler", &["system:masters"])
+        .merge(&stage.path("deployments/web/scale"), &json!({"spec": {"replicas": 1}}))
+        .unwrap();
+    change.until("the loss", |s| s["message"].as_str().is_some_and(|m| m.contains("neither on nor back")));
+    change.act("alice", "Abort").unwrap();
+    let status = change.wait("Failed");
+    assert!(status["message"].as_str().unwrap().contains("restore it from a backup"), "{status:#}");
+}
+
+#[test]
 fn a_manifest_is_the_whole_and_a_patch_is_a_part() {
     let stage = Stage::with("apply", one_vote());
     // kubectl-applied before: what a later manifest leaves out goes.
