@@ -43,13 +43,10 @@ fn main() {
     request["status"] = json!(status);
     let (_, record) = pinned(&mut index, &request, &base, now);
     request["status"]["base"] = json!(sealed::seal_base(&seal, "mine", record).expect("a seal"));
-    index.change_stored(&object(request.clone()));
     let digest = decided(&mut index, &request, &base, now).status.change_digest.expect("a digest");
-    for n in 0..5 {
-        index.approval_stored(&vote(&seal, n, &digest, now));
-    }
-    let alone = rate(&index, &base, now);
-    println!("events per second, alone: {alone:.0}");
+    let index = known(&seal, &request, &digest, now);
+    let alone = index;
+    let mut among = known(&seal, &request, &digest, now);
     for n in 0..OTHERS {
         let mut other = change(&format!("other-{n}"), 1);
         if n % 2 == 0 {
@@ -57,10 +54,35 @@ fn main() {
             let end = sealed::seal_finish(&seal, &uid, ChangePhase::Succeeded, now, "carried out".to_owned());
             other["status"] = json!({"phase": "Succeeded", "finished": end.expect("a seal")});
         }
-        index.change_stored(&object(other));
+        among.change_stored(&object(other));
     }
-    let among = rate(&index, &base, now);
+    // In turns, so that what else the machine does disturbs both alike.
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for _ in 0..15 {
+        one.push(rate(&alone, &base, now));
+        many.push(rate(&among, &base, now));
+    }
+    let (alone, among) = (best(one), best(many));
+    println!("events per second, alone: {alone:.0}");
     println!("events per second, among {OTHERS} other requests: {among:.0} (ratio {:.2})", among / alone);
+}
+
+/// An index with the change and its votes.
+fn known(seal: &SealKey, request: &Value, digest: &str, now: Timestamp) -> Index {
+    let mut keys = KeyRing::default();
+    keys.insert(seal.public());
+    let mut index = Index::new(keys);
+    govern(&mut index);
+    index.change_stored(&object(request.clone()));
+    for n in 0..5 {
+        index.approval_stored(&vote(seal, n, digest, now));
+    }
+    index
+}
+
+/// The best of several measurements: everything else that the machine does only makes one slower.
+fn best(rates: Vec<f64>) -> f64 {
+    rates.into_iter().fold(0.0, f64::max)
 }
 
 fn govern(index: &mut Index) {
@@ -143,7 +165,7 @@ fn rate(index: &Index, base: &BaseState, now: Timestamp) -> f64 {
     let live = index.live("teller/mine").expect("a change");
     let begun = Instant::now();
     let mut count = 0_u32;
-    while begun.elapsed().as_secs() < 3 {
+    while begun.elapsed().as_millis() < 200 {
         for _ in 0..100 {
             black_box(event(black_box(index), &live, base, now));
         }

@@ -67,7 +67,7 @@ pub struct LiveChange {
     /// resourceVersion of the object.
     pub resource_version: String,
     /// Its content, or what is wrong with it.
-    pub content: Result<Content, Vec<Problem>>,
+    pub content: Arc<Result<Content, Vec<Problem>>>,
     /// Whether Interlock has begun to carry it out.
     pub running: bool,
 }
@@ -154,7 +154,7 @@ pub fn request_facts(keys: &KeyRing, object: &crds::ChangeRequest) -> RequestFac
         generation: meta.generation.unwrap_or_default(),
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::MAX, |t| t.0),
         deleting: meta.deletion_timestamp.is_some(),
-        spec: object.spec.clone(),
+        spec: Arc::new(object.spec.clone()),
         sealed: sealed::records(keys, meta.uid.as_deref().unwrap_or_default(), &status),
         status,
     }
@@ -241,14 +241,14 @@ impl Index {
         if running {
             self.running.insert(key.to_owned());
         }
-        let live = LiveChange { request, resource_version, content, running };
+        let live = LiveChange { request, resource_version, content: Arc::new(content), running };
         self.changes.insert(key.to_owned(), ChangeEntry::Live(Arc::new(live)));
     }
 
     fn forget_live(&mut self, key: &str) {
         self.running.remove(key);
         let Some(ChangeEntry::Live(live)) = self.changes.remove(key) else { return };
-        if let Ok(content) = &live.content {
+        if let Ok(content) = &*live.content {
             for object in &content.objects {
                 remove_from(&mut self.live_by_object, &object.id.key(), key);
             }

@@ -263,18 +263,14 @@ fn on_leadership(
             let leads = matches!(*state.borrow_and_update(), LeaderState::Leading { .. });
             metrics.set_leader(leads);
             if leads {
-                let (changes, systems) = {
+                let (changes, governors) = {
                     let index = index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    (index.all_live(), index.systems().map(|s| s.resolved.name.clone()).collect::<Vec<_>>())
+                    (index.all_live(), watch::all_governors(&index).collect::<Vec<_>>())
                 };
                 for key in changes {
                     let _ = wake.changes.send(key);
                 }
-                for key in systems
-                    .iter()
-                    .map(|s| format!("system/{s}"))
-                    .chain(["persons", "policies", "calendars", "sweep"].map(ToOwned::to_owned))
-                {
+                for key in governors {
                     let _ = wake.governors.send(key);
                 }
             }

@@ -16,6 +16,7 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
@@ -30,6 +31,57 @@ pub struct Wake {
     pub changes: mpsc::UnboundedSender<String>,
     /// `system/NAME`, `persons`, `policies`, `calendars`.
     pub governors: mpsc::UnboundedSender<String>,
+}
+
+/// What is to be looked at again after something happened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Woken {
+    /// Keys of changes.
+    pub changes: BTreeSet<String>,
+    /// A key of governors.
+    pub governor: Option<String>,
+}
+
+/// What happened to an object.
+#[derive(Clone, Copy, Debug)]
+pub enum Told<'a> {
+    /// It was stored, as this.
+    Stored(&'a Value),
+    /// The object of this `namespace/name` is gone.
+    Deleted(&'a str),
+}
+
+/// Tells the index what happened to an object of this kind, for a cluster that is watched by other means than [`spawn`].
+/// None for a kind that the index does not keep, and for an object that cannot be read.
+pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
+    fn feed_as<K: Indexed>(index: &mut Index, told: Told<'_>) -> Option<Woken> {
+        Some(match told {
+            Told::Stored(object) => {
+                let object: K = serde_json::from_value(object.clone()).ok()?;
+                let key = key_of(object.meta());
+                Woken { changes: object.stored(index), governor: K::governor(&key) }
+            }
+            Told::Deleted(key) => Woken { changes: K::deleted(index, key), governor: K::gone(key) },
+        })
+    }
+    match kind {
+        "ChangeRequest" => feed_as::<crds::ChangeRequest>(index, told),
+        "Approval" => feed_as::<crds::Approval>(index, told),
+        "Evidence" => feed_as::<crds::Evidence>(index, told),
+        "Action" => feed_as::<crds::Action>(index, told),
+        "System" => feed_as::<crds::System>(index, told),
+        "Person" => feed_as::<crds::Person>(index, told),
+        "ChangePolicy" => feed_as::<crds::ChangePolicy>(index, told),
+        "Calendar" => feed_as::<crds::Calendar>(index, told),
+        "Namespace" => feed_as::<Namespace>(index, told),
+        _ => None,
+    }
+}
+
+/// The governors that whoever begins to lead looks at: those of every System, and of everything else at once.
+pub fn all_governors(index: &Index) -> impl Iterator<Item = String> {
+    let systems: Vec<_> = index.systems().map(|s| format!("system/{}", s.resolved.name)).collect();
+    systems.into_iter().chain(["persons", "policies", "calendars", "sweep"].map(ToOwned::to_owned))
 }
 
 /// A kind that the index keeps.

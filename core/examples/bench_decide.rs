@@ -24,6 +24,18 @@ use interlock_core::{
 use interlock_crds::{ApprovalDecision, ChangeRequestSpec, ChangeRequestStatus};
 use serde_json::json;
 
+fn rate<T>(work: impl Fn() -> T) -> f64 {
+    let begun = Instant::now();
+    let mut count = 0_u32;
+    while begun.elapsed().as_millis() < 200 {
+        for _ in 0..100 {
+            work();
+        }
+        count += 100;
+    }
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
 fn main() {
     let now = "2026-11-24T08:00:00Z".parse().expect("a time");
     let manifests: Vec<_> = (0..20)
@@ -59,7 +71,7 @@ fn main() {
         generation: 1,
         created: now,
         deleting: false,
-        spec,
+        spec: spec.into(),
         status: ChangeRequestStatus::default(),
         sealed: SealedRecords::default(),
     };
@@ -93,18 +105,9 @@ fn main() {
             later: &later,
         };
         if round == 1 {
-            let begun = Instant::now();
-            let mut count = 0_u32;
-            while begun.elapsed().as_secs() < 3 {
-                for _ in 0..100 {
-                    black_box(decide(black_box(&facts), now));
-                }
-                count += 100;
-            }
-            println!(
-                "decisions per second, 20 objects, 5 votes: {:.0}",
-                f64::from(count) / begun.elapsed().as_secs_f64()
-            );
+            // The best of several measurements: everything else that the machine does only makes one slower.
+            let best = (0..15).map(|_| rate(|| black_box(decide(black_box(&facts), now)))).fold(0.0, f64::max);
+            println!("decisions per second, 20 objects, 5 votes: {best:.0}");
             return;
         }
         let Next::PinBase(record) = decide(&facts, now).next else { return };

@@ -150,7 +150,7 @@ impl<P: Port> Webhook<P> {
         let running = request.is_running();
         LiveChange {
             resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
-            content,
+            content: Arc::new(content),
             running,
             request,
         }

@@ -300,7 +300,7 @@ impl<P: Port> Running<'_, P> {
     /// The running change that stands in the way now.
     fn collision(&mut self) -> Option<String> {
         let observed = &mut *self.observed;
-        let (content, system) = (observed.content.as_ref().ok()?, observed.system.as_deref()?);
+        let (content, system) = (observed.content.as_ref().as_ref().ok()?, observed.system.as_deref()?);
         observed.running = self.context.ask(|index| index.running_beside(self.key, content, system));
         let facts = self.observed.facts(self.context);
         let demands = gates::demands(&facts.policy?.spec, facts.request.spec.type_)?;

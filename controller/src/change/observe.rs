@@ -37,7 +37,7 @@ pub struct Observed {
     /// resourceVersion under which it was read or last written.
     pub resource_version: String,
     /// Its content.
-    pub content: Result<Content, Vec<Problem>>,
+    pub content: Arc<Result<Content, Vec<Problem>>>,
     /// Its System.
     pub system: Option<Arc<SystemFacts>>,
     /// The policy of the System.
@@ -137,7 +137,7 @@ pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, 
     let content = if request.generation == live.request.generation {
         live.content.clone()
     } else {
-        Content::parse(&request.spec, &request.namespace)
+        Arc::new(Content::parse(&request.spec, &request.namespace))
     };
     let known = Observed { base, preflight, ..context.ask(|index| from_index(index, request, content, now)) };
     Observed { resource_version, ..known }
@@ -147,13 +147,13 @@ pub fn cached<P: Port>(context: &Context<P>, key: &str, live: &Arc<LiveChange>, 
 pub fn from_index(
     index: &Index,
     request: RequestFacts,
-    content: Result<Content, Vec<Problem>>,
+    content: Arc<Result<Content, Vec<Problem>>>,
     now: Timestamp,
 ) -> Observed {
     let key = format!("{}/{}", request.namespace, request.name);
     let system = index.system_of(&request.namespace);
     let policy = system.as_ref().and_then(|s| index.policy(&s.spec.policy_ref.name));
-    let known = content.as_ref().ok();
+    let known = content.as_ref().as_ref().ok();
     Observed {
         calendar: index.calendar_facts(policy.as_deref(), request.spec.type_, now),
         people: index.people(),
@@ -236,6 +236,7 @@ pub async fn live<P: Port>(
         commands: index.commands(&fresh.uid),
         running: cached
             .content
+            .as_ref()
             .as_ref()
             .ok()
             .zip(system.as_deref())
@@ -358,7 +359,7 @@ async fn policy<P: Port>(
 
 /// The live objects of the content and what the change would do to them.
 pub async fn base<P: Port>(context: &Context<P>, observed: &Observed) -> BaseState {
-    let Ok(content) = &observed.content else { return BaseState::Unread };
+    let Ok(content) = &*observed.content else { return BaseState::Unread };
     let mut values = BaseValues::new();
     let mut effects = Vec::with_capacity(content.objects.len());
     for object in &content.objects {

@@ -42,7 +42,7 @@ pub async fn prepare<P: Port>(
     start: &Start,
     now: Timestamp,
 ) -> Result<Prepared, PortError> {
-    let (Ok(content), Some(executor)) = (&observed.content, observed.executor()) else {
+    let (Ok(content), Some(executor)) = (&*observed.content, observed.executor()) else {
         return Ok(Prepared::Refused("the change has no content or no executor".to_owned()));
     };
     let identity = Identity::Impersonate(executor.clone());

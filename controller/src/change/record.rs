@@ -29,7 +29,7 @@ pub async fn status<P: Port>(
             "uid": request.uid,
             "resourceVersion": observed.resource_version,
         },
-        "spec": request.spec,
+        "spec": *request.spec,
         "status": status,
     });
     let stored = context.port.replace_status(&object).await?;

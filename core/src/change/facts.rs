@@ -1,6 +1,7 @@
 //! What decisions about changes look at.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use interlock_crds::{
     ApprovalDecision, BaseRecord, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, ChangeRequestStatus,
@@ -34,7 +35,7 @@ pub struct RequestFacts {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// What the requester wrote.
-    pub spec: ChangeRequestSpec,
+    pub spec: Arc<ChangeRequestSpec>,
     /// What was recorded so far; trusted only where sealed.
     pub status: ChangeRequestStatus,
     /// Which records in `status` Interlock itself sealed. Verified once for each version of the object, not for each

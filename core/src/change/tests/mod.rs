@@ -103,7 +103,7 @@ impl Case {
                 generation: 1,
                 created: at("2026-11-24T07:00:00Z"),
                 deleting: false,
-                spec,
+                spec: spec.into(),
                 status: ChangeRequestStatus::default(),
                 sealed: crate::change::facts::SealedRecords::default(),
             },

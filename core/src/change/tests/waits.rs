@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use interlock_crds::{
     ApprovalDecision::{Approve, Reject},
     ChangePhase, GateState, Verb, VoteState,
@@ -61,8 +63,8 @@ fn a04_an_edit_makes_votes_stale() {
     settle(&mut case);
     case.vote("bob", Approve);
     case.vote("carol", Approve);
-    case.request.spec.content.manifests.as_mut().unwrap()[0]["spec"]["template"]["spec"]["containers"][0]["image"] =
-        json!("teller:evil");
+    Arc::make_mut(&mut case.request.spec).content.manifests.as_mut().unwrap()[0]["spec"]["template"]["spec"]["containers"]
+        [0]["image"] = json!("teller:evil");
     case.request.generation = 2;
     case.content = Content::parse(&case.request.spec, "teller");
     case.read(&live_deployment());
@@ -278,7 +280,7 @@ fn bad_content_is_named_and_waits() {
     ];
     for (manifests, reason) in cases {
         let mut case = Case::new(two_of_sre(), &json!({}));
-        case.request.spec.content.manifests = serde_json::from_value(manifests).unwrap();
+        Arc::make_mut(&mut case.request.spec).content.manifests = serde_json::from_value(manifests).unwrap();
         case.content = Content::parse(&case.request.spec, "teller");
         let decision = decide(&case.facts(), at(NOW));
         assert_eq!(decision.status.waiting_for.as_deref(), Some(reason));
