@@ -1,5 +1,7 @@
 //! The governing kinds: enrolment of namespaces, and conditions that tell people what is wrong with what they wrote.
 
+mod webhooks;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use interlock_core::{
@@ -14,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::index::Index;
+use webhooks::{KINDS_GOVERNED, KINDS_READABLE, Named};
 
 /// One pass over what `key` names (see [`crate::watch::Wake`]). Returns when to look again although nothing happened.
 pub async fn reconcile<P: Port>(
@@ -37,13 +40,14 @@ pub async fn reconcile<P: Port>(
             "policies" => ask.policies().await.map(|()| None),
             "garbage" => ask.garbage().await.map(|()| None),
             "sweep" => ask.sweep().await.map(|()| None),
+            "webhooks" => ask.webhooks().await,
             _ => Ok(None),
         },
     }
 }
 
-/// An executor that is not ready is looked at again after so long.
-const EXECUTOR_RETRY: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
+/// What is wrong and not watched is looked at again after so long.
+const LOOK_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(15);
 
 struct Ask<'a, P> {
     port: &'a P,
@@ -76,10 +80,11 @@ impl<P: Port> Ask<'_, P> {
         missing.sort();
         missing.dedup();
         let executor = self.executor(&system).await;
-        // Neither ServiceAccounts nor rights are watched.
-        let again = executor.is_err().then(|| self.now.checked_add(EXECUTOR_RETRY).ok()).flatten();
-        self.system_status(&system, &missing, executor).await?;
-        Ok(again)
+        let kinds = self.named_kinds(&system).await?;
+        // Neither ServiceAccounts nor rights nor definitions are watched.
+        let well = executor.is_ok() && kinds.as_ref().is_none_or(Named::is_well);
+        self.system_status(&system, &missing, executor, kinds).await?;
+        Ok(if well { None } else { self.now.checked_add(LOOK_AGAIN).ok() })
     }
 
     /// Gives a namespace the labels that its System demands, or takes them away.
@@ -140,6 +145,7 @@ impl<P: Port> Ask<'_, P> {
         system: &SystemFacts,
         missing: &[String],
         executor: Result<String, String>,
+        kinds: Option<Named>,
     ) -> Result<(), PortError> {
         let contested: Vec<String> = self.ask(|index| {
             index
@@ -179,14 +185,19 @@ impl<P: Port> Ask<'_, P> {
                 Ok(_) => None,
                 Err(why) => Some(("ExecutorNotReady", why.clone())),
             };
-            let problems: Vec<_> = [
+            let mut problems = vec![
                 set("Valid", valid, "the System can be governed as written"),
                 set("NamespacesEnrolled", enrolled, "every namespace is enrolled"),
                 set("ExecutorReady", ready, executor.as_deref().unwrap_or_default()),
-            ]
-            .into_iter()
-            .flatten()
-            .collect();
+            ];
+            match kinds {
+                Some(Named { governed, readable }) => problems.extend([
+                    set(KINDS_GOVERNED, governed, "the webhooks are called for everything that it names"),
+                    set(KINDS_READABLE, readable, "Interlock may read everything that it names"),
+                ]),
+                None => status.conditions.retain(|c| c.type_ != KINDS_GOVERNED && c.type_ != KINDS_READABLE),
+            }
+            let problems: Vec<_> = problems.into_iter().flatten().collect();
             status.phase = Some(if problems.is_empty() { "Ready" } else { "NotReady" }.to_owned());
             status.message =
                 (!problems.is_empty()).then(|| interlock_core::change::decide::bounded(&problems.join("; "), 1024));

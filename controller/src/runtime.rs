@@ -107,6 +107,7 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
     let (governors, woken_governors) = mpsc::unbounded_channel();
     let wake = Wake { changes, governors };
     let mut synced = watch::spawn(&client, &index, &wake, &shutdown);
+    watch::spawn_webhooks(&client, &index, &wake, &shutdown);
     let (port, wakeups) =
         KubePort::new(client.clone(), clock.clone(), Some(leader.clone()), KubePortOptions::default());
     let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster));

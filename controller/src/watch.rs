@@ -6,10 +6,12 @@ use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt as _;
+use interlock_core::admission::webhooks;
 use interlock_crds as crds;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, core::v1::Namespace};
 use kube::{
     Api, Client, Resource,
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
         watcher::{self, Event, watcher},
@@ -29,7 +31,7 @@ use crate::{
 pub struct Wake {
     /// Keys of changes.
     pub changes: mpsc::UnboundedSender<String>,
-    /// `system/NAME`, `persons`, `policies`, `calendars`.
+    /// `system/NAME`, `persons`, `policies`, `calendars`, `webhooks`.
     pub governors: mpsc::UnboundedSender<String>,
 }
 
@@ -81,7 +83,44 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
 /// The governors that whoever begins to lead looks at: those of every System, and of everything else at once.
 pub fn all_governors(index: &Index) -> impl Iterator<Item = String> {
     let systems: Vec<_> = index.systems().map(|s| format!("system/{}", s.resolved.name)).collect();
-    systems.into_iter().chain(["persons", "policies", "calendars", "sweep"].map(ToOwned::to_owned))
+    systems.into_iter().chain(["persons", "policies", "calendars", "sweep", WEBHOOKS].map(ToOwned::to_owned))
+}
+
+/// The governor of what Systems name in the webhook configuration.
+const WEBHOOKS: &str = "webhooks";
+
+/// Looks at the webhook configuration again when somebody edits it. Its content is not kept: the pass reads it live.
+pub fn spawn_webhooks(client: &Client, index: &Arc<RwLock<Index>>, wake: &Wake, shutdown: &Shutdown) {
+    let name = webhooks::NAME;
+    let api: Api<PartialObjectMeta<ValidatingWebhookConfiguration>> = Api::all(client.clone());
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let (index, wake, shutdown) = (Arc::clone(index), wake.clone(), shutdown.clone());
+    tokio::spawn(async move {
+        let mut events = pin!(watcher(api, config).default_backoff());
+        loop {
+            let event = tokio::select! {
+                () = shutdown.triggered() => return,
+                event = events.next() => event,
+            };
+            match event {
+                Some(Ok(Event::Apply(_) | Event::Delete(_) | Event::InitDone)) => {
+                    let systems: Vec<_> = {
+                        let index = index.read().unwrap_or_else(PoisonError::into_inner);
+                        let naming = index.systems().filter(|s| !webhooks::named(&s.spec).is_empty());
+                        naming.map(|s| format!("system/{}", s.resolved.name)).collect()
+                    };
+                    for key in systems.into_iter().chain([WEBHOOKS.to_owned()]) {
+                        let _ = wake.governors.send(key);
+                    }
+                }
+                Some(Ok(Event::Init | Event::InitApply(_))) => {}
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "the watch of the webhook configuration broke and is taken up again");
+                }
+                None => return,
+            }
+        }
+    });
 }
 
 /// A kind that the index keeps.
@@ -249,6 +288,9 @@ impl Feeder {
             let _ = self.wake.changes.send(change);
         }
         if let Some(governor) = governor {
+            if governor.starts_with("system/") {
+                let _ = self.wake.governors.send(WEBHOOKS.to_owned());
+            }
             let _ = self.wake.governors.send(governor);
         }
     }

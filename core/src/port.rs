@@ -84,6 +84,15 @@ impl PortError {
     }
 }
 
+/// How the server addresses a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Plural name of its resource, such as `deployments`.
+    pub plural: String,
+    /// Whether its objects lie in namespaces.
+    pub namespaced: bool,
+}
+
 /// A line for people that read `kubectl describe` and `kubectl get events`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
@@ -140,6 +149,13 @@ pub trait Port: Send + Sync {
             listed.retain(|object| object.pointer(&pointer).and_then(Value::as_str) == Some(value));
             Ok(listed)
         }
+    }
+
+    /// How the server addresses the kind, in whatever version; none if it serves no such kind. A cluster that cannot tell
+    /// serves none.
+    fn served(&self, group: &str, kind: &str) -> impl Future<Output = Result<Option<Served>, PortError>> + Send {
+        let _ = (group, kind);
+        std::future::ready(Ok(None))
     }
 
     /// Creates the object; fails if it exists. Returns what was (or would be) stored.

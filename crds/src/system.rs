@@ -57,8 +57,8 @@ pub struct SystemSpec {
     #[x_kube(merge_strategy = ListMerge::Set)]
     #[x_kube(validation = Rule::new("!self.exists(n, n == 'kube-system' || n == 'kube-public' || n == 'kube-node-lease')").message("kube-system, kube-public and kube-node-lease cannot be governed: a mistake there would stop the cluster"))]
     pub namespaces: Vec<String>,
-    /// Cluster-scoped objects that a change of this system may touch. `interlock install --apply` registers them with the
-    /// webhooks; run it again when this list changes.
+    /// Cluster-scoped objects that belong to this system and that its changes may touch. The controller registers them with
+    /// the webhooks; condition KindsGoverned says whether it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub cluster_objects: Vec<ClusterObject>,
@@ -170,8 +170,9 @@ pub struct ClusterObject {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Governs {
-    /// Kinds governed in addition. `interlock install --apply --govern GROUP/RESOURCE` registers their resources with the
-    /// webhooks and lets Interlock read them.
+    /// Kinds governed in addition, in the namespaces of this System. The controller registers them with the webhooks;
+    /// condition KindsGoverned says whether it has. Never governed: Events, Leases, Nodes, Namespaces, admission
+    /// configurations, certificate requests, reviews and Interlock's own kinds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub add: Vec<GroupKind>,
@@ -239,7 +240,8 @@ pub struct SystemStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub message: Option<String>,
-    /// Valid, NamespacesEnrolled, ExecutorReady.
+    /// Valid, NamespacesEnrolled, ExecutorReady; where kinds or cluster-scoped objects are named, also KindsGoverned and
+    /// KindsReadable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,

@@ -28,6 +28,6 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     let mut bench =
         shell::cargo(&["run", "--quiet", "--release", "--package", "interlock-tests", "--example", "bench_changes"]);
     bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string());
-    bench.env("INTERLOCK_BIN", shell::root().join("target/release/interlock"));
+    bench.env("INTERLOCK_BIN", shell::target().join("release/interlock"));
     shell::run(&mut bench)
 }

@@ -303,8 +303,7 @@ fn leashed(command: &Command) -> Command {
 }
 
 fn binary() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| shell::root().join("target"), PathBuf::from);
-    target.join("debug/interlock")
+    shell::target().join("debug/interlock")
 }
 
 fn free_port() -> Outcome<u16> {

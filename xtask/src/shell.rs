@@ -76,3 +76,8 @@ pub fn shown(command: &Command) -> String {
     }
     words.join(" ")
 }
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}

@@ -1,7 +1,12 @@
 //! The only part that talks to a cluster: what is there, and writing what was planned.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use interlock_core::{
+    admission::webhooks::{self, Kinds},
+    port::Served,
+};
+use interlock_crds::{GroupKind, SystemSpec};
 use kube::{
     Api, Client,
     api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
@@ -12,7 +17,7 @@ use serde_json::Value;
 use super::{
     InstallError, NAMESPACE,
     bundle::{Bundle, Existing, describe_object},
-    keys, root, webhooks,
+    keys, root,
 };
 
 /// Field manager of everything that is installed.
@@ -37,40 +42,29 @@ pub async fn observe(client: &Client) -> Result<Existing, InstallError> {
     let (kind, plural) = ("ValidatingWebhookConfiguration", "validatingwebhookconfigurations");
     let validating = get(client, api_version, kind, plural, None, webhooks::NAME).await?;
     let systems = list(client, interlock_crds::API_VERSION, "System", "systems").await?;
-    let cluster_objects = cluster_objects(client, &systems).await?;
-    Ok(Existing { keys, root, validating, cluster_objects })
+    let systems: Vec<SystemSpec> =
+        systems.iter().filter_map(|s| serde_json::from_value(s.get("spec")?.clone()).ok()).collect();
+    let kinds = kinds(client, &systems).await?;
+    Ok(Existing { keys, root, validating, systems, kinds })
 }
 
-/// The cluster-scoped objects that Systems name, with the resource of each kind. A kind that the cluster does not know is
-/// left out: there is no such object yet.
-async fn cluster_objects(client: &Client, systems: &[Value]) -> Result<Vec<webhooks::ClusterObject>, InstallError> {
-    let specs: Vec<interlock_crds::SystemSpec> =
-        systems.iter().filter_map(|s| serde_json::from_value(s.get("spec")?.clone()).ok()).collect();
-    let groups: Vec<&str> = specs.iter().flat_map(|s| &s.cluster_objects).map(|o| o.group.as_str()).collect();
-    if groups.is_empty() {
-        return Ok(Vec::new());
+/// How the cluster addresses the kinds that Systems name. A kind that it does not know is left out: there is no such
+/// object yet.
+async fn kinds(client: &Client, systems: &[SystemSpec]) -> Result<Kinds, InstallError> {
+    let named: BTreeSet<GroupKind> = systems.iter().flat_map(webhooks::named).collect();
+    if named.is_empty() {
+        return Ok(Kinds::new());
     }
+    let groups: Vec<&str> = named.iter().map(|kind| kind.group.as_str()).collect();
     let failed =
         |error: kube::Error| InstallError::Api { what: "the kinds of the cluster".to_owned(), why: why(&error) };
     let discovery = kube::Discovery::new(client.clone()).filter(&groups).run().await.map_err(failed)?;
-    let resource = |group: &str, kind: &str| {
-        let group = discovery.get(group)?;
-        group.recommended_resources().into_iter().map(|(r, _)| r).find(|r| r.kind == kind).map(|r| r.plural)
+    let served = |kind: &GroupKind| {
+        let resources = discovery.get(&kind.group)?.resources_by_stability();
+        let (resource, able) = resources.into_iter().find(|(resource, _)| resource.kind == kind.kind)?;
+        Some(Served { plural: resource.plural, namespaced: able.scope == kube::discovery::Scope::Namespaced })
     };
-    let mut found = Vec::new();
-    for spec in &specs {
-        for object in &spec.cluster_objects {
-            if let Some(resource) = resource(&object.group, &object.kind) {
-                found.push(webhooks::ClusterObject {
-                    group: object.group.clone(),
-                    resource,
-                    name: object.name.clone(),
-                    enforced: spec.mode == interlock_crds::Mode::Enforce,
-                });
-            }
-        }
-    }
-    Ok(found)
+    Ok(named.into_iter().filter_map(|kind| served(&kind).map(|served| (kind, served))).collect())
 }
 
 /// Writes `bundle` in order.

@@ -10,7 +10,7 @@ use super::{
     InstallArgs, InstallError, NAMESPACE, WEBHOOK_SERVICE,
     keys::{self, Keys},
     rbac, root, url,
-    webhooks::{self, Target},
+    webhooks::{self, Governed, Kinds, Target},
     workload,
 };
 
@@ -23,8 +23,10 @@ pub struct Existing {
     pub root: root::Existing,
     /// Its `ValidatingWebhookConfiguration`.
     pub validating: Option<Value>,
-    /// Cluster-scoped objects that its Systems govern.
-    pub cluster_objects: Vec<webhooks::ClusterObject>,
+    /// Its Systems.
+    pub systems: Vec<interlock_crds::SystemSpec>,
+    /// How the cluster addresses the kinds that they name.
+    pub kinds: Kinds,
 }
 
 /// Everything to be written.
@@ -47,8 +49,8 @@ impl Bundle {
         let mut foundation = vec![workload::namespace()];
         foundation.extend(definitions()?);
         foundation.extend(workload::service_accounts());
-        let extra = extra(args, existing);
-        foundation.extend(rbac::controller(&extra));
+        let governed = governed(args, existing);
+        foundation.extend(rbac::controller(&governed));
         foundation.extend(rbac::root_executor());
         foundation.extend(rbac::people());
 
@@ -90,8 +92,7 @@ impl Bundle {
         let inputs = webhooks::Inputs {
             target,
             ca_bundle,
-            extra,
-            cluster_objects: existing.cluster_objects.iter().filter(|o| o.may_be_governed()).cloned().collect(),
+            governed,
             node_agents: args.node_agents.clone(),
             own_kinds: webhooks::own_kinds(),
         };
@@ -119,15 +120,12 @@ fn definitions() -> Result<Vec<Value>, InstallError> {
     interlock_crds::all().into_iter().map(render).collect()
 }
 
-/// Resources governed beside the default: those asked for, and those that the controller has added since.
-fn extra(args: &InstallArgs, existing: &Existing) -> Vec<webhooks::Resource> {
-    let mut extra = args.extra.clone();
-    if let Some(configuration) = &existing.validating {
-        extra.extend(webhooks::added_to(configuration, webhooks::entry::ENFORCE.0));
-    }
-    extra.sort();
-    extra.dedup();
-    extra
+/// What is governed beside the default: what is and was asked for, and what Systems name. The controller keeps the
+/// latter in step; here it is for the rights to read it.
+fn governed(args: &InstallArgs, existing: &Existing) -> Governed {
+    let mut everywhere = existing.validating.as_ref().map(webhooks::everywhere).unwrap_or_default();
+    everywhere.extend(args.extra.iter().cloned());
+    Governed::of(everywhere, &existing.systems, &existing.kinds)
 }
 
 /// The names under which the API server calls the webhook server.
@@ -230,14 +228,42 @@ mod tests {
     }
 
     #[test]
-    fn installing_again_keeps_what_the_controller_added() {
+    fn installing_again_keeps_what_was_asked_for_and_what_systems_name() {
         let first = plan(&["--govern", "cert-manager.io/certificates"], &Existing::default());
-        let existing = Existing { validating: first.webhooks.last().cloned(), ..Existing::default() };
+        let system: interlock_crds::SystemSpec = serde_json::from_value(json!({
+            "tier": "Medium", "namespaces": ["shop"], "policyRef": {"name": "shop"},
+            "governs": {"add": [{"kind": "LimitRange"}]},
+            "clusterObjects": [{"group": "scheduling.k8s.io", "kind": "PriorityClass", "name": "shop"}],
+        }))
+        .unwrap();
+        let kind = |group: &str, kind: &str| interlock_crds::GroupKind { group: group.into(), kind: kind.into() };
+        let served = |plural: &str, namespaced| interlock_core::port::Served { plural: plural.into(), namespaced };
+        let existing = Existing {
+            validating: first.webhooks.last().cloned(),
+            systems: vec![system],
+            kinds: Kinds::from([
+                (kind("", "LimitRange"), served("limitranges", true)),
+                (kind("scheduling.k8s.io", "PriorityClass"), served("priorityclasses", false)),
+            ]),
+            ..Existing::default()
+        };
         let again = plan(&[], &existing);
+        let webhooks = again.webhooks.last().unwrap();
         assert_eq!(
-            again.webhooks.last().unwrap()["webhooks"][2]["rules"],
-            first.webhooks.last().unwrap()["webhooks"][2]["rules"]
+            webhooks["metadata"]["annotations"][webhooks::EVERYWHERE],
+            "cert-manager.io/certificates",
+            "what a System adds is not taken for --govern"
         );
+        let text = webhooks.to_string();
+        for resource in ["certificates", "limitranges", "priorityclasses"] {
+            assert!(text.contains(&format!("\"{resource}\"")), "{resource}");
+        }
+        // And the controller may read it.
+        let role = again.foundation.iter().find(|object| object["kind"] == "ClusterRole").unwrap();
+        let rules = role["rules"].to_string();
+        for resource in ["certificates", "limitranges", "priorityclasses"] {
+            assert!(rules.contains(resource), "{resource}");
+        }
     }
 
     #[test]
@@ -246,6 +272,8 @@ mod tests {
             &["--webhook-url", "http://a"][..],
             &["--root-approver", "system:admin"],
             &["--govern", "certificates"],
+            &["--govern", "coordination.k8s.io/leases"],
+            &["--govern", "*/*"],
             &["--print-executor", "teller"],
             &["--with-role"],
             &["--apply", "--without-keys"],

@@ -9,17 +9,16 @@ mod print;
 mod rbac;
 mod root;
 mod url;
-mod webhooks;
 mod workload;
 
 use std::{io::Write as _, process::ExitCode, str::FromStr};
 
+use interlock_core::admission::webhooks::{self, Resource};
 use jiff::Timestamp;
 use kube::Client;
 
 use bundle::{Bundle, Existing};
 use root::{RootApprover, RootError};
-use webhooks::Resource;
 
 /// Interlock's namespace.
 pub const NAMESPACE: &str = "interlock-system";
@@ -67,9 +66,9 @@ pub struct InstallArgs {
     #[arg(long, conflicts_with = "without_keys")]
     lock: bool,
 
-    /// A resource that Systems govern beside the default, such as cert-manager.io/certificates: the webhooks are called
-    /// for it and the controller may read it.
-    #[arg(long = "govern", value_name = "GROUP/RESOURCE", value_parser = parse_resource)]
+    /// A resource that every System governs beside the default, such as cert-manager.io/certificates, and that the
+    /// controller may read. What one System governs beside it stands in its governs.add and needs no installation.
+    #[arg(long = "govern", value_name = "GROUP/RESOURCE")]
     extra: Vec<Resource>,
 
     /// A user that stands for kubelets, such as kwok's: it may remove pods that are already being deleted.
@@ -130,18 +129,6 @@ impl FromStr for ExecutorName {
 fn parse_url(text: &str) -> Result<String, String> {
     url::host_of(text)?;
     Ok(text.trim_end_matches('/').to_owned())
-}
-
-fn parse_resource(text: &str) -> Result<Resource, String> {
-    let is_plural = |text: &str| {
-        !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    };
-    let is_group =
-        |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
-    match text.split_once('/') {
-        Some((group, resource)) if is_group(group) && is_plural(resource) => Ok(Resource::new(group, resource)),
-        _ => Err("write GROUP/RESOURCE with the plural name, such as cert-manager.io/certificates".to_owned()),
-    }
 }
 
 /// Why an installation was not made.

@@ -4,24 +4,25 @@ use serde_json::{Value, json};
 
 use super::{
     CONTROLLER, NAMESPACE, ROOT_EXECUTOR, ServiceAccount,
-    webhooks::{self, labels},
+    webhooks::{self, Governed, labels},
 };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// The controller's own rights: it reads, keeps its own records, and writes no governed object.
-pub fn controller(extra: &[webhooks::Resource]) -> Vec<Value> {
+pub fn controller(governed: &Governed) -> Vec<Value> {
     let subject = ServiceAccount { namespace: NAMESPACE, name: CONTROLLER };
     vec![
-        cluster_role(CONTROLLER, &controller_cluster_rules(extra)),
+        cluster_role(CONTROLLER, &controller_cluster_rules(governed)),
         cluster_role_binding(CONTROLLER, &subject),
         role(NAMESPACE, CONTROLLER, &controller_namespace_rules()),
         role_binding(NAMESPACE, CONTROLLER, &subject),
     ]
 }
 
-fn controller_cluster_rules(extra: &[webhooks::Resource]) -> Vec<Value> {
+fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
     let own = webhooks::own_kinds();
     let plurals: Vec<_> = own.iter().map(|kind| kind.plural.clone()).collect();
     let statuses: Vec<_> =
@@ -33,25 +34,30 @@ fn controller_cluster_rules(extra: &[webhooks::Resource]) -> Vec<Value> {
         rule("", &["namespaces"], &["get", "list", "watch", "patch"]),
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
         rule("events.k8s.io", &["events"], &["create", "patch"]),
-        // The certificate authority, and resources that Systems govern in addition.
+        // The certificate authority; in the second also what Systems name, whoever else edits it.
+        named_rule(ADMISSION, &["mutatingwebhookconfigurations"], &[webhooks::NAME], &["get", "update"]),
         named_rule(
-            "admissionregistration.k8s.io",
-            &["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+            ADMISSION,
+            &["validatingwebhookconfigurations"],
             &[webhooks::NAME],
-            &["get", "update", "patch"],
+            &["get", "list", "watch", "update"],
         ),
         // Cluster-scoped objects that a System may name.
         rule(GROUP, &["clusterroles", "clusterrolebindings"], &READ),
     ];
     // A change is judged against what lives: its base, what an executor may write now, its health. Of Secrets each one
     // by name, never all of them: a staged Secret, and the base of a Secret that a change writes.
-    rules.extend(governed_rules(extra, &READ).into_iter().map(|mut rule| {
+    let beside: Vec<_> = governed.beside_default().into_iter().collect();
+    rules.extend(governed_rules(&beside, &READ).into_iter().map(|mut rule| {
         if let Some(resources) = rule["resources"].as_array_mut() {
             resources.retain(|resource| resource != "secrets");
         }
         rule
     }));
     rules.push(rule("", &["secrets"], &["get"]));
+    for object in governed.cluster_objects.iter().filter(|object| object.group != GROUP) {
+        rules.push(named_rule(&object.group, &[&object.resource], &[&object.name], &READ));
+    }
     rules
 }
 
@@ -216,8 +222,8 @@ mod tests {
 
     #[test]
     fn the_controller_writes_its_own_records_and_nothing_governed() {
-        let extra = [webhooks::Resource::new("cert-manager.io", "certificates")];
-        let objects = controller(&extra);
+        let everywhere = [webhooks::Resource::new("cert-manager.io", "certificates")];
+        let objects = controller(&Governed { everywhere: everywhere.into(), ..Governed::default() });
         let cluster_wide = grants(&objects[..1]);
         for (group, resource, verb, names) in &cluster_wide {
             if READ.contains(&verb.as_str()) {
@@ -226,7 +232,7 @@ mod tests {
             let own = match (group.as_str(), resource.as_str(), verb.as_str()) {
                 ("interlock.dev", resource, "update" | "patch") => resource.ends_with("/status"),
                 ("", "namespaces", "patch") | ("events.k8s.io", "events", "create" | "patch") => true,
-                ("admissionregistration.k8s.io", _, "update" | "patch") => names == &["interlock"],
+                ("admissionregistration.k8s.io", _, "update") => names == &["interlock"],
                 _ => false,
             };
             assert!(own, "the controller may {verb} {group}/{resource}");
@@ -254,7 +260,7 @@ mod tests {
 
     #[test]
     fn nobody_gets_a_wildcard_or_the_right_to_raise_rights() {
-        let all = [controller(&[]), root_executor(), people()].concat();
+        let all = [controller(&Governed::default()), root_executor(), people()].concat();
         for (group, resource, verb, names) in grants(&all) {
             for text in [&group, &resource, &verb] {
                 assert_ne!(text, "*");

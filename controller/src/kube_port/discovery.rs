@@ -33,12 +33,14 @@ pub(super) struct Discovery {
     client: kube::Client,
     limit: Duration,
     known: Mutex<HashMap<GroupVersion, Group>>,
+    /// The version in which a kind of a group was found.
+    found: Mutex<HashMap<(String, String), String>>,
     asking: tokio::sync::Mutex<()>,
 }
 
 impl Discovery {
     pub(super) fn new(client: kube::Client, limit: Duration) -> Self {
-        Self { client, limit, known: Mutex::default(), asking: tokio::sync::Mutex::default() }
+        Self { client, limit, known: Mutex::default(), found: Mutex::default(), asking: tokio::sync::Mutex::default() }
     }
 
     /// How the kind is addressed.
@@ -58,6 +60,37 @@ impl Discovery {
         found
     }
 
+    /// How the kind is addressed in whatever version serves it, the preferred one first.
+    pub(super) async fn any_version(&self, group: &str, kind: &str) -> Result<Option<Resource>, PortError> {
+        let key = (group.to_owned(), kind.to_owned());
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        let versions = match found {
+            Some(version) => vec![version],
+            None => self.versions(group).await?,
+        };
+        for version in versions {
+            match self.resource(group, &version, kind).await {
+                Err(PortError::UnknownKind { .. }) => {}
+                Ok(resource) => {
+                    self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(key, version);
+                    return Ok(Some(resource));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        Ok(None)
+    }
+
+    /// The versions of a group, the preferred one first; none if the server has no such group.
+    async fn versions(&self, group: &str) -> Result<Vec<String>, PortError> {
+        if group.is_empty() {
+            return Ok(vec!["v1".to_owned()]);
+        }
+        let Some(found) = self.read(&format!("/apis/{group}")).await? else { return Ok(Vec::new()) };
+        Ok(versions(&found))
+    }
+
     /// Forgets a group: a resource in it was gone.
     pub(super) fn forget(&self, group: &str, version: &str) {
         self.known().remove(&(group.to_owned(), version.to_owned()));
@@ -75,18 +108,22 @@ impl Discovery {
 
     async fn ask(&self, group: &str, version: &str) -> Result<HashMap<String, Resource>, PortError> {
         let path = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
-        let request = http::Request::get(&path)
+        Ok(self.read(&path).await?.map(|list| resources(&list)).unwrap_or_default())
+    }
+
+    /// What the server tells at `path`; none if it does not know it.
+    async fn read(&self, path: &str) -> Result<Option<Value>, PortError> {
+        let request = http::Request::get(path)
             .body(Vec::new())
-            .map_err(|error| PortError::Invalid(format!("{group}/{version} is no API version: {error}")))?;
+            .map_err(|error| PortError::Invalid(format!("{path} is no API group: {error}")))?;
         let text = match tokio::time::timeout(self.limit, self.client.request_text(request)).await {
             Err(_) => return Err(PortError::Unavailable(format!("no answer within {:?} to GET {path}", self.limit))),
-            // The whole group is unknown.
-            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(HashMap::new()),
+            Ok(Err(kube::Error::Api(status))) if status.code == 404 => return Ok(None),
             Ok(answer) => answer.map_err(port_error)?,
         };
-        let list: Value = serde_json::from_str(&text)
-            .map_err(|error| PortError::Unavailable(format!("the answer to GET {path} cannot be read: {error}")))?;
-        Ok(resources(&list))
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|error| PortError::Unavailable(format!("the answer to GET {path} cannot be read: {error}")))
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<GroupVersion, Group>> {
@@ -107,6 +144,15 @@ fn resources(list: &Value) -> HashMap<String, Resource> {
             own.then(|| (kind.to_owned(), Resource { plural: plural.to_owned(), namespaced }))
         })
         .collect()
+}
+
+fn versions(group: &Value) -> Vec<String> {
+    let text = |version: &Value| version.get("version").and_then(Value::as_str).map(ToOwned::to_owned);
+    let preferred = group.get("preferredVersion").and_then(text);
+    let all = group.get("versions").and_then(Value::as_array).into_iter().flatten().filter_map(text);
+    let mut versions: Vec<_> = preferred.clone().into_iter().collect();
+    versions.extend(all.filter(|version| Some(version) != preferred.as_ref()));
+    versions
 }
 
 fn unknown((group, version): &GroupVersion, kind: &str) -> PortError {
@@ -132,5 +178,15 @@ mod tests {
         assert_eq!(found["Deployment"], Resource { plural: "deployments".into(), namespaced: true });
         assert!(!found["Node"].namespaced);
         assert!(resources(&json!("nothing")).is_empty());
+    }
+
+    #[test]
+    fn the_preferred_version_of_a_group_is_asked_first() {
+        let found = versions(&json!({
+            "preferredVersion": {"groupVersion": "autoscaling/v2", "version": "v2"},
+            "versions": [{"version": "v1"}, {"version": "v2"}],
+        }));
+        assert_eq!(found, ["v2", "v1"]);
+        assert!(versions(&json!({})).is_empty());
     }
 }

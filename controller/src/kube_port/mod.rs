@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use interlock_core::object::ObjectId;
-use interlock_core::port::{DryRun, Identity, Note, Port, PortError, Precondition};
+use interlock_core::port::{DryRun, Identity, Note, Port, PortError, Precondition, Served};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -255,6 +255,11 @@ impl Port for KubePort {
         field: (&str, &str),
     ) -> Result<Vec<Value>, PortError> {
         self.listed(group, version, kind, namespace, Some(field)).await
+    }
+
+    async fn served(&self, group: &str, kind: &str) -> Result<Option<Served>, PortError> {
+        let found = self.discovery.any_version(group, kind).await?;
+        Ok(found.map(|Resource { plural, namespaced }| Served { plural, namespaced }))
     }
 
     async fn create(

@@ -1,12 +1,14 @@
 //! Judging writes: what Interlock's webhooks answer.
 //!
 //! [`own`] judges writes to Interlock's own kinds, [`governed`] writes to the objects of governed Systems, and
-//! [`namespace`] whoever would take a namespace out of governance.
+//! [`namespace`] whoever would take a namespace out of governance. [`webhooks`] says which writes the API server asks
+//! about at all.
 
 pub mod governed;
 pub mod namespace;
 pub mod own;
 pub mod request;
+pub mod webhooks;
 
 pub use request::{Denial, MutateAnswer, Operation, User, Verdict, WriteRequest};
 

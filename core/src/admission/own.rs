@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Denial, MutateAnswer, Operation, Verdict, WriteRequest, denial,
     governed::{self, GovernedFacts, is_governing},
-    is_collector,
+    is_collector, webhooks,
 };
 use crate::{
     change::{
@@ -517,6 +517,9 @@ fn sane(facts: &OwnFacts<'_>, request: &WriteRequest) -> Result<(), Denial> {
                     "Interlock's own namespace belongs to the root System alone".to_owned(),
                 );
             }
+            if let Some(why) = never_governed(&spec) {
+                return invalid("KindForbidden", why);
+            }
             if spec.default_rollout_plan_ref.is_some() {
                 return invalid(
                     "NotSupportedYet",
@@ -541,6 +544,14 @@ fn sane(facts: &OwnFacts<'_>, request: &WriteRequest) -> Result<(), Denial> {
         }
         _ => Ok(()),
     }
+}
+
+/// What a System names that no webhook may be registered for.
+fn never_governed(spec: &SystemSpec) -> Option<String> {
+    webhooks::flaws(spec, &webhooks::Kinds::new()).into_iter().find_map(|flaw| match flaw {
+        webhooks::Flaw::Forbidden(why) => Some(why),
+        _ => None,
+    })
 }
 
 fn person(facts: &OwnFacts<'_>, request: &WriteRequest, name: &str) -> Result<(), Denial> {

@@ -61,6 +61,11 @@ const fn exempt_when(
 const PODS: Option<(&str, &str)> = Some(("", "pods"));
 const CLAIMS: Option<(&str, &str)> = Some(("", "persistentvolumeclaims"));
 const JOBS: Option<(&str, &str)> = Some(("batch", "jobs"));
+const ENDPOINTS: Option<(&str, &str)> = Some(("", "endpoints"));
+const SLICES: Option<(&str, &str)> = Some(("discovery.k8s.io", "endpointslices"));
+const REVISIONS: Option<(&str, &str)> = Some(("apps", "controllerrevisions"));
+const IS_KUBERNETES: &str =
+    "request.namespace == 'default' && has(object.metadata.name) && object.metadata.name == 'kubernetes'";
 const IS_TOKEN_SECRET: &str = "has(oldObject.type) && oldObject.type == 'kubernetes.io/service-account-token'";
 
 /// Those of the governed kinds in namespaces.
@@ -133,12 +138,41 @@ const NAMESPACED: &[Exemption] = &[
     exempt("scheduler-preemption", "system:kube-scheduler", PODS, &[DELETE]),
     exempt("scheduler-claims", "system:kube-scheduler", CLAIMS, &[UPDATE]),
     // The API server's own Service.
+    exempt_when("apiserver-kubernetes-service", "system:apiserver", ("", "services"), &[CREATE, UPDATE], IS_KUBERNETES),
+    // What controllers derive, of kinds that a System may add: endpoints and revisions of workloads.
+    exempt("endpoint-controller", controller!("endpoint-controller"), ENDPOINTS, &[CREATE, UPDATE, DELETE]),
+    exempt("endpointslice-controller", controller!("endpointslice-controller"), SLICES, &[CREATE, UPDATE, DELETE]),
+    exempt(
+        "endpointslicemirroring-controller",
+        controller!("endpointslicemirroring-controller"),
+        SLICES,
+        &[CREATE, UPDATE, DELETE],
+    ),
     exempt_when(
-        "apiserver-kubernetes-service",
+        "apiserver-kubernetes-endpoints",
         "system:apiserver",
-        ("", "services"),
+        ("", "endpoints"),
         &[CREATE, UPDATE],
-        "request.namespace == 'default' && has(object.metadata.name) && object.metadata.name == 'kubernetes'",
+        IS_KUBERNETES,
+    ),
+    exempt_when(
+        "apiserver-kubernetes-slices",
+        "system:apiserver",
+        ("discovery.k8s.io", "endpointslices"),
+        &[CREATE, UPDATE],
+        IS_KUBERNETES,
+    ),
+    exempt(
+        "statefulset-controller-revisions",
+        controller!("statefulset-controller"),
+        REVISIONS,
+        &[CREATE, UPDATE, DELETE],
+    ),
+    exempt(
+        "daemon-set-controller-revisions",
+        controller!("daemon-set-controller"),
+        REVISIONS,
+        &[CREATE, UPDATE, DELETE],
     ),
 ];
 

@@ -1,17 +1,20 @@
+mod systems;
+
+use std::collections::BTreeSet;
+
 use super::*;
 
 fn inputs() -> Inputs {
     Inputs {
         target: Target::Service { namespace: "interlock-system".into(), name: "interlock-webhook".into(), port: 443 },
         ca_bundle: Some("Q0E=".into()),
-        extra: Vec::new(),
-        cluster_objects: Vec::new(),
+        governed: Governed::default(),
         node_agents: Vec::new(),
         own_kinds: own_kinds(),
     }
 }
 
-fn named<'a>(configuration: &'a Value, name: &str) -> &'a Value {
+fn entry_named<'a>(configuration: &'a Value, name: &str) -> &'a Value {
     configuration["webhooks"].as_array().unwrap().iter().find(|entry| entry["name"] == name).unwrap()
 }
 
@@ -37,7 +40,7 @@ fn conditions(entry: &Value) -> Vec<(String, String)> {
 fn every_entry_answers_in_two_seconds_and_only_observation_fails_open() {
     let mut inputs = inputs();
     for enforced in [true, false] {
-        inputs.cluster_objects.push(ClusterObject {
+        inputs.governed.cluster_objects.insert(ClusterObject {
             group: "rbac.authorization.k8s.io".into(),
             resource: "clusterroles".into(),
             name: "teller".into(),
@@ -63,20 +66,20 @@ fn a_url_carries_the_path_of_each_entry() {
     let inputs = Inputs { target: Target::Url("https://127.0.0.1:9443/".into()), ..inputs() };
     let validating = inputs.validating();
     assert_eq!(
-        named(&validating, "enforce.interlock.dev")["clientConfig"]["url"],
+        entry_named(&validating, "enforce.interlock.dev")["clientConfig"]["url"],
         "https://127.0.0.1:9443/validate/governed"
     );
     assert_eq!(
-        named(&validating, "objects.interlock.dev")["clientConfig"]["url"],
+        entry_named(&validating, "objects.interlock.dev")["clientConfig"]["url"],
         "https://127.0.0.1:9443/validate/own"
     );
     let mutating = inputs.mutating();
-    assert_eq!(named(&mutating, "record.interlock.dev")["clientConfig"]["url"], "https://127.0.0.1:9443/mutate");
+    assert_eq!(entry_named(&mutating, "record.interlock.dev")["clientConfig"]["url"], "https://127.0.0.1:9443/mutate");
 }
 
 #[test]
 fn own_kinds_are_all_guarded_with_their_status() {
-    let resources = resources(named(&inputs().validating(), "objects.interlock.dev"));
+    let resources = resources(entry_named(&inputs().validating(), "objects.interlock.dev"));
     for kind in ["systems", "persons", "changepolicies", "calendars", "changerequests"] {
         assert!(resources.contains(&format!("interlock.dev/{kind}")), "{kind}");
         assert!(resources.contains(&format!("interlock.dev/{kind}/status")), "{kind}/status");
@@ -91,7 +94,7 @@ fn own_kinds_are_all_guarded_with_their_status() {
 fn nothing_that_keeps_a_cluster_alive_is_ever_matched() {
     let validating = inputs().validating();
     for entry in ["enforce.interlock.dev", "observe.interlock.dev"] {
-        let resources = resources(named(&validating, entry));
+        let resources = resources(entry_named(&validating, entry));
         for never in [
             "leases",
             "nodes",
@@ -104,23 +107,23 @@ fn nothing_that_keeps_a_cluster_alive_is_ever_matched() {
         ] {
             assert!(!resources.iter().any(|resource| resource.ends_with(never)), "{never} in {entry}");
         }
-        let selector = named(&validating, entry)["namespaceSelector"].to_string();
+        let selector = entry_named(&validating, entry)["namespaceSelector"].to_string();
         for namespace in ["kube-system", "interlock-system"] {
             assert!(selector.contains(namespace), "{namespace} in {entry}");
         }
-        for rule in named(&validating, entry)["rules"].as_array().unwrap() {
+        for rule in entry_named(&validating, entry)["rules"].as_array().unwrap() {
             assert_eq!(rule["scope"], "Namespaced", "a selector does not hold back cluster-scoped objects");
         }
     }
-    assert!(named(&validating, "namespaces.interlock.dev").get("namespaceSelector").is_none());
-    assert!(named(&validating, "objects.interlock.dev").get("namespaceSelector").is_none());
+    assert!(entry_named(&validating, "namespaces.interlock.dev").get("namespaceSelector").is_none());
+    assert!(entry_named(&validating, "objects.interlock.dev").get("namespaceSelector").is_none());
 }
 
 /// A18: each exemption names one user, its operations, and one resource unless the user is a cleaner of everything.
 #[test]
 fn exemptions_are_exact_triples() {
     let validating = inputs().validating();
-    let conditions = conditions(named(&validating, "enforce.interlock.dev"));
+    let conditions = conditions(entry_named(&validating, "enforce.interlock.dev"));
     assert!(conditions.len() <= 64, "the API server allows 64");
     let mut names: Vec<_> = conditions.iter().map(|(name, _)| name.clone()).collect();
     names.sort();
@@ -161,7 +164,7 @@ fn exemptions_are_exact_triples() {
 #[test]
 fn own_kinds_let_only_the_teardown_of_a_namespace_pass() {
     let validating = inputs().validating();
-    let conditions = conditions(named(&validating, "objects.interlock.dev"));
+    let conditions = conditions(entry_named(&validating, "objects.interlock.dev"));
     assert_eq!(
         conditions,
         [(
@@ -174,20 +177,6 @@ fn own_kinds_let_only_the_teardown_of_a_namespace_pass() {
 }
 
 #[test]
-fn extra_kinds_come_with_their_scale_and_survive_a_second_installation() {
-    let certificate = Resource::new("cert-manager.io", "certificates");
-    let mut inputs = inputs();
-    inputs.extra = vec![certificate.clone(), Resource::new("apps", "deployments")];
-    let first = inputs.validating();
-    let found = resources(named(&first, "enforce.interlock.dev"));
-    assert!(found.contains(&"cert-manager.io/certificates".to_owned()));
-    assert!(found.contains(&"cert-manager.io/certificates/scale".to_owned()));
-    assert_eq!(found.iter().filter(|resource| *resource == "apps/deployments").count(), 1);
-    assert_eq!(added_to(&first, entry::ENFORCE.0), [certificate]);
-    assert_eq!(added_to(&Value::Null, entry::ENFORCE.0), []);
-}
-
-#[test]
 fn cluster_scoped_objects_are_matched_by_name_and_never_what_recovery_rests_on() {
     let object = |group: &str, resource: &str, name: &str, enforced| ClusterObject {
         group: group.into(),
@@ -197,7 +186,7 @@ fn cluster_scoped_objects_are_matched_by_name_and_never_what_recovery_rests_on()
     };
     assert!(inputs().cluster().is_empty(), "no entry where no System names an object");
     let mut inputs = inputs();
-    inputs.cluster_objects = vec![
+    inputs.governed.cluster_objects = BTreeSet::from([
         object("rbac.authorization.k8s.io", "clusterroles", "teller", true),
         object("rbac.authorization.k8s.io", "clusterroles", "atm", true),
         object("scheduling.k8s.io", "priorityclasses", "bank", true),
@@ -206,7 +195,9 @@ fn cluster_scoped_objects_are_matched_by_name_and_never_what_recovery_rests_on()
         object("apiextensions.k8s.io", "customresourcedefinitions", "systems.interlock.dev", true),
         object("", "nodes", "node-1", true),
         object("", "namespaces", "teller", true),
-    ];
+        object("interlock.dev", "systems", "teller", true),
+        object("rbac.authorization.k8s.io", "clusterroles", "interlock-controller", true),
+    ]);
     let entries = inputs.cluster();
     assert_eq!(entries.len(), 2);
     assert_eq!(resources(&entries[0]), ["rbac.authorization.k8s.io/clusterroles", "scheduling.k8s.io/priorityclasses"]);
@@ -226,7 +217,7 @@ fn a_stand_in_for_kubelets_may_only_finish_a_deletion() {
     let mut inputs = inputs();
     inputs.node_agents = vec!["kwok".into()];
     let validating = inputs.validating();
-    let conditions = conditions(named(&validating, "enforce.interlock.dev"));
+    let conditions = conditions(entry_named(&validating, "enforce.interlock.dev"));
     let (_, expression) = conditions.iter().find(|(name, _)| name == "node-agent-0").unwrap();
     assert_eq!(
         expression,

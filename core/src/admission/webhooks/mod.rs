@@ -1,14 +1,19 @@
 //! The two webhook configurations, as pure functions of what they depend on.
 //!
-//! Nothing here knows the rest of the CLI, so that the controller can build the same entries when it refreshes them.
+//! `interlock install` writes them whole. The running controller keeps in step what follows from the Systems
+//! ([`refreshed`]), with the same functions, and leaves the rest as it was installed.
 
 mod cel;
 mod exempt;
 mod governed;
+mod refresh;
+mod wanted;
 
 use serde_json::{Value, json};
 
-pub use governed::{ClusterObject, Resource, added_to, by_default};
+pub use governed::{ClusterObject, Resource, by_default, never};
+pub use refresh::{EVERYWHERE, KINDS, answered, everywhere, in_step, refreshed, remembered};
+pub use wanted::{Flaw, Governed, Kinds, flaws, named};
 
 /// Name of both webhook configurations.
 pub const NAME: &str = "interlock";
@@ -62,10 +67,8 @@ pub struct Inputs {
     pub target: Target,
     /// The certificate authority that it is trusted by, PEM in base64; without it the API server's own roots count.
     pub ca_bundle: Option<String>,
-    /// Resources governed beside the default.
-    pub extra: Vec<Resource>,
-    /// Cluster-scoped objects that Systems govern.
-    pub cluster_objects: Vec<ClusterObject>,
+    /// What is governed beside the default.
+    pub governed: Governed,
     /// Users that stand for kubelets, such as kwok.
     pub node_agents: Vec<String>,
     /// Interlock's own kinds: see [`own_kinds`].
@@ -119,8 +122,9 @@ impl Inputs {
     /// The `ValidatingWebhookConfiguration`.
     pub fn validating(&self) -> Value {
         let mut entries = vec![self.objects(), self.namespaces()];
-        let rules = governed::rules(&governed::with(&self.extra));
-        let conditions = exempt::namespaced(&self.node_agents);
+        let rules = governed::rules(&self.governed.resources());
+        let mut conditions: Vec<_> = self.governed.added_condition().into_iter().collect();
+        conditions.extend(exempt::namespaced(&self.node_agents));
         for (names, on_failure, modes) in [
             (entry::ENFORCE, OnFailure::Deny, &["enforce"][..]),
             (entry::OBSERVE, OnFailure::Allow, &["audit", "warn"]),
@@ -133,27 +137,15 @@ impl Inputs {
             entries.push(entry);
         }
         entries.extend(self.cluster());
-        configuration("ValidatingWebhookConfiguration", &entries)
+        let mut configuration = configuration("ValidatingWebhookConfiguration", &entries);
+        configuration["metadata"]["annotations"] = json!({ EVERYWHERE: refresh::everywhere_text(&self.governed) });
+        configuration
     }
 
     /// The entries for cluster-scoped objects: none where no System names any.
-    pub fn cluster(&self) -> Vec<Value> {
-        [(entry::CLUSTER, OnFailure::Deny, true), (entry::CLUSTER_OBSERVE, OnFailure::Allow, false)]
-            .into_iter()
-            .filter_map(|(names, on_failure, enforced)| {
-                let may = |object: &&ClusterObject| object.enforced == enforced && object.may_be_governed();
-                let objects: Vec<_> = self.cluster_objects.iter().filter(may).collect();
-                if objects.is_empty() {
-                    return None;
-                }
-                let mut conditions = vec![json!({
-                    "name": "listed-objects",
-                    "expression": format!("has(request.name) && ({})", governed::is_one_of(&objects)),
-                })];
-                conditions.extend(exempt::cluster());
-                Some(self.entry(names, on_failure, &governed::cluster_rules(&objects), &conditions))
-            })
-            .collect()
+    fn cluster(&self) -> Vec<Value> {
+        let client = |path: &str| self.client(path);
+        CLUSTER_ENTRIES.iter().filter_map(|kind| cluster_entry(*kind, &self.governed, client)).collect()
     }
 
     /// The entry for Interlock's own kinds: every one, everywhere, failing closed. It cannot lock anyone out of the
@@ -191,6 +183,10 @@ impl Inputs {
     }
 
     fn entry(&self, (name, path): (&str, &str), on_failure: OnFailure, rules: &[Value], conditions: &[Value]) -> Value {
+        entry_of(name, &self.client(path), on_failure, rules, conditions)
+    }
+
+    fn client(&self, path: &str) -> Value {
         let mut client = match &self.target {
             Target::Url(base) => json!({ "url": format!("{}{path}", base.trim_end_matches('/')) }),
             Target::Service { namespace, name, port } => {
@@ -200,21 +196,53 @@ impl Inputs {
         if let Some(bundle) = &self.ca_bundle {
             client["caBundle"] = json!(bundle);
         }
-        let mut entry = json!({
-            "name": name,
-            "clientConfig": client,
-            "rules": rules,
-            "admissionReviewVersions": ["v1"],
-            "sideEffects": "None",
-            "timeoutSeconds": TIMEOUT_SECONDS,
-            "matchPolicy": "Equivalent",
-            "failurePolicy": match on_failure { OnFailure::Deny => "Fail", OnFailure::Allow => "Ignore" },
-        });
-        if !conditions.is_empty() {
-            entry["matchConditions"] = json!(conditions);
-        }
-        entry
+        client
     }
+}
+
+/// An entry for cluster-scoped objects: its names, what happens when nobody answers, and whether it is for Systems in
+/// mode Enforce.
+type ClusterEntry = ((&'static str, &'static str), OnFailure, bool);
+
+const CLUSTER_ENTRIES: [ClusterEntry; 2] =
+    [(entry::CLUSTER, OnFailure::Deny, true), (entry::CLUSTER_OBSERVE, OnFailure::Allow, false)];
+
+/// Name of the match condition of an entry for cluster-scoped objects that lists them.
+const LISTED_OBJECTS: &str = "listed-objects";
+
+fn cluster_entry(
+    ((name, path), on_failure, enforced): ClusterEntry,
+    governed: &Governed,
+    client: impl FnOnce(&str) -> Value,
+) -> Option<Value> {
+    let may = |object: &&ClusterObject| object.enforced == enforced && object.may_be_governed();
+    let objects: Vec<_> = governed.cluster_objects.iter().filter(may).collect();
+    if objects.is_empty() {
+        return None;
+    }
+    let mut conditions = vec![json!({
+        "name": LISTED_OBJECTS,
+        "expression": format!("has(request.name) && ({})", governed::is_one_of(&objects)),
+    })];
+    conditions.extend(exempt::cluster());
+    Some(entry_of(name, &client(path), on_failure, &governed::cluster_rules(&objects), &conditions))
+}
+
+fn entry_of(name: &str, client: &Value, on_failure: OnFailure, rules: &[Value], conditions: &[Value]) -> Value {
+    let mut entry = json!({
+        "name": name,
+        "clientConfig": client,
+        "rules": rules,
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+        "timeoutSeconds": TIMEOUT_SECONDS,
+        "matchPolicy": "Equivalent",
+        "failurePolicy": match on_failure { OnFailure::Deny => "Fail", OnFailure::Allow => "Ignore" },
+    });
+    if !conditions.is_empty() {
+        entry["matchConditions"] = json!(conditions);
+    }
+    entry
 }
 
 /// The labels of everything that belongs to an installation.

@@ -1,6 +1,6 @@
 //! Which resources the webhooks are called for.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use serde_json::{Value, json};
 
@@ -25,6 +25,69 @@ impl Resource {
     pub fn main(&self) -> &str {
         self.resource.split_once('/').map_or(self.resource.as_str(), |(main, _)| main)
     }
+
+    /// Whether a webhook may be registered for it: see [`never`].
+    pub fn may_be_governed(&self) -> bool {
+        never_group(&self.group).is_none()
+            && !NEVER.iter().any(|(_, resource, _)| self.group.is_empty() && self.main() == *resource)
+    }
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group, self.resource)
+    }
+}
+
+impl FromStr for Resource {
+    type Err = String;
+
+    /// `GROUP/RESOURCE` of a kind that may be governed; no wildcard and no subresource.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_plural = |text: &str| {
+            !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+        };
+        let is_group =
+            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b));
+        match text.split_once('/') {
+            Some((group, plural)) if is_group(group) && is_plural(plural) => {
+                let resource = Self::new(group, plural);
+                if resource.may_be_governed() {
+                    Ok(resource)
+                } else {
+                    Err(format!("{text} cannot be governed: the cluster or Interlock itself rests on it"))
+                }
+            }
+            _ => Err("write GROUP/RESOURCE with the plural name, such as cert-manager.io/certificates".to_owned()),
+        }
+    }
+}
+
+/// Kinds of the core group that no webhook is registered for, with their resource, and why.
+const NEVER: &[(&str, &str, &str)] = &[
+    ("Binding", "bindings", "the scheduler places pods by it"),
+    ("Event", "events", "every component writes events all the time"),
+    ("Namespace", "namespaces", "namespaces have an entry of their own, by their labels"),
+    ("Node", "nodes", "kubelets could not report any more"),
+];
+
+/// Why no kind of the API group is ever governed.
+fn never_group(group: &str) -> Option<&'static str> {
+    Some(match group {
+        interlock_crds::GROUP => "Interlock's own kinds have an entry of their own",
+        "admissionregistration.k8s.io" => "the API server calls no webhook for admission configurations",
+        "authentication.k8s.io" | "authorization.k8s.io" => "its objects are questions to the API server",
+        "certificates.k8s.io" => "nodes join by certificate requests",
+        "coordination.k8s.io" => "the cluster's components, and Interlock, lead by leases",
+        "events.k8s.io" => "every component writes events all the time",
+        _ => return None,
+    })
+}
+
+/// Why the kind is never governed, if it is not: a mistake there would stop the cluster or Interlock.
+pub fn never(group: &str, kind: &str) -> Option<&'static str> {
+    never_group(group)
+        .or_else(|| NEVER.iter().find(|(never, ..)| group.is_empty() && kind == *never).map(|(_, _, why)| *why))
 }
 
 /// Governed by default: workloads, config, services, routes, RBAC, autoscaling, storage claims.
@@ -74,31 +137,18 @@ pub fn by_default() -> BTreeSet<Resource> {
         .collect()
 }
 
-/// The default and `extra`, each with its `/scale`: a custom resource without that subresource is not hurt by it.
-pub fn with(extra: &[Resource]) -> BTreeSet<Resource> {
-    let mut governed = by_default();
-    for resource in extra {
-        if !governed.contains(resource) {
-            governed.insert(resource.clone());
-            governed.insert(Resource::new(&resource.group, &format!("{}/scale", resource.main())));
-        }
-    }
-    governed
-}
-
-/// The extra resources that an existing configuration `webhooks` governs in the entry `entry`: what the controller
-/// added for `governs.add`, and a second installation must not take away.
-pub fn added_to(configuration: &Value, entry: &str) -> Vec<Resource> {
+/// The resources in the rules of the entry `entry` of `configuration` that are not governed by default.
+pub fn added_to(configuration: &Value, entry: &str) -> BTreeSet<Resource> {
     let by_default = by_default();
     let entries = configuration["webhooks"].as_array().into_iter().flatten();
     let rules = entries.filter(|found| found["name"] == entry).filter_map(|found| found["rules"].as_array()).flatten();
-    let mut added = Vec::new();
+    let mut added = BTreeSet::new();
     for rule in rules {
         for group in rule["apiGroups"].as_array().into_iter().flatten().filter_map(Value::as_str) {
             for resource in rule["resources"].as_array().into_iter().flatten().filter_map(Value::as_str) {
                 let found = Resource::new(group, resource);
                 if !resource.contains('/') && !by_default.contains(&found) {
-                    added.push(found);
+                    added.insert(found);
                 }
             }
         }
@@ -122,6 +172,9 @@ pub fn rules(resources: &BTreeSet<Resource>) -> Vec<Value> {
         .collect()
 }
 
+/// ClusterRoles, and their bindings, by which Interlock itself acts.
+const OWN_ROLES: [&str; 2] = ["interlock-controller", "interlock-root-executor"];
+
 /// A cluster-scoped object that a System governs.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClusterObject {
@@ -138,14 +191,19 @@ pub struct ClusterObject {
 impl ClusterObject {
     /// Whether a webhook may be registered for it. Not for what Interlock itself or the way back from a failed
     /// Interlock rests on: admission configurations (the API server calls no webhook for them anyway), Interlock's own
-    /// definitions, nodes, and the namespaces of the cluster and of Interlock. Other namespaces have an entry of their own.
+    /// definitions and rights, nodes, and the namespaces of the cluster and of Interlock. Other namespaces have an entry
+    /// of their own.
     pub fn may_be_governed(&self) -> bool {
-        match (self.group.as_str(), self.resource.as_str()) {
-            ("admissionregistration.k8s.io" | "certificates.k8s.io" | "authentication.k8s.io", _)
-            | ("", "nodes" | "namespaces") => false,
-            ("apiextensions.k8s.io", "customresourcedefinitions") => !self.name.ends_with(".interlock.dev"),
-            _ => true,
-        }
+        Resource::new(&self.group, &self.resource).may_be_governed()
+            && match (self.group.as_str(), self.resource.as_str()) {
+                ("apiextensions.k8s.io", "customresourcedefinitions") | ("apiregistration.k8s.io", "apiservices") => {
+                    !self.name.ends_with(".interlock.dev")
+                }
+                ("rbac.authorization.k8s.io", "clusterroles" | "clusterrolebindings") => {
+                    !OWN_ROLES.contains(&self.name.as_str())
+                }
+                _ => true,
+            }
     }
 }
 

@@ -1,0 +1,142 @@
+//! The API server's refusals, in its own words.
+
+use interlock_core::object::GroupKind;
+use interlock_core::port::PortError;
+
+/// A `Status` of kind failure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// HTTP status code.
+    pub code: u16,
+    /// One word, such as `NotFound`; empty where the server gives none.
+    pub reason: String,
+    /// What a person reads.
+    pub message: String,
+    /// The fields of `details.causes`.
+    pub fields: Vec<String>,
+}
+
+impl ApiError {
+    /// An error with a code, a reason and a message.
+    pub fn new(code: u16, reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), message: message.into(), fields: Vec::new() }
+    }
+
+    /// 404 of an object; `resource` is `deployments.apps`.
+    pub fn not_found(resource: &str, name: &str) -> Self {
+        Self::new(404, "NotFound", format!("{resource} \"{name}\" not found"))
+    }
+
+    /// 409 of a create.
+    pub fn already_exists(resource: &str, name: &str) -> Self {
+        Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists"))
+    }
+
+    /// 409 of a write.
+    pub fn conflict(resource: &str, name: &str, why: &str) -> Self {
+        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}"))
+    }
+
+    /// 409 since the object is no longer the one that was read.
+    pub fn modified(resource: &str, name: &str) -> Self {
+        let why = "the object has been modified; please apply your changes to the latest version and try again";
+        Self::conflict(resource, name, why)
+    }
+
+    /// 400.
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// 403 about one object.
+    pub fn forbidden(resource: &str, name: &str, why: &str) -> Self {
+        let name = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+        Self::new(403, "Forbidden", format!("{resource}{name} is forbidden: {why}"))
+    }
+
+    /// 422: each cause is a field and what is wrong with it.
+    pub fn invalid(kind: &GroupKind, name: &str, causes: &[Cause]) -> Self {
+        let qualified = if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
+        let shown: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.detail)).collect();
+        let shown = match shown.as_slice() {
+            [only] => only.clone(),
+            many => format!("[{}]", many.join(", ")),
+        };
+        let mut error = Self::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {shown}"));
+        error.fields = causes.iter().map(|cause| cause.field.clone()).collect();
+        error
+    }
+
+    /// 404 of a whole kind.
+    pub fn unknown_kind() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource")
+    }
+
+    /// 410 of a watch or list that starts before what the log still holds.
+    pub fn expired(wanted: u64, oldest: u64) -> Self {
+        Self::new(410, "Expired", format!("too old resource version: {wanted} ({oldest})"))
+    }
+
+    /// Whether nothing of that name exists.
+    pub fn is_not_found(&self) -> bool {
+        self.reason == "NotFound"
+    }
+
+    /// Whether a precondition did not hold.
+    pub fn is_conflict(&self) -> bool {
+        self.reason == "Conflict"
+    }
+
+    /// Whether an object of that name exists already.
+    pub fn is_already_exists(&self) -> bool {
+        self.reason == "AlreadyExists"
+    }
+}
+
+/// One reason of a 422.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cause {
+    /// The field, such as `spec.selector`.
+    pub field: String,
+    /// What is wrong with it, such as `Required value`.
+    pub detail: String,
+}
+
+impl Cause {
+    /// A field and what is wrong with it.
+    pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { field: field.into(), detail: detail.into() }
+    }
+}
+
+impl From<ApiError> for PortError {
+    /// The same reading of answers as `controller/src/kube_port/error.rs`; [`PortError::UnknownKind`] comes from discovery.
+    fn from(error: ApiError) -> Self {
+        let message = error.message;
+        match (error.reason.as_str(), error.code) {
+            ("Invalid", _) if error.fields.iter().any(|field| field == "metadata.uid") => Self::Conflict(message),
+            (_, 500) if message.starts_with("failed to create typed patch object") => Self::Invalid(message),
+            ("NotFound", _) => Self::NotFound(message),
+            ("AlreadyExists", _) => Self::AlreadyExists(message),
+            ("Conflict", _) => Self::Conflict(message),
+            ("Forbidden", _) if message.contains("exceeded quota") => Self::Invalid(message),
+            ("Forbidden", _) => Self::Forbidden(message),
+            ("Invalid" | "BadRequest" | "MethodNotAllowed" | "RequestEntityTooLarge", _) => Self::Invalid(message),
+            (_, 500) if message.contains("resourceVersion should not be set on objects to be created") => {
+                Self::Conflict(message)
+            }
+            (
+                "Unauthorized" | "TooManyRequests" | "ServerTimeout" | "Timeout" | "InternalError"
+                | "ServiceUnavailable",
+                _,
+            ) => Self::Unavailable(message),
+            (_, 401 | 408 | 410 | 429 | 500..) => Self::Unavailable(message),
+            (_, 409) => Self::Conflict(message),
+            (_, 400 | 405 | 406 | 413 | 415 | 422) => Self::Invalid(message),
+            (_, 404) => Self::NotFound(message),
+            (_, 402..500) => Self::Forbidden(message),
+            _ => Self::Unavailable(message),
+        }
+    }
+}

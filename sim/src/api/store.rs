@@ -1,0 +1,120 @@
+//! Objects by kind, namespace and name, with the indexes that garbage collection needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use interlock_core::object::GroupKind;
+use serde_json::Value;
+
+use super::meta;
+
+/// Where an object is stored.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Group and kind.
+    pub kind: GroupKind,
+    /// Namespace; empty for cluster-scoped objects.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+type Names = BTreeMap<String, Arc<Value>>;
+
+/// The stored objects.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Store {
+    kinds: BTreeMap<GroupKind, BTreeMap<String, Names>>,
+    by_uid: BTreeMap<String, Key>,
+    dependants: BTreeMap<String, BTreeSet<Key>>,
+}
+
+impl Store {
+    pub fn get(&self, kind: &GroupKind, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+        self.kinds.get(kind)?.get(namespace)?.get(name)
+    }
+
+    pub fn at(&self, key: &Key) -> Option<&Arc<Value>> {
+        self.get(&key.kind, &key.namespace, &key.name)
+    }
+
+    /// Objects of a kind in order of namespace and name.
+    pub fn list<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Value>> + use<'a> {
+        let of_kind = self.kinds.get(kind);
+        let one = namespace.and_then(|namespace| of_kind?.get(namespace));
+        let all = of_kind.filter(|_| namespace.is_none());
+        one.into_iter().chain(all.into_iter().flat_map(BTreeMap::values)).flat_map(BTreeMap::values)
+    }
+
+    /// The keys of everything in a namespace.
+    pub fn keys_in(&self, namespace: &str) -> Vec<Key> {
+        let mut keys = Vec::new();
+        for (kind, namespaces) in &self.kinds {
+            for name in namespaces.get(namespace).into_iter().flat_map(BTreeMap::keys) {
+                keys.push(Key { kind: kind.clone(), namespace: namespace.to_owned(), name: name.clone() });
+            }
+        }
+        keys
+    }
+
+    /// Every stored object.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Value>> {
+        self.kinds.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values)
+    }
+
+    pub fn key_of_uid(&self, uid: &str) -> Option<&Key> {
+        self.by_uid.get(uid)
+    }
+
+    /// The uids that objects name as their owners.
+    pub fn owner_uids(&self) -> Vec<String> {
+        self.dependants.keys().cloned().collect()
+    }
+
+    pub fn dependants(&self, uid: &str) -> Vec<Key> {
+        self.dependants.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    pub fn put(&mut self, key: &Key, object: Arc<Value>) {
+        self.unindex(key);
+        if let Some(uid) = meta::text(&object, "uid") {
+            self.by_uid.insert(uid.to_owned(), key.clone());
+        }
+        for uid in owner_uids(&object) {
+            self.dependants.entry(uid).or_default().insert(key.clone());
+        }
+        let names = self.kinds.entry(key.kind.clone()).or_default().entry(key.namespace.clone()).or_default();
+        names.insert(key.name.clone(), object);
+    }
+
+    pub fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
+        self.unindex(key);
+        self.kinds.get_mut(&key.kind)?.get_mut(&key.namespace)?.remove(&key.name)
+    }
+
+    fn unindex(&mut self, key: &Key) {
+        let Some(old) = self.at(key).cloned() else {
+            return;
+        };
+        if let Some(uid) = meta::text(&old, "uid") {
+            self.by_uid.remove(uid);
+        }
+        for uid in owner_uids(&old) {
+            if let Some(keys) = self.dependants.get_mut(&uid) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.dependants.remove(&uid);
+                }
+            }
+        }
+    }
+}
+
+fn owner_uids(object: &Value) -> Vec<String> {
+    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
+    owners.filter_map(|owner| owner.get("uid")?.as_str().map(ToOwned::to_owned)).collect()
+}

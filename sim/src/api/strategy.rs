@@ -1,0 +1,247 @@
+//! What a write of a kind may touch: status, generation, the server's metadata.
+
+use serde_json::{Value, json};
+
+use super::defaults::TEMPLATE_GENERATION;
+use super::meta;
+use super::registry::KindInfo;
+
+/// Keeps a claim as long as a Pod uses it.
+pub(super) const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+/// Whether a PUT may leave the resourceVersion out.
+pub(super) fn allows_unconditional_update(info: &KindInfo) -> bool {
+    const CONDITIONAL: [(&str, &str); 3] = [
+        ("policy", "PodDisruptionBudget"),
+        ("coordination.k8s.io", "Lease"),
+        ("apiextensions.k8s.io", "CustomResourceDefinition"),
+    ];
+    !info.is_custom() && !CONDITIONAL.iter().any(|(group, kind)| info.is(group, kind))
+}
+
+/// Whether a PUT of what does not exist creates it.
+pub(super) fn allows_create_on_update(info: &KindInfo) -> bool {
+    const ALLOWING: [&str; 9] = [
+        "Service",
+        "Endpoints",
+        "Event",
+        "LimitRange",
+        "Lease",
+        "Role",
+        "RoleBinding",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ];
+    !info.is_custom() && ALLOWING.contains(&info.kind.as_str())
+}
+
+/// A create cannot ask for a deletion.
+pub(super) fn clear_deletion(new: &mut Value) {
+    meta::set(new, "deletionTimestamp", None);
+    meta::set(new, "deletionGracePeriodSeconds", None);
+}
+
+/// The metadata that no update changes.
+pub(super) fn keep_identity(old: &Value, new: &mut Value) {
+    for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        meta::keep(new, old, field);
+    }
+    meta::keep(new, old, "resourceVersion");
+}
+
+/// What a write through a subresource cannot touch is as before already when managers are recorded.
+pub(super) fn before_managers(info: &KindInfo, subresource: Option<&str>, old: &Value, new: &mut Value) {
+    if subresource.is_none() {
+        if info.has_status {
+            keep_field(new, old, "status");
+        }
+        return;
+    }
+    let status = new.get("status").cloned();
+    let metadata = new.get("metadata").cloned();
+    let managed = new.pointer("/metadata/managedFields").cloned();
+    new.clone_from(old);
+    meta::set(new, "managedFields", managed);
+    set_field(new, "status", status);
+    if !info.is_custom()
+        && let Some(metadata) = metadata
+    {
+        set_field(new, "metadata", Some(metadata));
+        if info.is("apps", "Deployment") {
+            meta::keep(new, old, "labels");
+        }
+        keep_identity(old, new);
+    }
+}
+
+fn count_template(set: &mut Value, count: i64) {
+    let annotations = meta::of_mut(set).map(|metadata| metadata.entry("annotations").or_insert_with(|| json!({})));
+    if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+        annotations.insert(TEMPLATE_GENERATION.to_owned(), json!(count.to_string()));
+    }
+}
+
+/// A new object: no status where it is a subresource, generation 1.
+pub(super) fn prepare_create(info: &KindInfo, new: &mut Value) {
+    if info.has_status && !info.is("", "Node") {
+        let status = initial_status(info, new);
+        set_field(new, "status", status);
+    }
+    meta::set(new, "generation", info.has_generation().then(|| json!(1)));
+    match info.kind.as_str() {
+        "DaemonSet" => count_template(new, 1),
+        "PersistentVolumeClaim" => {
+            let mut finalizers = meta::finalizers(new);
+            if !finalizers.iter().any(|name| name == PROTECTION) {
+                finalizers.push(PROTECTION.to_owned());
+            }
+            meta::set(new, "finalizers", Some(json!(finalizers)));
+        }
+        _ => {}
+    }
+}
+
+fn initial_status(info: &KindInfo, new: &Value) -> Option<Value> {
+    if info.is_custom() {
+        return None;
+    }
+    Some(match info.kind.as_str() {
+        "Namespace" => json!({"phase": "Active"}),
+        "Pod" => json!({"phase": "Pending", "qosClass": quality_of_service(new)}),
+        "CustomResourceDefinition" => unestablished(new),
+        "StatefulSet" => json!({"availableReplicas": 0, "replicas": 0}),
+        "ReplicaSet" => json!({"replicas": 0}),
+        "DaemonSet" => {
+            json!({"currentNumberScheduled": 0, "desiredNumberScheduled": 0, "numberMisscheduled": 0, "numberReady": 0})
+        }
+        "HorizontalPodAutoscaler" => json!({"currentMetrics": null, "desiredReplicas": 0}),
+        "PodDisruptionBudget" => {
+            json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
+        }
+        "PersistentVolumeClaim" => json!({"phase": "Pending"}),
+        "Service" | "Ingress" => json!({"loadBalancer": {}}),
+        _ => json!({}),
+    })
+}
+
+fn quality_of_service(pod: &Value) -> &'static str {
+    let containers = pod.pointer("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default();
+    let amounts = |container: &Value, kind: &str| {
+        let listed = container.get("resources").and_then(|resources| resources.get(kind)).cloned().unwrap_or_default();
+        ["cpu", "memory"].map(|name| listed.get(name).cloned().filter(|amount| amount != "0"))
+    };
+    let none = [None, None];
+    let of = |kind| containers.iter().map(|container| amounts(container, kind)).collect::<Vec<_>>();
+    let (requests, limits) = (of("requests"), of("limits"));
+    if requests.iter().chain(&limits).all(|amounts| *amounts == none) {
+        return "BestEffort";
+    }
+    let is_full = limits.iter().all(|amounts| amounts.iter().all(Option::is_some));
+    if is_full && requests == limits { "Guaranteed" } else { "Burstable" }
+}
+
+/// The status of a new definition.
+fn unestablished(definition: &Value) -> Value {
+    let versions = definition.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten();
+    let stored = versions.filter(|version| version.get("storage").and_then(Value::as_bool) == Some(true));
+    let stored: Vec<Value> = stored.filter_map(|version| version.get("name").cloned()).collect();
+    json!({"acceptedNames": {"kind": "", "plural": ""}, "conditions": null, "storedVersions": stored})
+}
+
+/// The status of a definition whose kind is served.
+pub(super) fn established(definition: &Value) -> Value {
+    let at = meta::text(definition, "creationTimestamp").unwrap_or_default();
+    let condition = |of: &str, reason: &str, message: &str| json!({"type": of, "status": "True", "reason": reason, "message": message, "lastTransitionTime": at});
+    json!({
+        "acceptedNames": definition.pointer("/spec/names").cloned().unwrap_or_default(),
+        "conditions": [
+            condition("NamesAccepted", "NoConflicts", "no conflicts found"),
+            condition("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+        ],
+        "storedVersions": definition.pointer("/status/storedVersions").cloned().unwrap_or_default(),
+    })
+}
+
+/// What was allocated to a Service stays, though the client leaves it out.
+fn keep_addresses(old: &Value, new: &mut Value) {
+    let ports = old.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
+    let kind = |object: &Value| object.pointer("/spec/type").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (before, after) = (kind(old), kind(new));
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
+    if before != "ExternalName" && after != "ExternalName" {
+        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
+            if let Some(value) = old.get("spec").and_then(|spec| spec.get(field)) {
+                spec.entry(field).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    if before == after && ["NodePort", "LoadBalancer"].contains(&after.as_str()) {
+        let same = |a: &Value, b: &Value| a.get("port") == b.get("port") && a.get("protocol") == b.get("protocol");
+        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
+            let earlier = ports.iter().find(|earlier| same(earlier, port)).and_then(|port| port.get("nodePort"));
+            if let (Some(number), Some(fields)) = (earlier.cloned(), port.as_object_mut()) {
+                fields.entry("nodePort").or_insert(number);
+            }
+        }
+    }
+}
+
+/// An update: the generation counts what is neither metadata nor status.
+pub(super) fn prepare_update(info: &KindInfo, subresource: Option<&str>, old: &Value, new: &mut Value) {
+    before_managers(info, subresource, old, new);
+    keep_identity(old, new);
+    if info.is("", "Service") {
+        keep_addresses(old, new);
+    }
+    if info.is("apps", "DaemonSet") {
+        let annotations = old.pointer("/metadata/annotations");
+        let count = annotations.and_then(|annotations| annotations.get(TEMPLATE_GENERATION)).and_then(Value::as_str);
+        let count = count.and_then(|count| count.parse::<i64>().ok()).unwrap_or(0);
+        let is_changed = old.pointer("/spec/template") != new.pointer("/spec/template");
+        count_template(new, count + i64::from(is_changed));
+    }
+    if info.has_generation() && content(info, old) != content(info, new) {
+        let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
+        meta::set(new, "generation", Some(json!(generation + 1)));
+    }
+}
+
+fn content(info: &KindInfo, object: &Value) -> Value {
+    let mut content = object.clone();
+    if let Some(fields) = content.as_object_mut() {
+        fields.remove("metadata");
+        if info.has_status {
+            fields.remove("status");
+        }
+    }
+    content
+}
+
+/// Whether nothing differs but the times in `managedFields`.
+pub(super) fn same_but_times(old: &Value, new: &Value) -> bool {
+    let plain = |object: &Value| {
+        let mut object = object.clone();
+        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
+        for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+            entry.remove("time");
+        }
+        object
+    };
+    plain(old) == plain(new)
+}
+
+fn keep_field(new: &mut Value, old: &Value, field: &str) {
+    set_field(new, field, old.get(field).cloned());
+}
+
+fn set_field(object: &mut Value, field: &str, value: Option<Value>) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    match value {
+        Some(value) => fields.insert(field.to_owned(), value),
+        None => fields.remove(field),
+    };
+}
