@@ -5,12 +5,14 @@
 mod act;
 mod context;
 mod crd;
+mod demo;
 mod error;
 mod evidence;
 mod install;
 mod manifests;
 mod output;
 mod propose;
+mod rehearse;
 mod run;
 mod status;
 mod ui;
@@ -70,6 +72,10 @@ enum Command {
     /// Evidence about a change
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
+    /// Play a folder of manifests and a scenario in a simulated cluster
+    Rehearse(rehearse::RehearseArgs),
+    /// Watch a bank's changes go through their gates, in a simulated cluster
+    Demo(demo::DemoArgs),
     /// Print the definitions of Interlock's kinds
     Crd(crd::CrdArgs),
     /// Print or apply everything that a cluster needs
@@ -116,6 +122,8 @@ async fn execute(cli: Cli, ui: Ui) -> Result<ExitCode, CliError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Crd(args) => crd::execute(&args, ui),
+        Command::Rehearse(args) => rehearse::execute(&args, wall_clock(), ui),
+        Command::Demo(args) => demo::execute(&args, ui),
         Command::Install(args) => {
             let client = if args.needs_cluster() { Some(globals.connect().await?.client) } else { None };
             install::execute(&args, client, wall_clock()).await.map_err(|e| CliError::Other(e.to_string()))
@@ -154,7 +162,12 @@ async fn with_cluster(command: Command, globals: &Globals, ui: Ui) -> Result<Exi
         Command::Resume(args) => act(args, Verb::Resume).await,
         Command::Rebase(args) => act(args, Verb::Rebase).await,
         Command::Evidence(args) => evidence::execute(&args, &context, ui).await,
-        Command::Crd(_) | Command::Install(_) | Command::Run(_) | Command::Completion { .. } => Ok(ExitCode::SUCCESS),
+        Command::Crd(_)
+        | Command::Demo(_)
+        | Command::Install(_)
+        | Command::Rehearse(_)
+        | Command::Run(_)
+        | Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }
 

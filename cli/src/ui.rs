@@ -60,7 +60,12 @@ impl Ui {
 
     /// Prints a heading.
     pub fn heading(self, text: &str) {
-        self.line(&self.paint("1", text));
+        self.line(&self.strong(text));
+    }
+
+    /// Bold.
+    pub fn strong(self, text: &str) -> String {
+        self.paint("1", text)
     }
 
     /// Green.

@@ -9,7 +9,7 @@
 //! its own epoch ([`LeaderHandle::epoch`], the lease's `leaseTransitions`), which writes record.
 
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -325,6 +325,8 @@ struct Shared {
     /// Epoch and end of the present term on the monotonic clock.
     term: Mutex<Option<(u64, Instant)>>,
     floor: AtomicU64,
+    /// Somebody asked since the last term was published, and was told that nobody leads here.
+    missed: AtomicBool,
     state: watch::Sender<LeaderState>,
     releasing: watch::Sender<bool>,
     wake: Notify,
@@ -342,6 +344,7 @@ impl LeaderHandle {
             shared: Arc::new(Shared {
                 term: Mutex::new(None),
                 floor: AtomicU64::new(0),
+                missed: AtomicBool::new(false),
                 state: watch::Sender::new(LeaderState::Standby { holder: None }),
                 releasing: watch::Sender::new(false),
                 wake: Notify::new(),
@@ -360,7 +363,11 @@ impl LeaderHandle {
 
     /// Whether the lease is held now, by the monotonic clock. To be asked before each write.
     pub fn is_leader_now(&self) -> bool {
-        self.epoch().is_some()
+        let leads = self.epoch().is_some();
+        if !leads {
+            self.shared.missed.store(true, Ordering::Release);
+        }
+        leads
     }
 
     /// The fencing number of the present term; none when not leading.
@@ -402,9 +409,11 @@ impl LeaderHandle {
             Some((epoch, _)) => LeaderState::Leading { epoch },
             None => LeaderState::Standby { holder: machine.holder().map(ToOwned::to_owned) },
         };
+        // A renewal that came late: what was not done meanwhile would not be done again if nobody were told.
+        let missed = leading.is_some() && self.shared.missed.swap(false, Ordering::AcqRel);
         self.shared.state.send_if_modified(|current| {
             if *current == state {
-                return false;
+                return missed;
             }
             match &state {
                 LeaderState::Leading { epoch } => tracing::info!(epoch, "this process leads"),

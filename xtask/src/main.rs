@@ -5,6 +5,7 @@ mod cluster;
 mod codegen;
 mod quickstart;
 mod shell;
+mod sim;
 mod test;
 mod tools;
 
@@ -32,6 +33,8 @@ enum Command {
     Quickstart(quickstart::Arguments),
     /// Run every test
     Test(test::Arguments),
+    /// Play random histories in the simulated cluster
+    Sim(sim::Arguments),
     /// Measure, against baselines in the same run
     Bench(bench::Arguments),
     /// Write the files that are made from the types
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Command::Tools(command) => tools::run(&command).map_err(Into::into),
         Command::Quickstart(arguments) => quickstart::run(&arguments).map_err(Into::into),
         Command::Test(arguments) => test::run(&arguments).map_err(Into::into),
+        Command::Sim(arguments) => sim::run(&arguments).map_err(Into::into),
         Command::Bench(arguments) => bench::run(&arguments).map_err(Into::into),
         Command::Codegen(arguments) => codegen::run(&arguments).map_err(Into::into),
     };

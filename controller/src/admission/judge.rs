@@ -4,8 +4,7 @@
 //! its sealed plan with it; a vote is judged by the request as it stands now, because the index may lag behind what the
 //! voter just read.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use interlock_core::{
     admission::{
@@ -27,14 +26,10 @@ use crate::{
     index::{LiveChange, request_facts},
 };
 
-/// Plans kept in memory, by digest: each write of a run needs the same one.
-const KEPT_PLANS: usize = 32;
-
 /// The webhook.
 pub struct Webhook<P> {
     context: Arc<Context<P>>,
     controller: String,
-    plans: Mutex<BTreeMap<String, Arc<BeforeState>>>,
 }
 
 impl<P> std::fmt::Debug for Webhook<P> {
@@ -83,7 +78,7 @@ fn log(request: &WriteRequest, verdict: &Verdict) {
 impl<P: Port> Webhook<P> {
     /// A webhook that knows the controller by its user name.
     pub fn new(context: Arc<Context<P>>, controller: String) -> Self {
-        Self { context, controller, plans: Mutex::new(BTreeMap::new()) }
+        Self { context, controller }
     }
 
     async fn own(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
@@ -215,7 +210,8 @@ impl<P: Port> Webhook<P> {
             system.spec.executor.as_ref().and_then(|e| e.service_account.as_ref()).map(crds::ServiceAccountRef::user);
         let object = object_id(request).key();
         let mut keys = self.context.ask(|index| index.running_in(system));
-        if executor.as_deref() != Some(request.user.name.as_str()) {
+        // A dry run stores nothing: the worst that what is known may lead to is a warning too many.
+        if request.dry_run || executor.as_deref() != Some(request.user.name.as_str()) {
             return Ok(keys
                 .into_iter()
                 .filter_map(|key| self.context.ask(|index| index.live(&key)))
@@ -250,16 +246,12 @@ impl<P: Port> Webhook<P> {
     }
 
     async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {
-        let kept = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(&run.before_digest).cloned();
+        let kept = self.context.plans.get(&run.before_digest);
         if let Some(plan) = kept {
             return Ok(plan);
         }
         let plan = Arc::new(load_before(&self.context, uid, run).await?);
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        while plans.len() >= KEPT_PLANS {
-            plans.pop_first();
-        }
-        plans.insert(run.before_digest.clone(), Arc::clone(&plan));
+        self.context.plans.keep(&run.before_digest, &plan);
         Ok(plan)
     }
 

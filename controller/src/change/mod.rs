@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use memo::Memo;
 pub use observe::{Observed, cached_one as observe_one, from_index};
-pub use store::{load_before, remove as remove_before, sweep as sweep_before};
+pub use store::{Plans, load_before, remove as remove_before, sweep as sweep_before};
 
 use crate::index::{ChangeKey, Index, LiveChange};
 
@@ -70,6 +70,8 @@ pub struct Context<P> {
     pub cluster: String,
     /// What saves calls.
     pub memos: Mutex<BTreeMap<ChangeKey, Memo>>,
+    /// Before-states of runs under way.
+    pub plans: Plans,
     /// Held while a change enters Running.
     pub starting: tokio::sync::Mutex<()>,
 }
@@ -77,7 +79,8 @@ pub struct Context<P> {
 impl<P: Port> Context<P> {
     /// A context with nothing remembered.
     pub fn new(port: P, index: Arc<RwLock<Index>>, keys: Keys, cluster: String) -> Self {
-        Self { port, index, keys, cluster, memos: Mutex::new(BTreeMap::new()), starting: tokio::sync::Mutex::new(()) }
+        let (memos, plans) = (Mutex::new(BTreeMap::new()), Plans::default());
+        Self { port, index, keys, cluster, memos, plans, starting: tokio::sync::Mutex::new(()) }
     }
 
     /// Asks the index.
@@ -225,7 +228,7 @@ async fn pass<P: Port>(
 }
 
 async fn read_base<P: Port>(context: &Context<P>, key: &str, observed: &mut Observed) {
-    observed.base = observe::base(context, observed).await;
+    (observed.base, observed.objects) = observe::base(context, observed).await;
     let base = observed.base.clone();
     context.memo(key, |memo| memo.remember_base(&observed.request, base));
 }

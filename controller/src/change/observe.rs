@@ -54,6 +54,8 @@ pub struct Observed {
     pub commands: Vec<Command>,
     /// The live objects.
     pub base: BaseState,
+    /// The objects behind `base` in the order of the content, if this pass read them itself.
+    pub objects: Vec<Option<Value>>,
     /// Running changes in the way.
     pub running: Vec<RunningChange>,
     /// Changes it depends on.
@@ -166,6 +168,7 @@ pub fn from_index(
         history: system.as_ref().map(|s| index.history(s, now)).unwrap_or_default(),
         later: LaterFacts::default(),
         resource_version: String::new(),
+        objects: Vec::new(),
         base: BaseState::Unread,
         preflight: Preflight::NotTried,
         request,
@@ -248,6 +251,7 @@ pub async fn live<P: Port>(
         later: cached.later.clone(),
         content: cached.content.clone(),
         base: BaseState::Unread,
+        objects: Vec::new(),
         preflight: Preflight::NotTried,
         resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
         request: fresh,
@@ -261,7 +265,7 @@ pub async fn live<P: Port>(
         observed.request.status.base.clone_from(&cached.request.status.base);
         observed.request.sealed.base = cached.request.sealed.base;
     }
-    observed.base = base(context, &observed).await;
+    (observed.base, observed.objects) = base(context, &observed).await;
     context.memo(key, |memo| memo.remember_base(&observed.request, observed.base.clone()));
     Ok(observed)
 }
@@ -358,7 +362,13 @@ async fn policy<P: Port>(
 }
 
 /// The live objects of the content and what the change would do to them.
-pub async fn base<P: Port>(context: &Context<P>, observed: &Observed) -> BaseState {
+pub async fn base<P: Port>(context: &Context<P>, observed: &Observed) -> (BaseState, Vec<Option<Value>>) {
+    let mut objects = Vec::new();
+    let state = read_base(context, observed, &mut objects).await;
+    (state, objects)
+}
+
+async fn read_base<P: Port>(context: &Context<P>, observed: &Observed, objects: &mut Vec<Option<Value>>) -> BaseState {
     let Ok(content) = &*observed.content else { return BaseState::Unread };
     let mut values = BaseValues::new();
     let mut effects = Vec::with_capacity(content.objects.len());
@@ -372,6 +382,7 @@ pub async fn base<P: Port>(context: &Context<P>, observed: &Observed) -> BaseSta
         values.insert(base_key(&object.id), base_of(object, live.as_ref()));
         let expected = apply_partial(&object.id.group_kind(), live.as_ref(), &object.manifest);
         effects.push(effect(object, live.as_ref(), Some(&expected)));
+        objects.push(live);
     }
     let secrets_mac = match staged_mac(context, observed).await {
         Ok(mac) => mac,

@@ -50,12 +50,16 @@ pub async fn prepare<P: Port>(
     let mut prepared = Vec::with_capacity(content.objects.len());
     // In the order of carrying out, so that the first refusal named is the one that would come first.
     let kinds: Vec<GroupKind> = content.objects.iter().map(|o| o.id.group_kind()).collect();
-    for object in apply_order(&kinds).into_iter().filter_map(|i| content.objects.get(i)) {
+    for position in apply_order(&kinds) {
+        // The very objects that the base was compared with: what somebody writes from now on fails on its version.
+        let (Some(object), Some(live)) = (content.objects.get(position), observed.objects.get(position)) else {
+            return Err(PortError::Unavailable("the live objects were not read in this pass".to_owned()));
+        };
         let object = match filled(object, &staged) {
             Ok(object) => object,
             Err(message) => return Ok(Prepared::Refused(message)),
         };
-        match attempt(context, &identity, content, object).await {
+        match attempt(context, &identity, content, object, live.clone()).await {
             Ok(one) => prepared.push(one),
             Err(error) if refused(&error) => return Ok(Prepared::Refused(error.to_string())),
             Err(error) => return Err(error),
@@ -142,13 +146,9 @@ async fn attempt<P: Port>(
     identity: &Identity,
     content: &interlock_core::change::Content,
     object: ContentObject,
+    live: Option<Value>,
 ) -> Result<before::Prepared, PortError> {
     let port = &context.port;
-    let read = match port.live_get(&Identity::Controller, &object.id).await {
-        Err(PortError::UnknownKind { .. }) if observe::defines(content, &object) => Ok(None),
-        other => other,
-    };
-    let live = read.map_err(|e| named(&object.id, &e))?;
     let manager = interlock_core::change::FIELD_MANAGER;
     let (live, dry_run) = match (object.intent, live) {
         (Intent::Delete, None) => (None, None),

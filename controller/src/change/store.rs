@@ -1,6 +1,8 @@
 //! The before-state in Secrets of Interlock's namespace: compressed, immutable, at most 512 KiB a chunk, read back.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -15,6 +17,29 @@ use serde_json::{Value, json};
 use super::{Context, internal};
 use crate::index::Garbage;
 
+/// Plans in memory, by digest: each write of a run needs the same one. They are what was read back, never what was meant to
+/// be stored.
+#[derive(Debug, Default)]
+pub struct Plans(Mutex<BTreeMap<String, Arc<BeforeState>>>);
+
+impl Plans {
+    /// The plan of this digest.
+    pub fn get(&self, digest: &str) -> Option<Arc<BeforeState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+    }
+
+    /// Keeps a plan, and not more than [`KEPT`] of them.
+    pub fn keep(&self, digest: &str, plan: &Arc<BeforeState>) {
+        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while plans.len() >= KEPT {
+            plans.pop_first();
+        }
+        plans.insert(digest.to_owned(), Arc::clone(plan));
+    }
+}
+
+/// Plans kept in memory.
+const KEPT: usize = 32;
 /// Most bytes of one Secret, before base64.
 const CHUNK: usize = 512 * 1024;
 /// Most bytes of a before-state, uncompressed: what 200 objects of 1 MiB could come to.
@@ -73,6 +98,7 @@ pub async fn save<P: Port>(
     if read != *plan {
         return Err(PortError::Unavailable("the stored before-state differs from what was written".to_owned()));
     }
+    context.plans.keep(&digest, &Arc::new(read));
     Ok((digest, count))
 }
 

@@ -49,6 +49,23 @@ fn settle(machine: &mut LeaseMachine, store: &mut Store, now: Instant) -> Instan
 }
 
 #[test]
+fn a_renewal_that_came_late_is_told_if_somebody_was_turned_away_meanwhile() {
+    let (start, mut store) = (Instant::now(), Store::default());
+    let mut machine = LeaseMachine::new(&options("first"));
+    settle(&mut machine, &mut store, start);
+    let handle = LeaderHandle::new();
+    let mut state = handle.state();
+    handle.publish(&machine);
+    assert!(matches!(*state.borrow_and_update(), LeaderState::Leading { .. }));
+    handle.publish(&machine);
+    assert!(!state.has_changed().unwrap(), "a renewal in time is nobody's business");
+    *handle.term() = Some((1, start));
+    assert!(!handle.is_leader_now(), "the term lapsed while its renewal was on the way");
+    handle.publish(&machine);
+    assert!(state.has_changed().unwrap(), "whoever was turned away looks again");
+}
+
+#[test]
 fn the_first_candidate_creates_the_lease_and_renews_every_third() {
     let (start, mut store) = (Instant::now(), Store::default());
     let mut first = LeaseMachine::new(&options("first"));
@@ -267,7 +284,7 @@ fn the_property_fails_when_a_term_counts_from_the_answer_and_clocks_differ_too_m
 #[derive(Clone, Default)]
 struct Shelf {
     store: Arc<Mutex<Store>>,
-    down: Arc<std::sync::atomic::AtomicBool>,
+    down: Arc<AtomicBool>,
 }
 
 impl Shelf {

@@ -1,0 +1,106 @@
+//! `rehearse`: a folder of manifests and a scenario, played in a simulated cluster. No cluster, kubeconfig or right is
+//! needed. Exit codes: 0 every expectation was met, 1 one was not, 2 the folder or the scenario cannot be played.
+
+mod html;
+mod json;
+mod junit;
+pub mod lines;
+pub mod text;
+
+use std::{fs, path::PathBuf, process::ExitCode};
+
+use clap::{Args, ValueEnum};
+use interlock_rehearsal::scenario::{BadInput, Folder, Replayed, Report, Scenario, play, replay};
+use jiff::Timestamp;
+
+use crate::{
+    error::{CliError, exit},
+    manifests::read_bounded,
+    ui::Ui,
+};
+
+/// Most bytes of a scenario file.
+const MAX_SCENARIO_BYTES: u64 = 4 * 1024 * 1024;
+
+/// What to play, and how to tell it.
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 every expectation was met; 1 one was not; 2 the folder or the scenario cannot be played."
+)]
+pub struct RehearseArgs {
+    /// Folder of manifests: what is in the cluster at the start, and changes that are proposed then.
+    pub dir: PathBuf,
+    /// Who does what and when, and what is expected.
+    #[arg(long, value_name = "FILE")]
+    pub scenario: Option<PathBuf>,
+    /// How long to play, such as 90d. Default: as the scenario says, or a day after its last step.
+    #[arg(long = "for", value_name = "TIME")]
+    pub length: Option<interlock_crds::Duration>,
+    /// Of everything that is left to chance; the same seed plays exactly the same. Default: as the scenario says, or 1.
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// How to print.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+    /// Write a JUnit report with a test case for each expectation.
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Folder of exported ChangeRequests, Approvals and Evidence: say which of them the policies of DIR would have stopped.
+    #[arg(long, value_name = "DIR")]
+    pub replay: Option<PathBuf>,
+}
+
+/// How to print a rehearsal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+    /// One page, for a browser.
+    Html,
+}
+
+/// Plays.
+pub fn execute(args: &RehearseArgs, now: Timestamp, ui: Ui) -> Result<ExitCode, CliError> {
+    let folder = Folder::read(&args.dir).map_err(usage)?;
+    let mut scenario = match &args.scenario {
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = String::from_utf8(read_bounded(path, MAX_SCENARIO_BYTES)?)
+                .map_err(|_| CliError::Usage(format!("{name} is no text: scenarios are written in UTF-8")))?;
+            Scenario::parse(&name, &text, &folder).map_err(usage)?
+        }
+        None => Scenario { file: args.dir.display().to_string(), ..Scenario::default() },
+    };
+    // Without a start of its own a rehearsal begins now, at a full minute.
+    let minute = Timestamp::from_second(now.as_second() / 60 * 60).unwrap_or(now);
+    scenario.start.get_or_insert(minute);
+    scenario.seed = args.seed.or(scenario.seed);
+    scenario.length = args.length.map(interlock_crds::Duration::signed).or(scenario.length);
+    let report = play(&folder, &scenario).map_err(usage)?;
+    let replayed = match &args.replay {
+        Some(path) => Some(replay(&folder, &Folder::read_export(path).map_err(usage)?).map_err(usage)?),
+        None => None,
+    };
+    if let Some(path) = &args.junit {
+        fs::write(path, junit::render(&report, &scenario.file))
+            .map_err(|error| CliError::Other(format!("{} cannot be written: {error}", path.display())))?;
+    }
+    print(&report, replayed.as_deref(), args.format, ui)?;
+    Ok(if report.is_met() { ExitCode::SUCCESS } else { ExitCode::from(exit::FAILED) })
+}
+
+fn print(report: &Report, replayed: Option<&[Replayed]>, format: ReportFormat, ui: Ui) -> Result<(), CliError> {
+    match format {
+        ReportFormat::Text => text::print(report, replayed, ui),
+        ReportFormat::Json => ui.line(&json::render(report, replayed)?),
+        ReportFormat::Html => ui.raw(&html::render(report, replayed)),
+    }
+    Ok(())
+}
+
+fn usage(error: BadInput) -> CliError {
+    CliError::Usage(error.0)
+}

@@ -1,0 +1,156 @@
+//! People: what they do, and the write that follows from it and from what they see at that moment.
+
+use interlock_core::{
+    admission::User,
+    object::{GroupKind, ObjectId},
+};
+use interlock_crds::{API_VERSION, ApprovalDecision, GROUP, VERSION, Verb};
+use interlock_sim::api::{Api, Write, meta};
+use serde_json::{Value, json};
+
+/// A person as the API server authenticates them.
+pub fn user(name: &str, groups: &[&str]) -> User {
+    let groups = groups.iter().chain(&["system:authenticated"]).map(|group| (*group).to_owned()).collect();
+    User { name: name.to_owned(), groups, claims: Vec::new() }
+}
+
+/// Something that goes wrong at a stated moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disturbance {
+    /// The controller that leads is killed.
+    Crash,
+}
+
+/// Something that somebody does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    /// Creates an object, a ChangeRequest mostly.
+    Create(User, Value),
+    /// Applies an object as kubectl does.
+    Apply(User, Value),
+    /// Votes on a change as it stands at that moment.
+    Vote(User, Change, ApprovalDecision),
+    /// Takes their own votes on a change back.
+    WithdrawVote(User, Change),
+    /// Commands something about a change.
+    Command(User, Change, Verb, String),
+    /// Merges a patch into an object.
+    Patch(User, ObjectId, Value),
+    /// Deletes an object.
+    Delete(User, ObjectId),
+    /// Something goes wrong.
+    Fault(Disturbance),
+}
+
+/// A change by namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Change {
+    /// Its ObjectId.
+    pub fn id(&self) -> ObjectId {
+        own("ChangeRequest", &self.namespace, &self.name)
+    }
+}
+
+fn own(kind: &str, namespace: &str, name: &str) -> ObjectId {
+    ObjectId {
+        group: GROUP.to_owned(),
+        version: VERSION.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    }
+}
+
+impl Act {
+    /// Who does what, in a few words.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Create(user, object) => format!("{} creates {}", user.name, named(object)),
+            Self::Apply(user, object) => format!("{} applies {}", user.name, named(object)),
+            Self::Vote(user, change, ApprovalDecision::Approve) => format!("{} approves {change}", user.name),
+            Self::Vote(user, change, ApprovalDecision::Reject) => format!("{} rejects {change}", user.name),
+            Self::WithdrawVote(user, change) => format!("{} withdraws their vote on {change}", user.name),
+            Self::Command(user, change, verb, _) => format!("{} commands {verb:?} of {change}", user.name),
+            Self::Patch(user, id, _) => format!("{} edits {id}", user.name),
+            Self::Delete(user, id) => format!("{} deletes {id}", user.name),
+            Self::Fault(fault) => format!("{fault:?}"),
+        }
+    }
+
+    /// The write that follows from what is to be seen now.
+    pub fn write(&self, api: &Api) -> Result<Write, String> {
+        const KUBECTL: &str = "kubectl-client-side-apply";
+        Ok(match self {
+            Self::Create(user, object) => Write::create(user, "kubectl-create", object),
+            Self::Apply(user, object) => Write::apply(user, "kubectl", object),
+            Self::Vote(user, change, decision) => {
+                let request = request(api, change)?;
+                let digest = request.pointer("/status/changeDigest").and_then(Value::as_str);
+                let digest = digest.ok_or_else(|| format!("{change} has no digest to vote on yet"))?;
+                let vote = json!({
+                    "apiVersion": API_VERSION, "kind": "Approval",
+                    "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
+                    "spec": {
+                        "changeRequest": change.name, "changeRequestUid": meta::uid(&request), "digest": digest,
+                        "approver": user.name, "decision": decision, "reason": "looked at it",
+                    },
+                });
+                Write::create(user, "interlock", &vote)
+            }
+            Self::WithdrawVote(user, change) => {
+                let uid = meta::uid(&*request(api, change)?).to_owned();
+                let votes = api.list_arc(&GroupKind::new(GROUP, "Approval"), Some(&change.namespace));
+                let text = |vote: &Value, field: &str| {
+                    vote.get("spec").and_then(|spec| spec.get(field)).and_then(Value::as_str).map(ToOwned::to_owned)
+                };
+                let mine = votes.iter().find(|vote| {
+                    text(vote, "changeRequestUid").as_deref() == Some(&uid)
+                        && text(vote, "approver").as_deref() == Some(&user.name)
+                });
+                let mine = mine.ok_or_else(|| format!("{} has no vote on {change}", user.name))?;
+                Write::delete(user, &own("Approval", &change.namespace, meta::name(mine)))
+            }
+            Self::Command(user, change, verb, reason) => {
+                let request = request(api, change)?;
+                let action = json!({
+                    "apiVersion": API_VERSION, "kind": "Action",
+                    "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
+                    "spec": {
+                        "target": {"kind": "ChangeRequest", "name": change.name, "uid": meta::uid(&request)},
+                        "verb": verb, "actor": user.name, "reason": reason,
+                    },
+                });
+                Write::create(user, "interlock", &action)
+            }
+            Self::Patch(user, id, patch) => Write::merge_patch(user, KUBECTL, id, patch),
+            Self::Delete(user, id) => Write::delete(user, id),
+            Self::Fault(_) => return Err("a fault is no write".to_owned()),
+        })
+    }
+}
+
+fn request(api: &Api, change: &Change) -> Result<std::sync::Arc<Value>, String> {
+    api.get_arc(&GroupKind::new(GROUP, "ChangeRequest"), &change.namespace, &change.name)
+        .ok_or_else(|| format!("there is no ChangeRequest {change}"))
+}
+
+fn named(object: &Value) -> String {
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    match meta::namespace(object) {
+        "" => format!("{kind} {}", meta::name(object)),
+        namespace => format!("{kind} {namespace}/{}", meta::name(object)),
+    }
+}

@@ -1,0 +1,349 @@
+//! One run of a controller: the controller's own code on the simulated cluster, polled by the scheduler.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use interlock_controller::{
+    admission::judge::Webhook,
+    change::{self, Context, Keys, Outcome},
+    governors,
+    index::Index,
+    watch::{self, Told},
+};
+use interlock_core::{
+    object::{GroupKind, ObjectId},
+    seal::KeyRing,
+};
+use interlock_sim::api::{Api, EventType, meta};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::{
+    cluster::{ProcessId, Shared},
+    port::{CONTROLLER, SimPort},
+};
+
+/// The kinds that a controller watches.
+pub const WATCHED: [(&str, &str); 9] = [
+    (interlock_crds::GROUP, "ChangeRequest"),
+    (interlock_crds::GROUP, "Approval"),
+    (interlock_crds::GROUP, "Evidence"),
+    (interlock_crds::GROUP, "Action"),
+    (interlock_crds::GROUP, "System"),
+    (interlock_crds::GROUP, "Person"),
+    (interlock_crds::GROUP, "ChangePolicy"),
+    (interlock_crds::GROUP, "Calendar"),
+    ("", "Namespace"),
+];
+/// Passes at the same time.
+const AT_ONCE: usize = 4;
+/// First and longest wait after failures in a row.
+const BACKOFF: (SignedDuration, SignedDuration) = (SignedDuration::from_millis(200), SignedDuration::from_secs(30));
+
+/// What a pass is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A change, `namespace/name`.
+    Change(String),
+    /// A key of the governors.
+    Governor(String),
+}
+
+enum Again {
+    WhenWoken,
+    At(Timestamp),
+    Backoff,
+}
+
+type Pass = Pin<Box<dyn Future<Output = Again> + Send>>;
+
+/// One run of a controller.
+pub struct Process {
+    /// Which run.
+    pub id: ProcessId,
+    /// Its webhooks.
+    pub webhook: Arc<Webhook<SimPort>>,
+    /// Whether it is stopped for a while, as by a debugger or a node that hangs.
+    pub is_paused: bool,
+    context: Arc<Context<SimPort>>,
+    index: Arc<RwLock<Index>>,
+    seen: BTreeMap<&'static str, u64>,
+    known: BTreeMap<&'static str, BTreeSet<String>>,
+    interests_seen: u64,
+    woken: BTreeSet<Key>,
+    woken_while_running: BTreeSet<Key>,
+    due: BTreeMap<Key, Timestamp>,
+    failures: BTreeMap<Key, u32>,
+    passes: BTreeMap<Key, Pass>,
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process").field("id", &self.id).field("woken", &self.woken).finish_non_exhaustive()
+    }
+}
+
+impl Process {
+    /// A process that has just been started and knows nothing.
+    pub fn start(id: ProcessId, shared: &Shared, keys: Keys, cluster: &str) -> Self {
+        let mut ring = KeyRing::default();
+        ring.insert(keys.seal.public());
+        let index = Arc::new(RwLock::new(Index::new(ring)));
+        shared.lock().beliefs.entry(id).or_default();
+        let port = SimPort::new(shared.clone(), id);
+        let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster.to_owned()));
+        Self {
+            id,
+            webhook: Arc::new(Webhook::new(Arc::clone(&context), CONTROLLER.to_owned())),
+            is_paused: false,
+            context,
+            index,
+            seen: BTreeMap::new(),
+            known: BTreeMap::new(),
+            interests_seen: shared.lock().api.resource_version(),
+            woken: BTreeSet::new(),
+            woken_while_running: BTreeSet::new(),
+            due: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            passes: BTreeMap::new(),
+        }
+    }
+
+    /// Whether it has listed every kind once: only then it serves and leads.
+    pub fn is_synced(&self) -> bool {
+        self.seen.len() == WATCHED.len()
+    }
+
+    /// It begins to lead: everything is looked at once.
+    pub fn leads(&mut self) {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        self.woken.extend(index.all_live().into_iter().map(Key::Change));
+        self.woken.extend(watch::all_governors(&index).map(Key::Governor));
+    }
+
+    /// Kinds about which the server has something to tell.
+    pub fn untold(&mut self, api: &Api) -> Vec<&'static str> {
+        let newest = api.resource_version();
+        let mut untold = Vec::new();
+        for (group, kind) in WATCHED {
+            let Some(seen) = self.seen.get_mut(kind).filter(|seen| **seen < newest) else {
+                untold.extend((!self.seen.contains_key(kind)).then_some(kind));
+                continue;
+            };
+            let group_kind = GroupKind::new(group, kind);
+            let events = api.events_since(*seen, Some(&group_kind));
+            if events.map_or(true, |mut events| events.next().is_some()) {
+                untold.push(kind);
+            } else {
+                // Nothing of this kind up to here: the next look begins here.
+                *seen = newest;
+            }
+        }
+        untold
+    }
+
+    /// Tells of the next event of a kind, or lists it anew. `again` leaves the cursor where it is, as a watch that repeats.
+    pub fn deliver(&mut self, api: &Api, kind: &'static str, again: bool) {
+        let Some((group, _)) = WATCHED.iter().find(|(_, k)| *k == kind) else { return };
+        let group_kind = GroupKind::new(*group, kind);
+        let next = self
+            .seen
+            .get(kind)
+            .and_then(|seen| api.events_since(*seen, Some(&group_kind)).ok().map(|mut events| events.next().cloned()));
+        match next {
+            None => self.list(api, kind, &group_kind),
+            Some(None) => {}
+            Some(Some(event)) => {
+                match event.change {
+                    EventType::Added | EventType::Modified => self.stored(kind, &event.object),
+                    EventType::Deleted => self.deleted(kind, &key_of(&event.object)),
+                }
+                if !again {
+                    self.seen.insert(kind, event.rv);
+                }
+            }
+        }
+    }
+
+    /// Lists a kind anew, as after a watch that broke.
+    pub fn relist(&mut self, kind: &'static str) {
+        self.seen.remove(kind);
+    }
+
+    fn list(&mut self, api: &Api, kind: &'static str, group_kind: &GroupKind) {
+        let listed = api.list_arc(group_kind, None);
+        let keys: BTreeSet<_> = listed.iter().map(|object| key_of(object)).collect();
+        let gone: Vec<_> =
+            self.known.get(kind).into_iter().flatten().filter(|key| !keys.contains(*key)).cloned().collect();
+        for object in listed {
+            self.stored(kind, &object);
+        }
+        for key in gone {
+            self.deleted(kind, &key);
+        }
+        self.seen.insert(kind, api.resource_version());
+    }
+
+    fn stored(&mut self, kind: &'static str, object: &Value) {
+        self.known.entry(kind).or_default().insert(key_of(object));
+        self.feed(kind, Told::Stored(object));
+    }
+
+    fn deleted(&mut self, kind: &'static str, key: &str) {
+        self.known.entry(kind).or_default().remove(key);
+        self.feed(kind, Told::Deleted(key));
+    }
+
+    fn feed(&mut self, kind: &str, told: Told<'_>) {
+        let woken = watch::feed(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), kind, told);
+        let Some(woken) = woken else { return };
+        for change in woken.changes {
+            self.wake(Key::Change(change));
+        }
+        if let Some(governor) = woken.governor {
+            self.wake(Key::Governor(governor));
+        }
+    }
+
+    fn wake(&mut self, key: Key) {
+        if self.passes.contains_key(&key) {
+            self.woken_while_running.insert(key);
+        } else {
+            self.woken.insert(key);
+        }
+    }
+
+    /// Whether an object in which a change is interested changed since it was looked.
+    pub fn has_news(&mut self, shared: &Shared) -> bool {
+        let cluster = shared.lock();
+        let wanted: BTreeSet<&String> =
+            cluster.beliefs.get(&self.id).into_iter().flat_map(|belief| belief.interests.values()).flatten().collect();
+        let news = cluster.api.events_since(self.interests_seen, None).is_ok_and(|mut events| {
+            events.any(|event| ObjectId::of(&event.object).is_ok_and(|id| wanted.contains(&id.key())))
+        });
+        if !news {
+            self.interests_seen = cluster.api.resource_version();
+        }
+        news
+    }
+
+    /// Wakes the changes that are interested in what changed.
+    pub fn hear(&mut self, shared: &Shared) {
+        let cluster = shared.lock();
+        let Some(belief) = cluster.beliefs.get(&self.id) else { return };
+        let changed: BTreeSet<String> = cluster
+            .api
+            .events_since(self.interests_seen, None)
+            .into_iter()
+            .flatten()
+            .filter_map(|event| ObjectId::of(&event.object).ok().map(|id| id.key()))
+            .collect();
+        let waiters: Vec<_> = belief
+            .interests
+            .iter()
+            .filter(|(_, objects)| objects.iter().any(|object| changed.contains(object)))
+            .map(|(waiter, _)| waiter.clone())
+            .collect();
+        self.interests_seen = cluster.api.resource_version();
+        drop(cluster);
+        for waiter in waiters {
+            self.wake(Key::Change(waiter));
+        }
+    }
+
+    /// Keys that a pass may begin with.
+    pub fn ready(&self) -> Vec<Key> {
+        if self.passes.len() >= AT_ONCE || !self.is_synced() {
+            return Vec::new();
+        }
+        self.woken.iter().cloned().collect()
+    }
+
+    /// When something is due although nothing happens.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.due.values().min().copied()
+    }
+
+    /// What is due now is looked at.
+    pub fn come_due(&mut self, now: Timestamp) {
+        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+        for key in due {
+            self.due.remove(&key);
+            self.wake(key);
+        }
+    }
+
+    /// Begins a pass.
+    pub fn begin(&mut self, key: &Key, now: Timestamp) {
+        self.woken.remove(key);
+        self.due.remove(key);
+        let (context, index) = (Arc::clone(&self.context), Arc::clone(&self.index));
+        let pass: Pass = match key.clone() {
+            Key::Change(key) => Box::pin(async move {
+                match change::reconcile(&context, &key).await {
+                    Outcome::Wait(None) => Again::WhenWoken,
+                    Outcome::Wait(Some(at)) => Again::At(at),
+                    Outcome::Retry(_) => Again::Backoff,
+                }
+            }),
+            Key::Governor(key) => Box::pin(async move {
+                match governors::reconcile(&context.port, &index, &key).await {
+                    Ok(None) => Again::WhenWoken,
+                    Ok(Some(at)) => Again::At(at),
+                    Err(_) => Again::Backoff,
+                }
+            }),
+        };
+        self.passes.insert(key.clone(), pass);
+        self.poll_all(now);
+    }
+
+    /// Whether a pass is under way.
+    pub fn is_busy(&self) -> bool {
+        !self.passes.is_empty()
+    }
+
+    /// Lets every pass go on as far as it can.
+    pub fn poll_all(&mut self, now: Timestamp) {
+        let keys: Vec<_> = self.passes.keys().cloned().collect();
+        for key in keys {
+            let Some(pass) = self.passes.get_mut(&key) else { continue };
+            let Poll::Ready(again) = pass.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) else { continue };
+            self.passes.remove(&key);
+            self.ended(&key, &again, now);
+        }
+    }
+
+    fn ended(&mut self, key: &Key, again: &Again, now: Timestamp) {
+        if !matches!(again, Again::Backoff) {
+            self.failures.remove(key);
+        }
+        match again {
+            Again::WhenWoken => {}
+            Again::At(at) => {
+                // A little late rather than early: at the instant itself the answer has changed.
+                let at = (*at).max(now).checked_add(SignedDuration::from_millis(20)).unwrap_or(*at);
+                self.due.insert(key.clone(), at);
+            }
+            Again::Backoff => {
+                let failures = self.failures.entry(key.clone()).or_default();
+                *failures = failures.saturating_add(1);
+                let wait = BACKOFF.0.saturating_mul(1 << (*failures - 1).min(10)).min(BACKOFF.1);
+                self.due.insert(key.clone(), now.checked_add(wait).unwrap_or(now));
+            }
+        }
+        if self.woken_while_running.remove(key) && !matches!(again, Again::Backoff) {
+            self.woken.insert(key.clone());
+        }
+    }
+}
+
+fn key_of(object: &Value) -> String {
+    match meta::namespace(object) {
+        "" => meta::name(object).to_owned(),
+        namespace => format!("{namespace}/{}", meta::name(object)),
+    }
+}

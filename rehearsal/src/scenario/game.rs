@@ -1,0 +1,511 @@
+//! Playing: the world goes on until something is due, a person acts, what happened is told.
+
+use std::collections::VecDeque;
+
+use interlock_core::port::PortError;
+use interlock_crds::{API_VERSION, ApprovalDecision, GROUP};
+use interlock_sim::workloads::Behaviour;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{
+    BadInput, Scenario, ballots,
+    doings::Doing,
+    expect::{Expectation, Sight},
+    look,
+    narrate::Narrator,
+    read::Step,
+    report::{ChangeSummary, Entry, EntryKind, Outcome, Questions, Report},
+};
+use crate::{
+    people::{Act, Change},
+    world::{Happening, World},
+};
+
+/// How long a person waits until Interlock has looked at a change, and until the server answers.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
+/// How long until a person tries again what got no answer, and how often.
+const AGAIN: (SignedDuration, usize) = (SignedDuration::from_secs(5), 5);
+/// How long a step takes.
+const AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
+/// Steps of the simulation at one instant: far more than any work takes that comes to an end.
+const MAX_STEPS_AT_ONCE: u64 = 500_000;
+
+/// A question to the person who watches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The question.
+    pub text: String,
+    /// The change that it is about.
+    pub change: Change,
+    /// Who the person is for a moment.
+    pub who: String,
+}
+
+/// What the person who watches decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Votes for the change.
+    Approve,
+    /// Votes against it.
+    Reject,
+    /// Does nothing.
+    Wait,
+}
+
+/// What comes next.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Moment {
+    /// Something happened.
+    Told(Entry),
+    /// The person who watches is asked; go on with [`Player::answer`].
+    Asks(Question),
+    /// It is over.
+    Over,
+}
+
+/// A rehearsal under way.
+#[derive(Debug)]
+pub struct Player {
+    pub(super) world: World,
+    pub(super) narrator: Narrator,
+    pub(super) title: Option<String>,
+    pub(super) seed: u64,
+    pub(super) zone: String,
+    pub(super) start: Timestamp,
+    pub(super) end: Timestamp,
+    pub(super) steps: VecDeque<(Timestamp, Step)>,
+    pub(super) last_words: Vec<Expectation>,
+    pub(super) is_interactive: bool,
+    queue: VecDeque<Entry>,
+    timeline: Vec<Entry>,
+    pending: Vec<Pending>,
+    outcomes: Vec<Outcome>,
+    came: Option<Result<(), String>>,
+    unavailable: bool,
+    pub(super) leader: Option<crate::cluster::ProcessId>,
+    asked: bool,
+    is_over: bool,
+    made: u64,
+    at_once: (Timestamp, u64),
+}
+
+/// An expectation that has time.
+#[derive(Debug)]
+struct Pending {
+    deadline: Timestamp,
+    since: Timestamp,
+    expectation: Expectation,
+    came: Option<Result<(), String>>,
+}
+
+impl Player {
+    pub(super) fn of_world(world: World, narrator: Narrator, start: Timestamp) -> Self {
+        Self {
+            world,
+            narrator,
+            title: None,
+            seed: 0,
+            zone: "UTC".to_owned(),
+            start,
+            end: start,
+            steps: VecDeque::new(),
+            last_words: Vec::new(),
+            is_interactive: false,
+            queue: VecDeque::new(),
+            timeline: Vec::new(),
+            pending: Vec::new(),
+            outcomes: Vec::new(),
+            came: None,
+            unavailable: false,
+            leader: None,
+            asked: false,
+            is_over: false,
+            made: 0,
+            at_once: (start, 0),
+        }
+    }
+
+    /// The present instant.
+    pub fn now(&self) -> Timestamp {
+        self.world.now()
+    }
+
+    /// In which zone times are told.
+    pub fn time_zone(&self) -> &str {
+        &self.zone
+    }
+
+    /// The world as it is now.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What happens next.
+    ///
+    /// # Errors
+    /// The world does not come to rest: a defect of Interlock or of the simulation.
+    pub fn next_moment(&mut self) -> Result<Moment, BadInput> {
+        loop {
+            if let Some(entry) = self.queue.pop_front() {
+                self.timeline.push(entry.clone());
+                return Ok(Moment::Told(entry));
+            }
+            if self.is_over {
+                return Ok(Moment::Over);
+            }
+            if let Some(question) = self.advance()? {
+                self.asked = true;
+                return Ok(Moment::Asks(question));
+            }
+        }
+    }
+
+    /// Answers the question that was just asked.
+    pub fn answer(&mut self, answer: Answer) {
+        let Some((_, step)) = self.steps.front_mut().filter(|_| self.asked) else { return };
+        let Some(Doing::Vote(_, decision)) = &mut step.doing else { return };
+        match answer {
+            Answer::Approve => *decision = ApprovalDecision::Approve,
+            Answer::Reject => *decision = ApprovalDecision::Reject,
+            Answer::Wait => {
+                let who = step.by.clone().unwrap_or_default();
+                step.doing = None;
+                self.entry(EntryKind::Absent, format!("{who} waits"));
+            }
+        }
+    }
+
+    /// One step of the world, or what is due when it rests.
+    fn advance(&mut self) -> Result<Option<Question>, BadInput> {
+        let step = self.steps.front().map(|(at, _)| *at);
+        let deadline = self.pending.iter().map(|pending| pending.deadline).min();
+        let due = [step, deadline].into_iter().flatten().min().unwrap_or(self.end);
+        if self.world.now() < due || self.world_is_busy() {
+            if self.step_world(due.max(self.world.now()))? {
+                return Ok(None);
+            }
+            self.world.shared.lock().api.set_time(due);
+        }
+        if deadline == Some(due) {
+            self.judge_due(due);
+        } else if step == Some(due) {
+            return self.play_next();
+        } else if deadline.is_none() && step.is_none() {
+            self.conclude();
+        }
+        Ok(None)
+    }
+
+    fn world_is_busy(&mut self) -> bool {
+        !self.world.is_quiet()
+    }
+
+    /// One step of the world; what happened is told. False if it rests until then.
+    fn step_world(&mut self, until: Timestamp) -> Result<bool, BadInput> {
+        let goes_on = self.world.step(until);
+        self.absorb();
+        self.made += 1;
+        let now = self.world.now();
+        if self.at_once.0 == now {
+            self.at_once.1 += 1
+        } else {
+            self.at_once = (now, 0)
+        }
+        if self.at_once.1 > MAX_STEPS_AT_ONCE {
+            return Err(BadInput(format!("at {now} the simulated cluster does not come to rest; seed {}", self.seed)));
+        }
+        Ok(goes_on)
+    }
+
+    fn absorb(&mut self) {
+        for happening in self.world.take_happened() {
+            if let Happening::Act { came, .. } = &happening {
+                self.unavailable = matches!(came, Err(PortError::Unavailable(_)));
+                self.came = Some(came.as_ref().map(|_| ()).map_err(ToString::to_string));
+            }
+            self.queue.extend(self.narrator.tell(&happening));
+        }
+        let leader = self.world.leader();
+        if leader != self.leader {
+            self.leader = leader;
+            if let Some(leader) = leader {
+                self.entry(EntryKind::Event, format!("controller {leader} takes over"));
+            }
+        }
+    }
+
+    /// Goes on until an instant.
+    fn run_until(&mut self, until: Timestamp) -> Result<(), BadInput> {
+        while self.step_world(until)? {}
+        self.world.shared.lock().api.set_time(until);
+        Ok(())
+    }
+
+    fn entry(&mut self, kind: EntryKind, text: impl Into<String>) {
+        let at = self.world.now();
+        self.queue.push_back(Entry::new(at, kind, text));
+    }
+
+    fn play_next(&mut self) -> Result<Option<Question>, BadInput> {
+        let Some((_, step)) = self.steps.front() else { return Ok(None) };
+        if self.is_interactive
+            && !self.asked
+            && let (Some(text), Some(Doing::Vote(change, _))) = (&step.ask, &step.doing)
+        {
+            let who = step.by.as_deref().and_then(|by| self.narrator.cast.user(by));
+            let who = who.map(|user| self.narrator.cast.called(&user.name).to_owned()).unwrap_or_default();
+            let question = Question { text: text.clone(), change: change.clone(), who };
+            if let Some(say) = step.say.clone() {
+                self.entry(EntryKind::Said, say);
+            }
+            return Ok(Some(question));
+        }
+        let said = std::mem::take(&mut self.asked);
+        let Some((at, step)) = self.steps.pop_front() else { return Ok(None) };
+        if let Some(say) = step.say.clone().filter(|_| !said) {
+            self.entry(EntryKind::Said, say);
+        }
+        self.came = None;
+        if let Some(doing) = &step.doing {
+            self.perform(doing, step.by.as_deref())?;
+        }
+        // What follows at once is seen before anything is judged, also what is due at this very instant.
+        self.run_until(self.world.now().checked_add(AT_ONCE).unwrap_or(Timestamp::MAX))?;
+        let came = self.came.clone();
+        for expectation in step.expect {
+            match expectation.within {
+                None => self.judge(&expectation, Some(at), came.as_ref()),
+                Some(within) => {
+                    let deadline = at.checked_add(within).unwrap_or(self.end);
+                    self.pending.push(Pending { deadline, since: at, expectation, came: came.clone() });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn perform(&mut self, doing: &Doing, by: Option<&str>) -> Result<(), BadInput> {
+        let user = by.and_then(|by| self.narrator.cast.user(by));
+        if let Some(user) = &user
+            && let Some(until) = self.narrator.cast.away_until(&user.name, self.world.now())
+        {
+            let who = self.narrator.cast.called(&user.name).to_owned();
+            let until = interlock_core::calendar::format_local(until, &self.zone);
+            self.entry(EntryKind::Absent, format!("{who} is away until {until}: does not {}", words(doing)));
+            return Ok(());
+        }
+        match doing {
+            Doing::Crash => {
+                self.world.crash();
+                self.absorb();
+                return Ok(());
+            }
+            Doing::Behave(list) => {
+                let list = behaviours(list).map_err(BadInput)?;
+                self.world.workloads.set_behaviours(list);
+                self.entry(EntryKind::Fault, "from now on programs behave differently");
+                return Ok(());
+            }
+            Doing::GoWrong(faults) => {
+                self.world.faults = faults.clone();
+                let names = faults.names();
+                let what = if names.is_empty() { "nothing goes wrong".to_owned() } else { names.join(", ") };
+                self.entry(EntryKind::Fault, format!("faults from now on: {what}"));
+                return Ok(());
+            }
+            _ => {}
+        }
+        if let Some(change) = doing.looks_at() {
+            let until = self.world.now().checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
+            while !look::is_looked_at(&self.world, change) && self.step_world(until)? {}
+        }
+        match self.act(doing, user) {
+            Ok(act) => self.attempt(&act),
+            Err(why) => {
+                self.entry(EntryKind::Refused, format!("{}: {why}", words(doing)));
+                self.came = Some(Err(why));
+                Ok(())
+            }
+        }
+    }
+
+    /// Does it, and again while nobody answers.
+    fn attempt(&mut self, act: &Act) -> Result<(), BadInput> {
+        for _ in 0..AGAIN.1 {
+            let now = self.world.now();
+            self.came = None;
+            self.world.schedule(now, act.clone());
+            let until = now.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
+            while self.came.is_none() && self.step_world(until)? {}
+            if self.came.is_some() && !self.unavailable {
+                break;
+            }
+            self.run_until(self.world.now().checked_add(AGAIN.0).unwrap_or(Timestamp::MAX))?;
+        }
+        Ok(())
+    }
+
+    fn act(&self, doing: &Doing, user: Option<interlock_core::admission::User>) -> Result<Act, String> {
+        let user = user.unwrap_or_else(|| crate::people::user("system:anonymous", &[]));
+        let id = |object: &super::doings::ObjectRef| object.id(&self.world.shared.lock().api);
+        Ok(match doing {
+            Doing::Propose(request) => Act::Create(user, request.clone()),
+            Doing::Vote(change, decision) => Act::Vote(user, change.clone(), *decision),
+            Doing::WithdrawVote(change) => Act::WithdrawVote(user, change.clone()),
+            Doing::Command(change, verb, reason) => Act::Command(user, change.clone(), *verb, reason.clone()),
+            Doing::Apply(object) => Act::Apply(user, object.clone()),
+            Doing::Edit(object, patch) => Act::Patch(user, id(object)?, patch.clone()),
+            Doing::Delete(object) => Act::Delete(user, id(object)?),
+            Doing::Evidence(evidence, change) => {
+                let request =
+                    look::request(&self.world, change).ok_or(format!("there is no ChangeRequest {change}"))?;
+                let digest = request.status.and_then(|status| status.content_digest);
+                let digest = digest.ok_or(format!("{change} has no content digest yet"))?;
+                let kind = serde_json::to_value(evidence.kind).unwrap_or_default();
+                let name = kind.as_str().unwrap_or_default().to_lowercase();
+                Act::Create(
+                    user.clone(),
+                    json!({
+                        "apiVersion": API_VERSION, "kind": "Evidence",
+                        "metadata": {"name": format!("{}-{name}-{}", change.name, self.made), "namespace": change.namespace},
+                        "spec": {
+                            "kind": evidence.kind, "subject": {"contentDigest": digest},
+                            "result": evidence.result, "issuer": user.name,
+                        },
+                    }),
+                )
+            }
+            Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => return Err("nobody does this".to_owned()),
+        })
+    }
+
+    fn judge_due(&mut self, due: Timestamp) {
+        let (now, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.pending).into_iter().partition(|pending| pending.deadline <= due);
+        self.pending = later;
+        for pending in now {
+            self.judge(&pending.expectation, Some(pending.since), pending.came.as_ref());
+        }
+    }
+
+    fn judge(&mut self, expectation: &Expectation, since: Option<Timestamp>, came: Option<&Result<(), String>>) {
+        let sight =
+            Sight { world: &self.world, board: &self.narrator.board, start: self.start, zone: &self.zone, since, came };
+        let (met, found) = expectation.judge(&sight);
+        self.outcome(expectation, met, found);
+    }
+
+    fn outcome(&mut self, expectation: &Expectation, met: bool, found: String) {
+        let at = self.world.now();
+        let found = self.narrator.cast.with_names(&found);
+        let text = expectation.text.clone();
+        let (kind, told) = if met {
+            (EntryKind::Met, format!("as expected: {text}"))
+        } else {
+            (EntryKind::Failed, format!("NOT as expected: {text}; found: {found}"))
+        };
+        self.entry(kind, told);
+        self.outcomes.push(Outcome { place: expectation.place.clone(), text, met, found, at });
+    }
+
+    fn conclude(&mut self) {
+        for expectation in std::mem::take(&mut self.last_words) {
+            self.judge(&expectation, None, None);
+        }
+        self.is_over = true;
+    }
+
+    /// Expectations of steps that come after the end are not met.
+    pub(super) fn cut(&mut self) {
+        let end = self.end;
+        let (kept, cut): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut self.steps).into_iter().partition(|(at, _)| *at <= end);
+        self.steps = kept;
+        for expectation in cut.into_iter().flat_map(|(_, step)| step.expect) {
+            let found = "the rehearsal ends before that".to_owned();
+            let at = self.end;
+            self.outcomes.push(Outcome { place: expectation.place, text: expectation.text, met: false, found, at });
+        }
+    }
+
+    /// All of it. Whatever was not asked for yet is left out.
+    pub fn into_report(self) -> Report {
+        let questions = Questions { who_alone: ballots::alone(&self.world, &self.narrator.cast) };
+        let changes = self.summaries();
+        let end = self.world.now();
+        Report {
+            title: self.title,
+            seed: self.seed,
+            start: self.start,
+            end,
+            time_zone: self.zone,
+            steps: self.made,
+            timeline: self.timeline,
+            expectations: self.outcomes,
+            changes,
+            refusals: self.narrator.refusals,
+            questions,
+        }
+    }
+
+    fn summaries(&self) -> Vec<ChangeSummary> {
+        let mut summaries = Vec::new();
+        for object in self.world.objects(GROUP, "ChangeRequest") {
+            let Ok(request) = serde_json::from_value::<interlock_crds::ChangeRequest>((*object).clone()) else {
+                continue;
+            };
+            let key = crate::world::key_of(&object);
+            let status = request.status.clone().unwrap_or_default();
+            let held = self.narrator.board.get(&key).map(|seen| seen.held_until(self.world.now())).unwrap_or_default();
+            summaries.push(ChangeSummary {
+                change: key,
+                title: request.spec.title.clone(),
+                type_: request.spec.type_,
+                requester: self.narrator.cast.called(&request.spec.requester).to_owned(),
+                phase: status.phase,
+                message: self.narrator.cast.with_names(status.message.as_deref().unwrap_or_default()),
+                proposed_at: request.metadata.creation_timestamp.as_ref().map(|at| at.0),
+                started_at: status.run.as_ref().map(|run| run.started_at.0),
+                ended_at: status.finished.as_ref().map(|finish| finish.at.0),
+                waits_for: look::holding(&request),
+                held,
+            });
+        }
+        summaries.sort_by(|a, b| (a.proposed_at, &a.change).cmp(&(b.proposed_at, &b.change)));
+        summaries
+    }
+}
+
+/// What a step does, for somebody who does not do it.
+fn words(doing: &Doing) -> String {
+    match doing {
+        Doing::Propose(request) => format!("propose {}", crate::world::key_of(request)),
+        Doing::Vote(change, ApprovalDecision::Approve) => format!("approve {change}"),
+        Doing::Vote(change, ApprovalDecision::Reject) => format!("reject {change}"),
+        Doing::WithdrawVote(change) => format!("withdraw a vote on {change}"),
+        Doing::Command(change, verb, _) => format!("{} {change}", format!("{verb:?}").to_lowercase()),
+        Doing::Apply(object) => format!("apply {}", crate::world::key_of(object)),
+        Doing::Edit(object, _) => format!("edit {object}"),
+        Doing::Delete(object) => format!("delete {object}"),
+        Doing::Evidence(_, change) => format!("state evidence about {change}"),
+        Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => "happen".to_owned(),
+    }
+}
+
+/// Behaviours as a scenario writes them.
+pub(super) fn behaviours(list: &[Value]) -> Result<Vec<Behaviour>, String> {
+    list.iter()
+        .enumerate()
+        .map(|(position, value)| {
+            serde_json::from_value(value.clone()).map_err(|error| format!("entry {}: {error}", position + 1))
+        })
+        .collect()
+}
+
+impl Scenario {
+    /// Behaviours with which programs begin.
+    pub(super) fn first_behaviours(&self) -> Result<Vec<Behaviour>, BadInput> {
+        behaviours(&self.behaviours).map_err(|error| BadInput(format!("{}: behaviours: {error}", self.file)))
+    }
+}

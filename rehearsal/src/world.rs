@@ -1,0 +1,615 @@
+//! The world: cluster, controllers, people and time. One step at a time, chosen by a seeded scheduler.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll, Waker};
+
+use interlock_controller::change::{Keys, MacKey};
+use interlock_core::{
+    object::{GroupKind, ObjectId},
+    port::PortError,
+    seal::SealKey,
+};
+use interlock_sim::{
+    api::{ApiError, DenyRule, Write, meta},
+    workloads::Workloads,
+};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use crate::{
+    cluster::{Answer, Audit, Call, CallId, CallState, ProcessId, Request, Shared, Told},
+    faults::{BELIEF, Faults, LEASE, ON_ITS_WAY},
+    people::Act,
+    process::{Key, Process},
+    server,
+};
+
+/// How a world begins.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The seed of everything that is left to chance.
+    pub seed: u64,
+    /// When it begins.
+    pub start: Timestamp,
+    /// Controllers that run at the same time.
+    pub controllers: usize,
+    /// What goes wrong.
+    pub faults: Faults,
+}
+
+/// What happened, for people and for checks.
+#[derive(Clone, Debug)]
+pub enum Happening {
+    /// A write was stored.
+    Stored(Audit),
+    /// The controller told people something.
+    Told(Told),
+    /// What came of something that a person did.
+    Act {
+        /// When.
+        at: Timestamp,
+        /// Who did what.
+        what: String,
+        /// What the server said.
+        came: Result<Arc<Value>, PortError>,
+    },
+    /// Something went wrong.
+    Fault {
+        /// When.
+        at: Timestamp,
+        /// What.
+        what: String,
+    },
+}
+
+impl Happening {
+    /// When it happened.
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Self::Stored(audit) => audit.at,
+            Self::Told(told) => told.at,
+            Self::Act { at, .. } | Self::Fault { at, .. } => *at,
+        }
+    }
+}
+
+type Serving = Pin<Box<dyn Future<Output = Result<Arc<Value>, ApiError>> + Send>>;
+
+/// A write that the server is working on.
+struct Task {
+    by: Option<ProcessId>,
+    serving: Serving,
+    /// Whether the answer will be lost.
+    loses_answer: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    holder: Option<ProcessId>,
+    renewed: Timestamp,
+}
+
+/// One thing that may happen next.
+#[derive(Clone, Debug)]
+enum Step {
+    Serve(CallId),
+    Tell(ProcessId, &'static str),
+    Hear(ProcessId),
+    Begin(ProcessId, Key),
+    Cluster,
+    Act,
+}
+
+/// The world.
+pub struct World {
+    /// What everybody shares.
+    pub shared: Shared,
+    /// What happened since somebody looked.
+    pub happened: Vec<Happening>,
+    /// What goes wrong.
+    pub faults: Faults,
+    /// The built-in controllers.
+    pub workloads: Workloads,
+    rng: fastrand::Rng,
+    controllers: usize,
+    processes: BTreeMap<ProcessId, Process>,
+    tasks: BTreeMap<CallId, Task>,
+    lease: Lease,
+    awake_at: BTreeMap<ProcessId, Timestamp>,
+    rights_back: Option<(Timestamp, DenyRule)>,
+    acts: BTreeMap<(Timestamp, u64), Act>,
+    acted: BTreeMap<CallId, String>,
+    counted: u64,
+    cluster_seen: u64,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("World").field("processes", &self.processes).field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// An empty cluster with its controllers starting.
+    pub fn new(options: &Options) -> Self {
+        let shared = Shared::new(options.start);
+        let mut world = Self {
+            shared,
+            happened: Vec::new(),
+            faults: options.faults.clone(),
+            workloads: Workloads::new(Vec::new()),
+            rng: fastrand::Rng::with_seed(options.seed),
+            controllers: options.controllers,
+            processes: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            lease: Lease { holder: None, renewed: options.start - LEASE },
+            awake_at: BTreeMap::new(),
+            rights_back: None,
+            acts: BTreeMap::new(),
+            acted: BTreeMap::new(),
+            counted: 0,
+            cluster_seen: 0,
+        };
+        for _ in 0..options.controllers {
+            world.start_process();
+        }
+        world
+    }
+
+    /// The present instant by the server's clock.
+    pub fn now(&self) -> Timestamp {
+        self.shared.lock().api.now()
+    }
+
+    /// Reads an object as an omniscient observer.
+    pub fn object(&self, group: &str, kind: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        self.shared.lock().api.get_arc(&GroupKind::new(group, kind), namespace, name)
+    }
+
+    /// Lists objects as an omniscient observer.
+    pub fn objects(&self, group: &str, kind: &str) -> Vec<Arc<Value>> {
+        self.shared.lock().api.list_arc(&GroupKind::new(group, kind), None)
+    }
+
+    /// Puts objects into the cluster before anything is governed.
+    pub fn seed_objects(&mut self, objects: &[Value]) -> Result<(), ApiError> {
+        let admin = crate::people::user("admin", &["system:masters"]);
+        let mut cluster = self.shared.lock();
+        for object in objects {
+            cluster.api.write(Write::create(&admin, "kubectl-create", object))?;
+        }
+        Ok(())
+    }
+
+    /// Has somebody do something at an instant, or as soon after it as they get to it.
+    pub fn schedule(&mut self, at: Timestamp, act: Act) {
+        self.counted += 1;
+        self.acts.insert((at, self.counted), act);
+    }
+
+    /// The controller that holds the lease, if it lives.
+    pub fn leader(&self) -> Option<ProcessId> {
+        self.lease.holder.filter(|id| self.processes.contains_key(id))
+    }
+
+    /// Whether somebody still means to do something.
+    pub fn has_plans(&self) -> bool {
+        !self.acts.is_empty()
+    }
+
+    /// What happened since the last look.
+    pub fn take_happened(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happened)
+    }
+
+    /// Whether everything is quiet: no call is on its way, and nobody has anything to do before its time.
+    pub fn is_quiet(&mut self) -> bool {
+        self.steps().is_empty()
+    }
+
+    /// Makes one step. False when nothing will ever happen again, or nothing before `until`.
+    pub fn step(&mut self, until: Timestamp) -> bool {
+        self.go_wrong();
+        let steps = self.steps();
+        let slow = self.faults.slow_calls > 0.0 && self.rng.f64() < 0.02;
+        if steps.is_empty() || slow {
+            if !self.pass_time(until, steps.is_empty()) {
+                return !steps.is_empty();
+            }
+        } else {
+            let chosen = steps[self.rng.usize(..steps.len())].clone();
+            self.take(chosen);
+        }
+        self.settle();
+        true
+    }
+
+    fn steps(&mut self) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let cluster = self.shared.lock();
+        let now = cluster.api.now();
+        steps.extend(
+            cluster
+                .calls
+                .iter()
+                .filter(|(_, call)| matches!(call.state, CallState::Sent))
+                .map(|(id, _)| Step::Serve(*id)),
+        );
+        let has_events = cluster.api.resource_version() != self.cluster_seen;
+        for process in self.processes.values_mut().filter(|p| !p.is_paused) {
+            let id = process.id;
+            steps.extend(process.untold(&cluster.api).into_iter().map(|kind| Step::Tell(id, kind)));
+        }
+        drop(cluster);
+        for process in self.processes.values_mut().filter(|p| !p.is_paused) {
+            if process.has_news(&self.shared) {
+                steps.push(Step::Hear(process.id));
+            }
+            if self.lease.holder == Some(process.id) {
+                steps.extend(process.ready().into_iter().map(|key| Step::Begin(process.id, key)));
+            }
+        }
+        let workloads_due = self.workloads.next_due().is_some_and(|at| at <= now);
+        if has_events || workloads_due {
+            steps.push(Step::Cluster);
+        }
+        if self.acts.first_key_value().is_some_and(|((at, _), _)| *at <= now) {
+            steps.push(Step::Act);
+        }
+        steps
+    }
+
+    fn take(&mut self, step: Step) {
+        let now = self.now();
+        match step {
+            Step::Serve(id) => self.serve(id),
+            Step::Tell(process, kind) => {
+                let again = self.chance(self.faults.repeated_events);
+                let cluster = self.shared.lock();
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.deliver(&cluster.api, kind, again);
+                }
+            }
+            Step::Hear(process) => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.hear(&self.shared);
+                }
+            }
+            Step::Begin(process, key) => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.begin(&key, now);
+                }
+            }
+            Step::Cluster => {
+                let mut cluster = self.shared.lock();
+                self.workloads.step(&mut cluster.api);
+                cluster.api.collect_garbage();
+                cluster.api.finish_namespaces();
+                self.cluster_seen = cluster.api.resource_version();
+            }
+            Step::Act => {
+                if let Some((_, act)) = self.acts.pop_first() {
+                    self.act(&act);
+                }
+            }
+        }
+    }
+
+    /// Everything that can go on without anybody's choice does.
+    fn settle(&mut self) {
+        let now = self.now();
+        loop {
+            let mut moved = false;
+            let ids: Vec<_> = self.tasks.keys().copied().collect();
+            for id in ids {
+                moved |= self.poll_task(id);
+            }
+            for process in self.processes.values_mut().filter(|p| !p.is_paused) {
+                process.poll_all(now);
+            }
+            if !moved {
+                break;
+            }
+        }
+        self.collect(now);
+        self.elect(now);
+    }
+
+    fn collect(&mut self, now: Timestamp) {
+        let mut cluster = self.shared.lock();
+        self.happened.extend(cluster.audits.drain(..).map(Happening::Stored));
+        self.happened.extend(cluster.told.drain(..).map(Happening::Told));
+        let answered: Vec<_> = self.acted.keys().copied().collect();
+        for id in answered {
+            let Some(answer) = cluster.take_answer(id) else { continue };
+            let came = answer.map(|answer| match answer {
+                Answer::Object(object) => object,
+                Answer::List(_) => Arc::new(Value::Null),
+            });
+            let what = self.acted.remove(&id).unwrap_or_default();
+            self.happened.push(Happening::Act { at: now, what, came });
+        }
+    }
+
+    fn serve(&mut self, id: CallId) {
+        let (lost, loses_answer, conflict) = (
+            self.chance(self.faults.lost_calls),
+            self.chance(self.faults.lost_answers),
+            self.chance(self.faults.conflicts),
+        );
+        let servers: Vec<_> = self.processes.values().filter(|p| p.is_synced() && !p.is_paused).map(|p| p.id).collect();
+        let by = (!servers.is_empty()).then(|| servers[self.rng.usize(..servers.len())]);
+        let mut cluster = self.shared.lock();
+        let Some(call) = cluster.calls.get(&id).cloned() else { return };
+        let from_controller = call.caller.is_some();
+        if lost && from_controller {
+            cluster.answer(id, Err(PortError::Unavailable("the server is busy; try again".to_owned())));
+            return;
+        }
+        match call.request {
+            Request::Write(write) => {
+                if conflict && from_controller && !write.dry_run {
+                    cluster.answer(id, Err(PortError::Conflict("the object has been modified".to_owned())));
+                    return;
+                }
+                if let Some(call) = cluster.calls.get_mut(&id) {
+                    call.state = CallState::Judged;
+                }
+                drop(cluster);
+                let webhook = by.and_then(|by| self.processes.get(&by)).map(|p| Arc::clone(&p.webhook));
+                let serving: Serving = Box::pin(server::write(self.shared.clone(), webhook, *write));
+                self.tasks.insert(id, Task { by, serving, loses_answer: loses_answer && from_controller });
+            }
+            read => {
+                let answer = server::read(&cluster.api, &read);
+                cluster.answer(id, answer);
+            }
+        }
+    }
+
+    fn poll_task(&mut self, id: CallId) -> bool {
+        let Some(task) = self.tasks.get_mut(&id) else { return false };
+        let Poll::Ready(came) = task.serving.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) else {
+            return false;
+        };
+        let loses_answer = self.tasks.remove(&id).is_some_and(|task| task.loses_answer);
+        let answer = match came {
+            _ if loses_answer => Err(PortError::Unavailable("no answer within 10 s".to_owned())),
+            Ok(object) => Ok(Answer::Object(object)),
+            Err(error) => Err(PortError::from(error)),
+        };
+        self.shared.lock().answer(id, answer);
+        true
+    }
+
+    /// Lets time pass: to the next instant at which something is due, or a little when other things could happen too.
+    fn pass_time(&mut self, until: Timestamp, nothing_else: bool) -> bool {
+        let now = self.now();
+        let due = [
+            self.processes.values().filter(|p| !p.is_paused).filter_map(Process::next_due).min(),
+            self.workloads.next_due(),
+            self.acts.first_key_value().map(|((at, _), _)| *at),
+            self.awake_at.values().min().copied(),
+            self.rights_back.as_ref().map(|(at, _)| *at),
+            (!self.holder_is_well()).then(|| self.lease.renewed.checked_add(LEASE).unwrap_or(now)),
+        ];
+        let next = due.into_iter().flatten().filter(|at| *at > now).min();
+        let mut to = if nothing_else {
+            let Some(next) = next else { return false };
+            next
+        } else {
+            let little = SignedDuration::from_millis(self.rng.i64(1..1_500));
+            let to = now.checked_add(little).unwrap_or(now);
+            next.map_or(to, |next| to.min(next))
+        };
+        // What is on its way arrives in time, or not at all.
+        let under_way = |call: &&Call| !matches!(call.state, CallState::Answered(_));
+        let oldest = self.shared.lock().calls.values().filter(under_way).map(|call| call.sent).min();
+        if let Some(latest) = oldest.and_then(|sent| sent.checked_add(ON_ITS_WAY).ok()) {
+            to = to.min(latest.max(now));
+        }
+        if to > until {
+            self.shared.lock().api.set_time(until);
+            return false;
+        }
+        if to <= now {
+            return false;
+        }
+        self.shared.lock().api.set_time(to);
+        self.come_due(to);
+        true
+    }
+
+    fn come_due(&mut self, now: Timestamp) {
+        let awake: Vec<_> = self.awake_at.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+        for id in awake {
+            self.awake_at.remove(&id);
+            if let Some(process) = self.processes.get_mut(&id) {
+                process.is_paused = false;
+            }
+        }
+        if self.rights_back.as_ref().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, rule)) = self.rights_back.take()
+        {
+            self.shared.lock().api.authorizer().allow(&rule);
+        }
+        for process in self.processes.values_mut() {
+            process.come_due(now);
+        }
+    }
+
+    fn holder_is_well(&self) -> bool {
+        self.lease.holder.and_then(|id| self.processes.get(&id)).is_some_and(|p| !p.is_paused)
+    }
+
+    fn elect(&mut self, now: Timestamp) {
+        if self.holder_is_well() && now < self.lease.renewed.checked_add(LEASE).unwrap_or(now) {
+            let lapsed = now >= self.lease.renewed.checked_add(BELIEF).unwrap_or(now);
+            self.lease.renewed = now;
+            if let Some(process) = self.lease.holder.and_then(|id| self.processes.get_mut(&id)).filter(|_| lapsed) {
+                // A renewal that came late: what was not done meanwhile is looked at again.
+                process.leads();
+            }
+        } else if now >= self.lease.renewed.checked_add(LEASE).unwrap_or(now) {
+            let able: Vec<_> =
+                self.processes.values().filter(|p| !p.is_paused && p.is_synced()).map(|p| p.id).collect();
+            if able.is_empty() {
+                return;
+            }
+            let holder = able[self.rng.usize(..able.len())];
+            self.lease = Lease { holder: Some(holder), renewed: now };
+            if let Some(process) = self.processes.get_mut(&holder) {
+                process.leads();
+            }
+        }
+        let mut cluster = self.shared.lock();
+        if let Some(belief) = self.lease.holder.and_then(|id| cluster.beliefs.get_mut(&id)) {
+            belief.leads_until = self.lease.renewed.checked_add(BELIEF).ok();
+        }
+    }
+
+    fn start_process(&mut self) {
+        self.counted += 1;
+        let id = self.counted as ProcessId;
+        let process = Process::start(id, &self.shared, keys(), "cluster");
+        let skew = self.faults.skew_ms;
+        if skew > 0
+            && let Some(belief) = self.shared.lock().beliefs.get_mut(&id)
+        {
+            belief.skew = SignedDuration::from_millis(self.rng.i64(-skew..=skew));
+        }
+        self.processes.insert(id, process);
+    }
+
+    /// Kills the process that leads, or the first one, between any two instructions; another is started.
+    pub fn crash(&mut self) {
+        let Some(id) = self.lease.holder.filter(|id| self.processes.contains_key(id)) else { return };
+        self.processes.remove(&id);
+        self.unserve(id);
+        self.fault(format!("controller {id} is killed"));
+        let mut cluster = self.shared.lock();
+        cluster.beliefs.remove(&id);
+        drop(cluster);
+        while self.processes.len() < self.controllers {
+            self.start_process();
+        }
+    }
+
+    /// Writes whose webhook was this process fail.
+    fn unserve(&mut self, id: ProcessId) {
+        let served: Vec<_> = self.tasks.iter().filter(|(_, task)| task.by == Some(id)).map(|(id, _)| *id).collect();
+        for call in served {
+            self.tasks.remove(&call);
+            let error = PortError::Unavailable("Internal error occurred: failed calling webhook".to_owned());
+            self.shared.lock().answer(call, Err(error));
+        }
+    }
+
+    fn go_wrong(&mut self) {
+        if self.chance(self.faults.crashes) {
+            self.crash();
+        }
+        if self.chance(self.faults.hangs)
+            && let Some(id) = self.lease.holder.filter(|id| !self.awake_at.contains_key(id))
+            && let Some(process) = self.processes.get_mut(&id)
+        {
+            process.is_paused = true;
+            let wake = SignedDuration::from_secs(self.rng.i64(1..40));
+            let at = self.now().checked_add(wake).unwrap_or(Timestamp::MAX);
+            self.awake_at.insert(id, at);
+            self.unserve(id);
+            self.fault(format!("controller {id} hangs for {} s", wake.as_secs()));
+        }
+        if self.chance(self.faults.broken_watches) {
+            let ids: Vec<_> = self.processes.keys().copied().collect();
+            let (process, kind) = (self.rng.usize(..ids.len().max(1)), self.rng.usize(..crate::process::WATCHED.len()));
+            if let Some(process) = ids.get(process).and_then(|id| self.processes.get_mut(id))
+                && process.is_synced()
+            {
+                process.relist(crate::process::WATCHED[kind].1);
+            }
+        }
+        if self.rights_back.is_none() && self.chance(self.faults.lost_rights) {
+            let verbs = ["create", "patch", "update", "delete"];
+            let verb = verbs[self.rng.usize(..verbs.len())];
+            let resource = ["configmaps", "deployments"][self.rng.usize(..2)];
+            let rule = DenyRule {
+                verb: Some(verb.to_owned()),
+                resource: Some(resource.to_owned()),
+                user: Some("system:serviceaccount:teller:executor".to_owned()),
+                ..DenyRule::default()
+            };
+            self.shared.lock().api.authorizer().deny(rule.clone());
+            let back =
+                self.now().checked_add(SignedDuration::from_secs(self.rng.i64(1..120))).unwrap_or(Timestamp::MAX);
+            self.rights_back = Some((back, rule));
+            self.fault(format!("the executor may no longer {verb} {resource}, until {back}"));
+        }
+    }
+
+    /// From here on nothing goes wrong any more: whoever hangs goes on, and every right is back.
+    pub fn calm(&mut self) {
+        self.faults = Faults::default();
+        let end = self.awake_at.values().copied().chain(self.rights_back.iter().map(|(at, _)| *at)).max();
+        if let Some(end) = end {
+            self.awake_at.values_mut().for_each(|at| *at = end.min(*at));
+        }
+        let mut cluster = self.shared.lock();
+        cluster.beliefs.values_mut().for_each(|belief| belief.skew = SignedDuration::ZERO);
+    }
+
+    fn act(&mut self, act: &Act) {
+        let now = self.now();
+        if let Act::Fault(fault) = act {
+            self.fault(format!("{fault:?}"));
+            match fault {
+                crate::people::Disturbance::Crash => self.crash(),
+            }
+            return;
+        }
+        let what = act.describe();
+        let write = act.write(&self.shared.lock().api);
+        match write {
+            Ok(write) => {
+                let id = self.shared.lock().send(None, Request::Write(Box::new(write)));
+                self.acted.insert(id, what);
+            }
+            Err(why) => {
+                self.happened.push(Happening::Act { at: now, what, came: Err(PortError::NotFound(why)) });
+            }
+        }
+    }
+
+    fn fault(&mut self, what: String) {
+        let at = self.now();
+        self.happened.push(Happening::Fault { at, what });
+    }
+
+    fn chance(&mut self, rate: f64) -> bool {
+        rate > 0.0 && self.rng.f64() < rate
+    }
+
+    /// Calls that controllers made so far.
+    pub fn calls_made(&self) -> u64 {
+        self.shared.lock().made
+    }
+
+    /// The live object of an id.
+    pub fn live(&self, id: &ObjectId) -> Option<Arc<Value>> {
+        self.object(&id.group, &id.kind, id.namespace.as_deref().unwrap_or_default(), &id.name)
+    }
+}
+
+/// The keys of the simulated installation: of no worth anywhere else.
+fn keys() -> Keys {
+    let seal = SealKey::from_seed(&[7; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a seed"));
+    Keys { seal, mac: MacKey { id: "sim".to_owned(), secret: vec![7; 32] } }
+}
+
+/// `namespace/name` of an object.
+pub fn key_of(object: &Value) -> String {
+    format!("{}/{}", meta::namespace(object), meta::name(object))
+}
