@@ -10,6 +10,7 @@
 )]
 
 use std::{
+    collections::BTreeMap,
     fs,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
@@ -17,9 +18,16 @@ use std::{
 };
 
 use interlock_cluster::Audit;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use interlock_core::{
+    admission::User,
+    change::sealed,
+    seal::{Domain, SealKey},
+};
+use interlock_crds::ChangePhase;
 use interlock_tests::{Api, Installation, Options, Stage, World, config_map, eventually, policy_of};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// As many workers for the bare client as the controller has passes at the same time.
 const WORKERS: usize = 8;
@@ -36,7 +44,7 @@ fn main() {
     let start = prepare(&stage, &names);
     let waiting = start.duration_since(Timestamp::now());
     thread::sleep(Duration::try_from(waiting).unwrap_or_default());
-    let (calls, cpu) = (api_calls(&world), controller().cpu);
+    let (calls, by_kind, cpu) = (api_calls(&world), calls_by_kind(&world), controller().cpu);
     let begun = Instant::now();
     until_all(&stage);
     let took = begun.elapsed();
@@ -44,16 +52,75 @@ fn main() {
     let cpu = controller().cpu - cpu;
     println!("controller: {:.1} s, {per_change:.1} API calls a change, {cpu:.1} CPU s", took.as_secs_f64());
 
+    for (kind, now) in calls_by_kind(&world) {
+        let share = (now - by_kind.get(&kind).copied().unwrap_or_default()) / count as f64;
+        if share >= 0.1 {
+            println!("  {share:.1} {kind}");
+        }
+    }
+
     let bare = baseline(&stage, &names);
     println!("bare client: {:.1} s with the minimum of {BARE_CALLS} calls a change", bare.as_secs_f64());
     println!("ratio of times: {:.2}", took.as_secs_f64() / bare.as_secs_f64());
-    println!(
-        "memory of the controller: {} MiB before, {} MiB with {count} finished changes",
-        idle_before.rss,
-        controller().rss
-    );
-    idle(&world);
+    println!("memory of the controller: {} MiB before, {} MiB afterwards", idle_before.rss, controller().rss);
+    let old: usize = std::env::var("INTERLOCK_BENCH_OLD").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
+    crowd(&stage, old);
+    println!("with {old} more requests that have ended, and {} votes:", 2 * old);
     restart(&world);
+    thread::sleep(Duration::from_secs(10));
+    println!("memory of the controller: {} MiB", controller().rss);
+    idle(&world);
+}
+
+/// Requests that ended and their votes, as a cluster has them after years. They are stored while Interlock is away, with
+/// the seals that it would have made.
+fn crowd(stage: &Stage<'_>, count: usize) {
+    let (world, admin) = (stage.world, stage.admin());
+    let secret = admin.get("/api/v1/namespaces/interlock-system/secrets/interlock-seal-key").expect("the key");
+    let seed = BASE64.decode(secret["data"]["seed"].as_str().unwrap_or_default()).expect("a seed");
+    let key = SealKey::from_seed(&seed).expect("a key");
+    world.kill_controller();
+    let guards = ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"].map(|kind| {
+        let path = format!("/apis/admissionregistration.k8s.io/v1/{kind}");
+        let list = admin.get(&path).expect("the webhooks");
+        let ours: Vec<Value> = list["items"].as_array().cloned().unwrap_or_default();
+        for guard in &ours {
+            admin.delete(&format!("{path}/{}", guard["metadata"]["name"].as_str().unwrap_or_default())).expect("a guard");
+        }
+        (path, ours)
+    });
+    let names: Vec<String> = (0..count).map(|n| format!("old-{n:05}")).collect();
+    in_parallel(&names, |name| ended(stage, &key, name));
+    for (path, ours) in guards {
+        for mut guard in ours {
+            let metadata = guard["metadata"].as_object_mut().expect("metadata");
+            for field in ["resourceVersion", "uid", "creationTimestamp", "generation", "managedFields"] {
+                metadata.remove(field);
+            }
+            admin.post(&path, &guard).expect("a guard");
+        }
+    }
+}
+
+fn ended(stage: &Stage<'_>, key: &SealKey, name: &str) {
+    let admin = stage.admin();
+    let manifest = stage.placed(config_map(name, &[("value", "long ago")]));
+    let mut stored = eventually(Duration::from_mins(1), || {
+        admin.create(&stage.request("alice", name, vec![manifest.clone()])).map_err(|e| e.to_string())
+    });
+    let change = stage.change_of(&stored);
+    let now = Timestamp::now();
+    let end = sealed::seal_finish(key, &change.uid, ChangePhase::Succeeded, now, "carried out".to_owned());
+    stored["status"] = json!({"phase": "Succeeded", "finished": end.expect("a seal")});
+    admin.replace(&format!("{}/status", change.path()), &stored).expect("the end");
+    for voter in ["bob", "carol"] {
+        let mut vote = change.ballot(voter, "Approve", &format!("sha256:{:064}", 0));
+        let user = User { name: voter.to_owned(), groups: vec!["sre".to_owned()], ..User::default() };
+        let recording = sealed::Recording { user: &user, time: now, request_uid: &change.uid };
+        let recorded = sealed::record(key, Domain::Approval, &stage.namespace, &vote["spec"], &recording);
+        vote["spec"]["recorded"] = json!(recorded.expect("a seal"));
+        admin.create(&vote).expect("a vote");
+    }
 }
 
 /// Proposes and approves every change; they may start at the returned instant.
@@ -181,6 +248,16 @@ fn api_calls(world: &World) -> f64 {
         .filter(|l| l.contains("api_calls_total{") && !l.contains("resource=\"leases\""))
         .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
         .sum()
+}
+
+/// API calls by what the metric says of them.
+fn calls_by_kind(world: &World) -> BTreeMap<String, f64> {
+    let metrics = world.http("/metrics").expect("metrics");
+    let call = |line: &str| {
+        let (labels, count) = line.strip_prefix("interlock_api_calls_total{")?.rsplit_once("} ")?;
+        Some((labels.to_owned(), count.parse().ok()?))
+    };
+    metrics.lines().filter_map(call).collect()
 }
 
 /// What an idle controller asks the API server, leases aside.
