@@ -53,14 +53,11 @@ fn one(seed: u64, whole: bool) -> ExitCode {
     for happening in &played.timeline {
         println!("{}", tell::line(happening));
     }
-    match broken {
-        Some(broken) => {
-            println!("broken after {} steps: {broken}", played.steps);
-            ExitCode::FAILURE
-        }
-        None => {
-            println!("{} steps; how changes ended: {:?}", played.steps, played.ends);
-            ExitCode::SUCCESS
-        }
+    if let Some(broken) = broken {
+        println!("broken after {} steps: {broken}", played.steps);
+        ExitCode::FAILURE
+    } else {
+        println!("{} steps; how changes ended: {:?}", played.steps, played.ends);
+        ExitCode::SUCCESS
     }
 }

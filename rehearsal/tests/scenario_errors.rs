@@ -1,5 +1,7 @@
 //! Bad folders and scenarios: each is refused with the file, the step and what to write instead.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::{CHANGE, folder};

@@ -1,5 +1,7 @@
 //! Every form of expectation, once met and once not.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use common::played;

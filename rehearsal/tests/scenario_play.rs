@@ -1,5 +1,7 @@
 //! What scenarios can make happen, and that the same seed tells the same story.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "tests")]
+
 mod common;
 
 use std::path::PathBuf;

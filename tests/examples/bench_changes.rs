@@ -17,8 +17,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use interlock_cluster::Audit;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use interlock_cluster::Audit;
 use interlock_core::{
     admission::User,
     change::sealed,
@@ -85,7 +85,9 @@ fn crowd(stage: &Stage<'_>, count: usize) {
         let list = admin.get(&path).expect("the webhooks");
         let ours: Vec<Value> = list["items"].as_array().cloned().unwrap_or_default();
         for guard in &ours {
-            admin.delete(&format!("{path}/{}", guard["metadata"]["name"].as_str().unwrap_or_default())).expect("a guard");
+            admin
+                .delete(&format!("{path}/{}", guard["metadata"]["name"].as_str().unwrap_or_default()))
+                .expect("a guard");
         }
         (path, ours)
     });

@@ -63,7 +63,7 @@ fn push(page: &mut String, text: &str) {
 }
 
 fn row(page: &mut String, class: &str, cells: &[String]) {
-    let cells: String = cells.iter().map(|cell| format!("<td>{cell}</td>")).collect();
+    let cells = cells.iter().map(|cell| format!("<td>{cell}</td>")).collect::<Vec<_>>().concat();
     push(page, &format!("<tr class=\"{class}\">{cells}</tr>"));
 }
 
@@ -89,8 +89,11 @@ fn changes(page: &mut String, report: &Report, zone: &TimeZone) {
             let opens = gate.opens_at.map_or_else(String::new, |at| format!("; opens by itself {}", short(at, zone)));
             format!("waits for {}: {}{opens}", gate.gate, gate.message)
         }));
-        let more =
-            more.iter().map(|line| format!("<br><span class=\"dim\">{}</span>", escaped(line))).collect::<String>();
+        let more = more
+            .iter()
+            .map(|line| format!("<br><span class=\"dim\">{}</span>", escaped(line)))
+            .collect::<Vec<_>>()
+            .concat();
         let name = format!("{}<br><span class=\"dim\">{}</span>", escaped(&change.change), escaped(&change.title));
         row(page, "", &[name, format!("{:?}", change.phase), format!("{}{more}", escaped(&when(change, zone)))]);
     }

@@ -66,6 +66,7 @@ pub enum Moment {
 
 /// A rehearsal under way.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent of each other: no two of them make one state")]
 pub struct Player {
     pub(super) world: World,
     pub(super) narrator: Narrator,
@@ -208,9 +209,9 @@ impl Player {
         self.made += 1;
         let now = self.world.now();
         if self.at_once.0 == now {
-            self.at_once.1 += 1
+            self.at_once.1 += 1;
         } else {
-            self.at_once = (now, 0)
+            self.at_once = (now, 0);
         }
         if self.at_once.1 > MAX_STEPS_AT_ONCE {
             return Err(BadInput(format!("at {now} the simulated cluster does not come to rest; seed {}", self.seed)));
@@ -393,12 +394,12 @@ impl Player {
         let sight =
             Sight { world: &self.world, board: &self.narrator.board, start: self.start, zone: &self.zone, since, came };
         let (met, found) = expectation.judge(&sight);
-        self.outcome(expectation, met, found);
+        self.outcome(expectation, met, &found);
     }
 
-    fn outcome(&mut self, expectation: &Expectation, met: bool, found: String) {
+    fn outcome(&mut self, expectation: &Expectation, met: bool, found: &str) {
         let at = self.world.now();
-        let found = self.narrator.cast.with_names(&found);
+        let found = self.narrator.cast.with_names(found);
         let text = expectation.text.clone();
         let (kind, told) = if met {
             (EntryKind::Met, format!("as expected: {text}"))

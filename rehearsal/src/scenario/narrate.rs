@@ -185,7 +185,7 @@ fn gates(seen: &mut Seen, key: &str, at: Timestamp, status: &ChangeRequestStatus
         let text = format!("{key}: gate {} {word}{warns}: {}", gate.name, gate.message);
         let mut entry = Entry::new(at, kind, text).about(key);
         entry.gate = Some(gate.name.clone());
-        entry.gates = all.clone();
+        entry.gates.clone_from(&all);
         entries.push(entry);
     }
     entries

@@ -22,7 +22,7 @@ pub fn played(rest: &str) -> Report {
 }
 
 /// A change of the shop's greeting, which no step needs to propose.
-pub const CHANGE: &str = r#"
+pub const CHANGE: &str = r"
 apiVersion: interlock.dev/v1alpha1
 kind: ChangeRequest
 metadata: {name: greeting, namespace: shop}
@@ -36,7 +36,7 @@ spec:
       kind: ConfigMap
       metadata: {name: shop, namespace: shop, annotations: {interlock.dev/operation: Patch}}
       data: {greeting: hello}
-"#;
+";
 
 const SHOP: &str = r#"
 apiVersion: v1
