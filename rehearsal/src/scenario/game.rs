@@ -22,10 +22,6 @@ use crate::{
     world::{Happening, World},
 };
 
-/// How long a person waits until Interlock has looked at a change, and until the server answers.
-const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
-/// How long until a person tries again what got no answer, and how often.
-const AGAIN: (SignedDuration, usize) = (SignedDuration::from_secs(5), 5);
 /// How long a step takes.
 const AT_ONCE: SignedDuration = SignedDuration::from_secs(1);
 /// Steps of the simulation at one instant: far more than any work takes that comes to an end.
@@ -79,15 +75,15 @@ pub struct Player {
     pub(super) last_words: Vec<Expectation>,
     pub(super) is_interactive: bool,
     queue: VecDeque<Entry>,
-    timeline: Vec<Entry>,
+    pub(super) timeline: Vec<Entry>,
     pending: Vec<Pending>,
-    outcomes: Vec<Outcome>,
-    came: Option<Result<(), String>>,
-    unavailable: bool,
+    pub(super) outcomes: Vec<Outcome>,
+    pub(super) came: Option<Result<(), String>>,
+    pub(super) unavailable: bool,
     pub(super) leader: Option<crate::cluster::ProcessId>,
     asked: bool,
     is_over: bool,
-    made: u64,
+    pub(super) made: u64,
     at_once: (Timestamp, u64),
 }
 
@@ -203,7 +199,7 @@ impl Player {
     }
 
     /// One step of the world; what happened is told. False if it rests until then.
-    fn step_world(&mut self, until: Timestamp) -> Result<bool, BadInput> {
+    pub(super) fn step_world(&mut self, until: Timestamp) -> Result<bool, BadInput> {
         let goes_on = self.world.step(until);
         self.absorb();
         self.made += 1;
@@ -219,7 +215,7 @@ impl Player {
         Ok(goes_on)
     }
 
-    fn absorb(&mut self) {
+    pub(super) fn absorb(&mut self) {
         for happening in self.world.take_happened() {
             if let Happening::Act { came, .. } = &happening {
                 self.unavailable = matches!(came, Err(PortError::Unavailable(_)));
@@ -237,13 +233,13 @@ impl Player {
     }
 
     /// Goes on until an instant.
-    fn run_until(&mut self, until: Timestamp) -> Result<(), BadInput> {
+    pub(super) fn run_until(&mut self, until: Timestamp) -> Result<(), BadInput> {
         while self.step_world(until)? {}
         self.world.shared.lock().api.set_time(until);
         Ok(())
     }
 
-    fn entry(&mut self, kind: EntryKind, text: impl Into<String>) {
+    pub(super) fn entry(&mut self, kind: EntryKind, text: impl Into<String>) {
         let at = self.world.now();
         self.queue.push_back(Entry::new(at, kind, text));
     }
@@ -284,101 +280,6 @@ impl Player {
             }
         }
         Ok(None)
-    }
-
-    fn perform(&mut self, doing: &Doing, by: Option<&str>) -> Result<(), BadInput> {
-        let user = by.and_then(|by| self.narrator.cast.user(by));
-        if let Some(user) = &user
-            && let Some(until) = self.narrator.cast.away_until(&user.name, self.world.now())
-        {
-            let who = self.narrator.cast.called(&user.name).to_owned();
-            let until = interlock_core::calendar::format_local(until, &self.zone);
-            self.entry(EntryKind::Absent, format!("{who} is away until {until}: does not {}", words(doing)));
-            return Ok(());
-        }
-        match doing {
-            Doing::Crash => {
-                self.world.crash();
-                self.absorb();
-                return Ok(());
-            }
-            Doing::Behave(list) => {
-                let list = behaviours(list).map_err(BadInput)?;
-                self.world.workloads.set_behaviours(list);
-                self.entry(EntryKind::Fault, "from now on programs behave differently");
-                return Ok(());
-            }
-            Doing::GoWrong(faults) => {
-                self.world.faults = faults.clone();
-                let names = faults.names();
-                let what = if names.is_empty() { "nothing goes wrong".to_owned() } else { names.join(", ") };
-                self.entry(EntryKind::Fault, format!("faults from now on: {what}"));
-                return Ok(());
-            }
-            _ => {}
-        }
-        if let Some(change) = doing.looks_at() {
-            let until = self.world.now().checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
-            while !look::is_looked_at(&self.world, change) && self.step_world(until)? {}
-        }
-        match self.act(doing, user) {
-            Ok(act) => self.attempt(&act),
-            Err(why) => {
-                self.entry(EntryKind::Refused, format!("{}: {why}", words(doing)));
-                self.came = Some(Err(why));
-                Ok(())
-            }
-        }
-    }
-
-    /// Does it, and again while nobody answers.
-    fn attempt(&mut self, act: &Act) -> Result<(), BadInput> {
-        for _ in 0..AGAIN.1 {
-            let now = self.world.now();
-            self.came = None;
-            self.world.schedule(now, act.clone());
-            let until = now.checked_add(PATIENCE).unwrap_or(Timestamp::MAX);
-            while self.came.is_none() && self.step_world(until)? {}
-            if self.came.is_some() && !self.unavailable {
-                break;
-            }
-            self.run_until(self.world.now().checked_add(AGAIN.0).unwrap_or(Timestamp::MAX))?;
-        }
-        Ok(())
-    }
-
-    fn act(&self, doing: &Doing, user: Option<interlock_core::admission::User>) -> Result<Act, String> {
-        let user = user.unwrap_or_else(|| crate::people::user("system:anonymous", &[]));
-        let id = |object: &super::doings::ObjectRef| object.id(&self.world.shared.lock().api);
-        Ok(match doing {
-            Doing::Propose(request) => Act::Create(user, request.clone()),
-            Doing::Vote(change, decision) => Act::Vote(user, change.clone(), *decision),
-            Doing::WithdrawVote(change) => Act::WithdrawVote(user, change.clone()),
-            Doing::Command(change, verb, reason) => Act::Command(user, change.clone(), *verb, reason.clone()),
-            Doing::Apply(object) => Act::Apply(user, object.clone()),
-            Doing::Edit(object, patch) => Act::Patch(user, id(object)?, patch.clone()),
-            Doing::Delete(object) => Act::Delete(user, id(object)?),
-            Doing::Evidence(evidence, change) => {
-                let request =
-                    look::request(&self.world, change).ok_or(format!("there is no ChangeRequest {change}"))?;
-                let digest = request.status.and_then(|status| status.content_digest);
-                let digest = digest.ok_or(format!("{change} has no content digest yet"))?;
-                let kind = serde_json::to_value(evidence.kind).unwrap_or_default();
-                let name = kind.as_str().unwrap_or_default().to_lowercase();
-                Act::Create(
-                    user.clone(),
-                    json!({
-                        "apiVersion": API_VERSION, "kind": "Evidence",
-                        "metadata": {"name": format!("{}-{name}-{}", change.name, self.made), "namespace": change.namespace},
-                        "spec": {
-                            "kind": evidence.kind, "subject": {"contentDigest": digest},
-                            "result": evidence.result, "issuer": user.name,
-                        },
-                    }),
-                )
-            }
-            Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => return Err("nobody does this".to_owned()),
-        })
     }
 
     fn judge_due(&mut self, due: Timestamp) {
@@ -428,85 +329,5 @@ impl Player {
             let at = self.end;
             self.outcomes.push(Outcome { place: expectation.place, text: expectation.text, met: false, found, at });
         }
-    }
-
-    /// All of it. Whatever was not asked for yet is left out.
-    pub fn into_report(self) -> Report {
-        let questions = Questions { who_alone: ballots::alone(&self.world, &self.narrator.cast) };
-        let changes = self.summaries();
-        let end = self.world.now();
-        Report {
-            title: self.title,
-            seed: self.seed,
-            start: self.start,
-            end,
-            time_zone: self.zone,
-            steps: self.made,
-            timeline: self.timeline,
-            expectations: self.outcomes,
-            changes,
-            refusals: self.narrator.refusals,
-            questions,
-        }
-    }
-
-    fn summaries(&self) -> Vec<ChangeSummary> {
-        let mut summaries = Vec::new();
-        for object in self.world.objects(GROUP, "ChangeRequest") {
-            let Ok(request) = serde_json::from_value::<interlock_crds::ChangeRequest>((*object).clone()) else {
-                continue;
-            };
-            let key = crate::world::key_of(&object);
-            let status = request.status.clone().unwrap_or_default();
-            let held = self.narrator.board.get(&key).map(|seen| seen.held_until(self.world.now())).unwrap_or_default();
-            summaries.push(ChangeSummary {
-                change: key,
-                title: request.spec.title.clone(),
-                type_: request.spec.type_,
-                requester: self.narrator.cast.called(&request.spec.requester).to_owned(),
-                phase: status.phase,
-                message: self.narrator.cast.with_names(status.message.as_deref().unwrap_or_default()),
-                proposed_at: request.metadata.creation_timestamp.as_ref().map(|at| at.0),
-                started_at: status.run.as_ref().map(|run| run.started_at.0),
-                ended_at: status.finished.as_ref().map(|finish| finish.at.0),
-                waits_for: look::holding(&request),
-                held,
-            });
-        }
-        summaries.sort_by(|a, b| (a.proposed_at, &a.change).cmp(&(b.proposed_at, &b.change)));
-        summaries
-    }
-}
-
-/// What a step does, for somebody who does not do it.
-fn words(doing: &Doing) -> String {
-    match doing {
-        Doing::Propose(request) => format!("propose {}", crate::world::key_of(request)),
-        Doing::Vote(change, ApprovalDecision::Approve) => format!("approve {change}"),
-        Doing::Vote(change, ApprovalDecision::Reject) => format!("reject {change}"),
-        Doing::WithdrawVote(change) => format!("withdraw a vote on {change}"),
-        Doing::Command(change, verb, _) => format!("{} {change}", format!("{verb:?}").to_lowercase()),
-        Doing::Apply(object) => format!("apply {}", crate::world::key_of(object)),
-        Doing::Edit(object, _) => format!("edit {object}"),
-        Doing::Delete(object) => format!("delete {object}"),
-        Doing::Evidence(_, change) => format!("state evidence about {change}"),
-        Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => "happen".to_owned(),
-    }
-}
-
-/// Behaviours as a scenario writes them.
-pub(super) fn behaviours(list: &[Value]) -> Result<Vec<Behaviour>, String> {
-    list.iter()
-        .enumerate()
-        .map(|(position, value)| {
-            serde_json::from_value(value.clone()).map_err(|error| format!("entry {}: {error}", position + 1))
-        })
-        .collect()
-}
-
-impl Scenario {
-    /// Behaviours with which programs begin.
-    pub(super) fn first_behaviours(&self) -> Result<Vec<Behaviour>, BadInput> {
-        behaviours(&self.behaviours).map_err(|error| BadInput(format!("{}: behaviours: {error}", self.file)))
     }
 }

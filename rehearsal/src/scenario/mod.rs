@@ -14,10 +14,12 @@ mod format;
 mod game;
 mod look;
 mod narrate;
+mod perform;
 mod play;
 mod read;
 mod replay;
 mod report;
+mod summary;
 mod times;
 mod words;
 

@@ -11,6 +11,7 @@ use super::{
     expect::{self, Expectation, Where},
     folder::{Folder, documents},
     format::{ExpectFile, PersonFile, ScenarioFile, StepFile},
+    perform::behaviours,
     times::{self, At},
 };
 use crate::faults::Faults;
@@ -96,7 +97,7 @@ impl Scenario {
         {
             return Err(BadInput(format!("{file}: timeZone: {zone:?} is not a time zone of the IANA database")));
         }
-        crate::scenario::game::behaviours(&read.behaviours)
+        behaviours(&read.behaviours)
             .map_err(|error| BadInput(format!("{file}: behaviours: {error}")))?;
         Ok(Self {
             file: file.to_owned(),
@@ -140,7 +141,7 @@ fn step(file: &str, number: usize, value: Value, folder: &Folder) -> Result<Step
         return Err(bad("it does not say who does it: add `by`".to_owned()));
     }
     if let Some(Doing::Behave(list)) = &doing {
-        crate::scenario::game::behaviours(list).map_err(|error| bad(format!("behaviours: {error}")))?;
+        behaviours(list).map_err(|error| bad(format!("behaviours: {error}")))?;
     }
     if read.ask.is_some() && !matches!(doing, Some(Doing::Vote(..))) {
         return Err(bad("ask belongs to a step that approves or rejects".to_owned()));
