@@ -3,22 +3,19 @@
 use std::collections::VecDeque;
 
 use interlock_core::port::PortError;
-use interlock_crds::{API_VERSION, ApprovalDecision, GROUP};
-use interlock_sim::workloads::Behaviour;
+use interlock_crds::ApprovalDecision;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
 
 use super::{
-    BadInput, Scenario, ballots,
+    BadInput,
     doings::Doing,
     expect::{Expectation, Sight},
-    look,
     narrate::Narrator,
     read::Step,
-    report::{ChangeSummary, Entry, EntryKind, Outcome, Questions, Report},
+    report::{Entry, EntryKind, Outcome},
 };
 use crate::{
-    people::{Act, Change},
+    people::Change,
     world::{Happening, World},
 };
 

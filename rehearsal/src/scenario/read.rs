@@ -97,8 +97,7 @@ impl Scenario {
         {
             return Err(BadInput(format!("{file}: timeZone: {zone:?} is not a time zone of the IANA database")));
         }
-        behaviours(&read.behaviours)
-            .map_err(|error| BadInput(format!("{file}: behaviours: {error}")))?;
+        behaviours(&read.behaviours).map_err(|error| BadInput(format!("{file}: behaviours: {error}")))?;
         Ok(Self {
             file: file.to_owned(),
             title: read.title,

@@ -11,6 +11,8 @@
 //!
 //! Objects, `managedFields` and messages were compared with those of a kube-apiserver 1.37.2.
 //!
+//! An empty list that is applied to a built-in kind is owned as such; a real server forgets it.
+//!
 //! Not modelled: CEL rules of custom resources, conversion between versions (each kind has one), pagination, quotas,
 //! grace periods (a Pod is gone at once), the subresources scale, eviction and binding (a Pod's `spec.nodeName` may be
 //! written while it is unset), RBAC (see [`Authorizer`]), validation of status, and validation of built-in kinds beyond

@@ -14,6 +14,7 @@ mod calendar;
 mod content;
 mod evidence;
 mod examples;
+mod fidelity;
 mod kinds;
 mod races;
 mod rules;
