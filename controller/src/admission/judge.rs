@@ -224,16 +224,23 @@ impl<P: Port> Webhook<P> {
                 })
                 .collect());
         }
-        // The watch may not have told yet that a change with this object has started.
-        let candidates = self.context.ask(|index| index.changes_with(&object));
-        keys.extend(candidates.iter().map(|live| format!("{}/{}", live.request.namespace, live.request.name)));
-        keys.sort();
-        keys.dedup();
+        // Whatever contains the object comes first: it may have started without the watch having told yet. The others that
+        // run matter only if none of those does: contingency Jobs are no object of their change's content.
+        let with_object = self.context.ask(|index| index.changes_with(&object));
+        let first: Vec<_> =
+            with_object.iter().map(|live| format!("{}/{}", live.request.namespace, live.request.name)).collect();
+        let runs = self.live_runs(&first).await?;
+        if !runs.is_empty() {
+            return Ok(runs);
+        }
+        keys.retain(|key| !first.contains(key));
+        self.live_runs(&keys).await
+    }
+
+    async fn live_runs(&self, keys: &[String]) -> Result<Vec<ActiveRun>, PortError> {
         let mut runs = Vec::new();
         for key in keys {
-            if let Some(run) = self.live_run(&key).await? {
-                runs.push(run);
-            }
+            runs.extend(self.live_run(key).await?);
         }
         Ok(runs)
     }
