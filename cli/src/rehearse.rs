@@ -104,3 +104,51 @@ fn print(report: &Report, replayed: Option<&[Replayed]>, format: ReportFormat, u
 fn usage(error: BadInput) -> CliError {
     CliError::Usage(error.0)
 }
+
+#[cfg(test)]
+mod tests {
+    use interlock_rehearsal::scenario::{Entry, EntryKind, Outcome, Questions};
+
+    use super::*;
+
+    fn report() -> Report {
+        let outcome = |met: bool| Outcome {
+            place: "s.yaml, expect 1".to_owned(),
+            text: "shop/a is <Succeeded>".to_owned(),
+            met,
+            found: "it is \"Pending\"\u{1b}[31m".to_owned(),
+            at: Timestamp::UNIX_EPOCH,
+        };
+        Report {
+            title: Some("<script>alert(1)</script>".to_owned()),
+            seed: 1,
+            start: Timestamp::UNIX_EPOCH,
+            end: Timestamp::UNIX_EPOCH,
+            time_zone: "UTC".to_owned(),
+            steps: 0,
+            timeline: vec![Entry::new(Timestamp::UNIX_EPOCH, EntryKind::Done, "alice creates <b>")],
+            expectations: vec![outcome(true), outcome(false)],
+            changes: Vec::new(),
+            refusals: Vec::new(),
+            questions: Questions::default(),
+        }
+    }
+
+    #[test]
+    fn each_expectation_is_a_test_case() {
+        let xml = junit::render(&report(), "s.yaml");
+        assert!(xml.contains("<testsuite name=\"s.yaml\" tests=\"2\" failures=\"1\""), "{xml}");
+        assert_eq!(xml.matches("<testcase ").count(), 2);
+        assert_eq!(xml.matches("<failure ").count(), 1);
+        assert!(xml.contains("shop/a is &lt;Succeeded&gt;"), "{xml}");
+        let read = crate::evidence::junit::read(&xml).expect("our own reader of reports understands it");
+        assert!(!read.passed && read.message.contains("1 of 2"), "{}", read.message);
+    }
+
+    #[test]
+    fn a_page_holds_texts_and_no_markup_of_others() {
+        let page = html::render(&report(), Some(&[]));
+        assert!(!page.contains("<script>") && !page.contains("<b>"), "{page}");
+        assert!(page.contains("&lt;script&gt;") && page.contains("1 of 2 expectations met"), "{page}");
+    }
+}

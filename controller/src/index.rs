@@ -7,6 +7,8 @@
 //! starting a change, or letting a governed write pass, reads live.
 
 mod endings;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -203,7 +205,13 @@ impl Index {
     }
 
     /// A ChangeRequest was stored by this process itself. The changes to look at again are told with the next event.
+    ///
+    /// The answer to a write may come late: what has ended or is gone by then stays so.
     pub fn change_learnt(&mut self, object: &crds::ChangeRequest) {
+        let known = self.live(&key_of(&object.metadata));
+        if known.is_none_or(|known| Some(&known.request.uid) != object.metadata.uid.as_ref()) {
+            return;
+        }
         let woken = self.change_stored(object);
         self.unsent.extend(woken);
     }

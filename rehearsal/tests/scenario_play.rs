@@ -159,16 +159,18 @@ fn who_could_approve_alone_depends_on_the_risk() {
     assert_eq!(standard.expect("the policy has standard changes").templates, ["greeting"]);
 }
 
-/// What `kubectl get -o yaml` of everything would give after a scenario.
+/// What `kubectl get -o json` of everything gives after a scenario, read back from a file.
 fn export(player: &Player) -> Folder {
     let kinds = ["ChangeRequest", "Approval", "Evidence"];
     let objects = kinds.into_iter().flat_map(|kind| player.world().objects(interlock_crds::GROUP, kind));
-    let source = |object: std::sync::Arc<serde_json::Value>| Source {
-        file: "export.yaml".to_owned(),
-        place: "export.yaml".to_owned(),
-        object: (*object).clone(),
-    };
-    Folder { sources: objects.map(source).collect() }
+    let items: Vec<_> = objects.map(|object| (*object).clone()).collect();
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+    let directory = std::env::temp_dir().join(format!("interlock-export-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).expect("a directory");
+    std::fs::write(directory.join("export.json"), list.to_string()).expect("a file");
+    let export = Folder::read_export(&directory).unwrap_or_else(|error| panic!("{error}"));
+    std::fs::remove_dir_all(&directory).expect("it is there");
+    export
 }
 
 #[test]

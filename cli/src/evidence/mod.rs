@@ -1,6 +1,6 @@
 //! `interlock evidence`: statements about the content of a change, from a test report, a scan or a person.
 
-mod junit;
+pub mod junit;
 mod sarif;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -52,7 +52,8 @@ impl Player {
             seed,
             start: start.checked_sub(BEFORE).map_err(|_| out_of_range())?,
             controllers: scenario.controllers.unwrap_or(1).clamp(1, 5),
-            faults: Faults::default(),
+            // Clocks are off from the beginning; everything else goes wrong from the start on.
+            faults: Faults { skew_ms: scenario.faults.skew_ms, ..Faults::default() },
         };
         let mut world = World::new(&options);
         world.workloads.set_behaviours(scenario.first_behaviours()?);
