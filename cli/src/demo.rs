@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use crate::{
     error::{CliError, exit},
     rehearse::{
+        apart,
         lines::{Lines, WIDTH, short, zone},
         text::held,
     },
@@ -52,6 +53,10 @@ pub struct DemoArgs {
 /// Plays the demo. Exit code 1 if something went otherwise than the story says, which only decisions of the watcher may
 /// cause.
 pub fn execute(args: &DemoArgs, ui: Ui) -> Result<ExitCode, CliError> {
+    apart(|| show(args, ui))
+}
+
+fn show(args: &DemoArgs, ui: Ui) -> Result<ExitCode, CliError> {
     let trouble = |error: BadInput| CliError::Other(error.0);
     let folder = Folder::embedded(&FOLDER).map_err(trouble)?;
     let mut scenario = Scenario::parse("scenario.yaml", SCENARIO, &folder).map_err(trouble)?;

@@ -7,7 +7,7 @@ mod junit;
 pub mod lines;
 pub mod text;
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode, thread};
 
 use clap::{Args, ValueEnum};
 use interlock_rehearsal::scenario::{BadInput, Folder, Replayed, Report, Scenario, play, replay};
@@ -64,6 +64,19 @@ pub enum ReportFormat {
 
 /// Plays.
 pub fn execute(args: &RehearseArgs, now: Timestamp, ui: Ui) -> Result<ExitCode, CliError> {
+    apart(|| rehearse(args, now, ui))
+}
+
+/// Runs something on a thread of its own. The controllers of a simulated cluster are polled by its scheduler; within a task
+/// of tokio they would share that task's budget, and all of them would stand still when it is spent.
+pub fn apart<T: Send>(play: impl FnOnce() -> Result<T, CliError> + Send) -> Result<T, CliError> {
+    let played = thread::scope(|scope| scope.spawn(play).join());
+    played.unwrap_or_else(|_| {
+        Err(CliError::Other("the rehearsal ended in a panic: this is a defect of Interlock".to_owned()))
+    })
+}
+
+fn rehearse(args: &RehearseArgs, now: Timestamp, ui: Ui) -> Result<ExitCode, CliError> {
     let folder = Folder::read(&args.dir).map_err(usage)?;
     let mut scenario = match &args.scenario {
         Some(path) => {
@@ -132,6 +145,56 @@ mod tests {
             refusals: Vec::new(),
             questions: Questions::default(),
         }
+    }
+
+    /// More changes than a task of tokio has budget for locks (128) all start, though the command runs within a task.
+    #[tokio::test]
+    async fn many_changes_run_within_a_runtime() {
+        const COUNT: usize = 150;
+        let rules = r"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: interlock.dev/v1alpha1
+kind: Person
+metadata: {name: alice}
+spec: {displayName: {en: Alice}, identities: [alice]}
+---
+apiVersion: interlock.dev/v1alpha1
+kind: ChangePolicy
+metadata: {name: shop}
+spec: {types: {standard: {templates: [{name: any, allow: [{kind: ConfigMap, path: /data/a, values: [after]}]}]}}}
+---
+apiVersion: interlock.dev/v1alpha1
+kind: System
+metadata: {name: shop}
+spec:
+  displayName: {en: Shop}
+  tier: Low
+  mode: Enforce
+  namespaces: [shop]
+  executor: {type: Interlock, serviceAccount: {namespace: shop, name: executor}}
+  policyRef: {name: shop}
+";
+        let mut documents = vec![rules.to_owned()];
+        for n in 0..COUNT {
+            let config = format!("apiVersion: v1, kind: ConfigMap, metadata: {{name: c{n}, namespace: shop");
+            let spec = format!(
+                "title: t, reason: r, requester: alice, type: Standard, content: {{manifests: [{{{config}, \
+                 annotations: {{interlock.dev/operation: Patch}}}}, data: {{a: after}}}}]}}"
+            );
+            let request = "apiVersion: interlock.dev/v1alpha1, kind: ChangeRequest";
+            documents.push(format!("{{{config}}}, data: {{a: before}}}}\n"));
+            documents.push(format!("{{{request}, metadata: {{name: c{n}, namespace: shop}}, spec: {{{spec}}}}}\n"));
+        }
+        let text = documents.join("---\n");
+        let folder = Folder::embedded(&[("a.yaml", &text)]).expect("a folder");
+        let scenario =
+            Scenario::parse("s.yaml", "{start: '2026-11-23T08:00:00Z', for: 5m}", &folder).expect("a scenario");
+        let report = apart(|| play(&folder, &scenario).map_err(usage)).expect("it plays");
+        let succeeded = report.changes.iter().filter(|c| c.phase == interlock_crds::ChangePhase::Succeeded).count();
+        assert_eq!(succeeded, COUNT);
     }
 
     #[test]

@@ -28,6 +28,8 @@ const AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// Plays a scenario from its start to its end.
 ///
+/// Not to be called within a task of tokio: the controllers would wait for ever once the task's budget is spent.
+///
 /// # Errors
 /// The folder or the scenario cannot be played; the message says where and why.
 pub fn play(folder: &Folder, scenario: &Scenario) -> Result<Report, BadInput> {
