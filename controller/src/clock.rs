@@ -105,7 +105,8 @@ impl Clock {
         Self::starting_at(Instant::now())
     }
 
-    fn starting_at(start: Instant) -> Self {
+    /// The same, for who has a monotonic clock of their own: `start` is its present.
+    pub fn starting_at(start: Instant) -> Self {
         Self { source: Arc::new(Source::Observed { start, state: Mutex::default() }) }
     }
 
@@ -144,7 +145,8 @@ impl Clock {
         }
     }
 
-    fn now_at(&self, instant: Instant) -> Option<Timestamp> {
+    /// The API server's time at an instant of the monotonic clock, which is the present.
+    pub fn now_at(&self, instant: Instant) -> Option<Timestamp> {
         match &*self.source {
             Source::Fixed(time) => Some(*time.lock().unwrap_or_else(PoisonError::into_inner)),
             Source::Observed { start, state } => lock(state).read(*start, instant),

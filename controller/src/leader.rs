@@ -70,6 +70,40 @@ pub struct LeaseRecord {
     pub resource_version: String,
 }
 
+impl LeaseRecord {
+    /// What a Lease says.
+    pub fn of(lease: Lease) -> Self {
+        let spec = lease.spec.unwrap_or_default();
+        Self {
+            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
+            transitions: u64::try_from(spec.lease_transitions.unwrap_or(0)).unwrap_or(0),
+            duration: Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(1)).unwrap_or(1)),
+            acquired: spec.acquire_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            renewed: spec.renew_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+            resource_version: lease.metadata.resource_version.unwrap_or_default(),
+        }
+    }
+
+    /// The Lease of this name that says it.
+    pub fn lease(&self, name: &str) -> Lease {
+        Lease {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                resource_version: Some(self.resource_version.clone()).filter(|version| !version.is_empty()),
+                ..ObjectMeta::default()
+            },
+            spec: Some(LeaseSpec {
+                holder_identity: Some(self.holder.clone().unwrap_or_default()),
+                lease_transitions: Some(i32::try_from(self.transitions).unwrap_or(i32::MAX)),
+                lease_duration_seconds: Some(i32::try_from(self.duration.as_secs()).unwrap_or(i32::MAX).max(1)),
+                acquire_time: Some(MicroTime(self.acquired)),
+                renew_time: Some(MicroTime(self.renewed)),
+                ..LeaseSpec::default()
+            }),
+        }
+    }
+}
+
 /// Why a request to the lease store brought no lease.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
@@ -514,33 +548,7 @@ impl KubeLeaseStore {
     }
 
     fn lease(&self, record: &LeaseRecord) -> Lease {
-        Lease {
-            metadata: ObjectMeta {
-                name: Some(self.name.clone()),
-                resource_version: Some(record.resource_version.clone()).filter(|version| !version.is_empty()),
-                ..ObjectMeta::default()
-            },
-            spec: Some(LeaseSpec {
-                holder_identity: Some(record.holder.clone().unwrap_or_default()),
-                lease_transitions: Some(i32::try_from(record.transitions).unwrap_or(i32::MAX)),
-                lease_duration_seconds: Some(i32::try_from(record.duration.as_secs()).unwrap_or(i32::MAX).max(1)),
-                acquire_time: Some(MicroTime(record.acquired)),
-                renew_time: Some(MicroTime(record.renewed)),
-                ..LeaseSpec::default()
-            }),
-        }
-    }
-}
-
-fn record(lease: Lease) -> LeaseRecord {
-    let spec = lease.spec.unwrap_or_default();
-    LeaseRecord {
-        holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-        transitions: u64::try_from(spec.lease_transitions.unwrap_or(0)).unwrap_or(0),
-        duration: Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(1)).unwrap_or(1)),
-        acquired: spec.acquire_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        renewed: spec.renew_time.map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-        resource_version: lease.metadata.resource_version.unwrap_or_default(),
+        record.lease(&self.name)
     }
 }
 
@@ -557,14 +565,14 @@ fn refused(error: &kube::Error) -> LeaseError {
 impl LeaseStore for KubeLeaseStore {
     async fn read(&self) -> Result<Option<LeaseRecord>, LeaseError> {
         match self.api.get_opt(&self.name).await {
-            Ok(lease) => Ok(lease.map(record)),
+            Ok(lease) => Ok(lease.map(LeaseRecord::of)),
             Err(error) => Err(refused(&error)),
         }
     }
 
     async fn create(&self, wanted: &LeaseRecord) -> Result<LeaseRecord, LeaseError> {
         match self.api.create(&PostParams::default(), &self.lease(wanted)).await {
-            Ok(lease) => Ok(record(lease)),
+            Ok(lease) => Ok(LeaseRecord::of(lease)),
             // A namespace that does not exist is no conflict that reading again would resolve.
             Err(kube::Error::Api(status)) if status.code == 404 => Err(LeaseError::Unavailable(status.message.clone())),
             Err(error) => Err(refused(&error)),
@@ -573,7 +581,7 @@ impl LeaseStore for KubeLeaseStore {
 
     async fn replace(&self, wanted: &LeaseRecord) -> Result<LeaseRecord, LeaseError> {
         match self.api.replace(&self.name, &PostParams::default(), &self.lease(wanted)).await {
-            Ok(lease) => Ok(record(lease)),
+            Ok(lease) => Ok(LeaseRecord::of(lease)),
             Err(error) => Err(refused(&error)),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
+use interlock_controller::clock::Clock;
 use interlock_core::{
     admission::User,
     object::ObjectId,
@@ -62,8 +64,8 @@ pub struct Call {
     pub caller: Option<ProcessId>,
     /// What is asked.
     pub request: Request,
-    /// When it was sent.
-    pub sent: Timestamp,
+    /// When it was sent, by the monotonic clock.
+    pub sent: Instant,
     /// Where it stands.
     pub state: CallState,
     /// Whether nobody waits for the answer any more.
@@ -71,11 +73,15 @@ pub struct Call {
 }
 
 /// What a process believes about itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Belief {
-    /// Until when it may write, by its own reckoning.
-    pub leads_until: Option<Timestamp>,
-    /// How far its reckoning of the server's time is off.
+    /// Until when it may write, by the clock of the leases.
+    pub leads_until: Option<Instant>,
+    /// Somebody asked since it was last made known that it leads, and was told that it does not.
+    pub was_turned_away: bool,
+    /// The server's time, as it reckons it from the answers it got.
+    pub clock: Clock,
+    /// How far its reckoning is off beyond that.
     pub skew: SignedDuration,
     /// Which objects wake which of its changes.
     pub interests: BTreeMap<String, BTreeSet<String>>,
@@ -122,8 +128,13 @@ pub struct Cluster {
     pub audits: Vec<Audit>,
     /// What was told since somebody looked.
     pub told: Vec<Told>,
-    /// Calls that were made, by process kind: a silent controller makes none.
+    /// Calls that controllers made, beside those for the lease: a silent controller makes none.
     pub made: u64,
+    begun: Instant,
+    /// How long the monotonic clock has run.
+    ran: Duration,
+    /// How long of it nothing happened but renewals of the lease, which are then not played one by one.
+    rested: Duration,
     next: CallId,
 }
 
@@ -141,6 +152,10 @@ impl Shared {
             audits: Vec::new(),
             told: Vec::new(),
             made: 0,
+            // Only differences are ever looked at.
+            begun: Instant::now(),
+            ran: Duration::ZERO,
+            rested: Duration::ZERO,
             next: 0,
         })))
     }
@@ -152,13 +167,74 @@ impl Shared {
 }
 
 impl Cluster {
+    /// The monotonic clock, which all processes share: they may only compare what they read of it themselves.
+    pub fn instant(&self) -> Instant {
+        self.begun + self.ran
+    }
+
+    /// The clock of the leases: it stands still while nothing would happen but renewals.
+    pub fn lease_instant(&self) -> Instant {
+        self.begun + self.ran.saturating_sub(self.rested)
+    }
+
+    /// Time passes. When it `rests`, leases are renewed meanwhile, and every process hears the server's time.
+    pub fn pass(&mut self, to: Timestamp, rests: bool) {
+        let passed = Duration::try_from(self.api.now().duration_until(to)).unwrap_or_default();
+        self.api.set_time(to);
+        self.ran += passed;
+        if rests {
+            self.rested += passed;
+            let processes: Vec<_> = self.beliefs.keys().copied().collect();
+            for process in processes {
+                self.heard(process, self.instant());
+            }
+        }
+    }
+
+    /// A process hears the server's time, as the answer to what it sent then.
+    pub fn heard(&self, process: ProcessId, sent: Instant) {
+        let Some(belief) = self.beliefs.get(&process) else { return };
+        let header = self.api.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        belief.clock.observe(&header, sent, self.instant());
+    }
+
+    /// A new process.
+    pub fn begin(&mut self, process: ProcessId) {
+        let clock = Clock::starting_at(self.instant());
+        let belief = Belief {
+            leads_until: None,
+            was_turned_away: false,
+            clock,
+            skew: SignedDuration::ZERO,
+            interests: BTreeMap::new(),
+        };
+        self.beliefs.insert(process, belief);
+    }
+
     /// Sends a call on its way.
     pub fn send(&mut self, caller: Option<ProcessId>, request: Request) -> CallId {
         self.next += 1;
         self.made += u64::from(caller.is_some());
-        let call = Call { caller, request, sent: self.api.now(), state: CallState::Sent, is_abandoned: false };
+        let call = Call { caller, request, sent: self.instant(), state: CallState::Sent, is_abandoned: false };
         self.calls.insert(self.next, call);
         self.next
+    }
+
+    /// Whether a call was answered and nobody has looked yet.
+    pub fn is_answered(&self, id: CallId) -> bool {
+        self.calls.get(&id).is_some_and(|call| matches!(call.state, CallState::Answered(_)))
+    }
+
+    /// Whether a process has an answer to look at, beside that of a certain call.
+    pub fn has_answers(&self, process: ProcessId, beside: Option<CallId>) -> bool {
+        self.calls.iter().any(|(id, call)| {
+            call.caller == Some(process) && Some(*id) != beside && matches!(call.state, CallState::Answered(_))
+        })
+    }
+
+    /// When the oldest call was sent that is not answered.
+    pub fn oldest_under_way(&self) -> Option<Instant> {
+        self.calls.values().filter(|call| !matches!(call.state, CallState::Answered(_))).map(|call| call.sent).min()
     }
 
     /// Takes the answer of a call, if there is one.
@@ -174,6 +250,9 @@ impl Cluster {
 
     /// Answers a call. Of an abandoned one nothing is kept.
     pub fn answer(&mut self, id: CallId, answer: Result<Answer, PortError>) {
+        if let Some((process, sent)) = self.calls.get(&id).and_then(|call| Some((call.caller?, call.sent))) {
+            self.heard(process, sent);
+        }
         match self.calls.get_mut(&id) {
             Some(call) if !call.is_abandoned => call.state = CallState::Answered(answer),
             _ => {

@@ -1,5 +1,7 @@
 //! What goes wrong, and how often.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +27,10 @@ pub struct Faults {
     pub slow_calls: f64,
     /// The executor's right to write is taken away for a while.
     pub lost_rights: f64,
+    /// No webhook can be reached for a while, although controllers run.
+    pub lost_webhooks: f64,
+    /// The server's clock is set, by up to a minute forward or 20 s back.
+    pub clock_jumps: f64,
     /// How far a process's reckoning of the server's time may be off, in milliseconds.
     pub skew_ms: i64,
 }
@@ -42,6 +48,8 @@ impl Faults {
             broken_watches: 0.01,
             slow_calls: 0.3,
             lost_rights: 0.001,
+            lost_webhooks: 0.001,
+            clock_jumps: 0.000_5,
             skew_ms: 900,
         }
     }
@@ -65,13 +73,15 @@ impl Faults {
             "brokenWatches" => rest.broken_watches = 0.0,
             "slowCalls" => rest.slow_calls = 0.0,
             "lostRights" => rest.lost_rights = 0.0,
+            "lostWebhooks" => rest.lost_webhooks = 0.0,
+            "clockJumps" => rest.clock_jumps = 0.0,
             "skewMs" => rest.skew_ms = 0,
             _ => {}
         }
         rest
     }
 
-    fn rates(&self) -> [(&'static str, f64); 10] {
+    fn rates(&self) -> [(&'static str, f64); 12] {
         [
             ("lostCalls", self.lost_calls),
             ("lostAnswers", self.lost_answers),
@@ -82,6 +92,8 @@ impl Faults {
             ("brokenWatches", self.broken_watches),
             ("slowCalls", self.slow_calls),
             ("lostRights", self.lost_rights),
+            ("lostWebhooks", self.lost_webhooks),
+            ("clockJumps", self.clock_jumps),
             ("skewMs", self.skew_ms as f64),
         ]
     }
@@ -90,6 +102,4 @@ impl Faults {
 /// A call that was sent reaches the server within so long or never: the client's time limit.
 pub const ON_ITS_WAY: SignedDuration = SignedDuration::from_secs(10);
 /// How long the lease lasts after it was renewed.
-pub const LEASE: SignedDuration = SignedDuration::from_secs(15);
-/// How long its holder believes in it: shorter, so that two never do.
-pub const BELIEF: SignedDuration = SignedDuration::from_secs(10);
+pub const LEASE: Duration = Duration::from_secs(15);

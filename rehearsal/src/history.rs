@@ -307,7 +307,6 @@ fn deployment(name: &str, image: &str) -> Value {
 fn bank(votes: usize, freeze: Option<(i64, i64)>) -> Vec<Value> {
     let own = |kind: &str, name: &str, spec: Value| json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": spec});
     let mut objects = vec![
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "interlock-system"}}),
         json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "teller"}}),
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "executor", "namespace": "teller"}}),
     ];

@@ -293,7 +293,8 @@ fn nothing_starts_frozen(dog: &mut Watchdog, world: &World, audit: &Audit) -> Re
             let (Some(from), Some(to)) = (at("from"), at("until")) else { continue };
             // A start that was decided in time may be on its way so long, and the time may be reckoned a second off.
             let slack = crate::faults::ON_ITS_WAY + SignedDuration::from_secs(1);
-            if audit.at > from + slack && audit.at < to - SignedDuration::from_secs(1) {
+            let inside = |at: Timestamp| at > from + slack && at < to - SignedDuration::from_secs(1);
+            if inside(audit.at) && world.before_it_was_set().is_none_or(inside) {
                 return Err(format!("it started at {} in the freeze from {from} to {to}", audit.at));
             }
         }

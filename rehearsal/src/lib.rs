@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod faults;
 pub mod history;
 pub mod invariants;
+pub mod lease;
 pub mod people;
 pub mod port;
 pub mod process;

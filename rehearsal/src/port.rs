@@ -116,14 +116,17 @@ impl Drop for Asked {
 impl Port for SimPort {
     fn now(&self) -> Option<Timestamp> {
         let cluster = self.shared.lock();
-        let skew = cluster.beliefs.get(&self.process).map(|belief| belief.skew).unwrap_or_default();
-        cluster.api.now().checked_add(skew).ok()
+        let belief = cluster.beliefs.get(&self.process)?;
+        belief.clock.now_at(cluster.instant())?.checked_add(belief.skew).ok()
     }
 
     fn may_write(&self) -> bool {
-        let cluster = self.shared.lock();
-        let until = cluster.beliefs.get(&self.process).and_then(|belief| belief.leads_until);
-        until.is_some_and(|until| cluster.api.now() < until)
+        let mut cluster = self.shared.lock();
+        let now = cluster.lease_instant();
+        let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return false };
+        let may = belief.leads_until.is_some_and(|until| now < until);
+        belief.was_turned_away |= !may;
+        may
     }
 
     async fn live_get(&self, identity: &Identity, id: &ObjectId) -> Result<Option<Value>, PortError> {
@@ -252,7 +255,7 @@ impl Port for SimPort {
 
     fn watch(&self, waiter: &str, objects: &[ObjectId]) {
         let mut cluster = self.shared.lock();
-        let belief = cluster.beliefs.entry(self.process).or_default();
+        let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return };
         if objects.is_empty() {
             belief.interests.remove(waiter);
         } else {

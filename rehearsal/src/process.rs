@@ -22,7 +22,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{
-    cluster::{ProcessId, Shared},
+    cluster::{Cluster, ProcessId, Shared},
+    lease::Candidate,
     port::{CONTROLLER, SimPort},
 };
 
@@ -66,6 +67,8 @@ pub struct Process {
     pub id: ProcessId,
     /// Its webhooks.
     pub webhook: Arc<Webhook<SimPort>>,
+    /// Its part in the race for the lease.
+    pub candidate: Candidate,
     /// Whether it is stopped for a while, as by a debugger or a node that hangs.
     pub is_paused: bool,
     context: Arc<Context<SimPort>>,
@@ -92,12 +95,13 @@ impl Process {
         let mut ring = KeyRing::default();
         ring.insert(keys.seal.public());
         let index = Arc::new(RwLock::new(Index::new(ring)));
-        shared.lock().beliefs.entry(id).or_default();
+        shared.lock().begin(id);
         let port = SimPort::new(shared.clone(), id);
         let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster.to_owned()));
         Self {
             id,
             webhook: Arc::new(Webhook::new(Arc::clone(&context), CONTROLLER.to_owned())),
+            candidate: Candidate::new(id),
             is_paused: false,
             context,
             index,
@@ -115,6 +119,11 @@ impl Process {
     /// Whether it has listed every kind once: only then it serves and leads.
     pub fn is_synced(&self) -> bool {
         self.seen.len() == WATCHED.len()
+    }
+
+    /// Whether a pass of it has an answer to look at.
+    pub fn has_answers(&self, cluster: &Cluster) -> bool {
+        !self.passes.is_empty() && cluster.has_answers(self.id, self.candidate.waits_for())
     }
 
     /// It begins to lead: everything is looked at once.
@@ -276,6 +285,13 @@ impl Process {
         }
     }
 
+    /// The server's clock was set. What is due is due by the process's own clock, which was not.
+    pub fn clock_was_set(&mut self, by: SignedDuration) {
+        for at in self.due.values_mut() {
+            *at = at.checked_add(by).unwrap_or(*at);
+        }
+    }
+
     /// Begins a pass.
     pub fn begin(&mut self, key: &Key, now: Timestamp) {
         self.woken.remove(key);
@@ -298,7 +314,7 @@ impl Process {
             }),
         };
         self.passes.insert(key.clone(), pass);
-        self.poll_all(now);
+        self.poll(key, now);
     }
 
     /// Whether a pass is under way.
@@ -310,10 +326,15 @@ impl Process {
     pub fn poll_all(&mut self, now: Timestamp) {
         let keys: Vec<_> = self.passes.keys().cloned().collect();
         for key in keys {
-            let Some(pass) = self.passes.get_mut(&key) else { continue };
-            let Poll::Ready(again) = pass.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) else { continue };
-            self.passes.remove(&key);
-            self.ended(&key, &again, now);
+            self.poll(&key, now);
+        }
+    }
+
+    fn poll(&mut self, key: &Key, now: Timestamp) {
+        let Some(pass) = self.passes.get_mut(key) else { return };
+        if let Poll::Ready(again) = pass.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) {
+            self.passes.remove(key);
+            self.ended(key, &again, now);
         }
     }
 

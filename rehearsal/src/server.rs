@@ -100,7 +100,13 @@ fn id_of(verb: &Verb, stored: &Value) -> ObjectId {
 fn denied(denial: &Denial) -> ApiError {
     ApiError::new(
         denial.code,
-        if denial.code == 403 { "Forbidden" } else { "Conflict" },
+        match denial.code {
+            403 => "Forbidden",
+            409 => "Conflict",
+            422 => "Invalid",
+            503 => "ServiceUnavailable",
+            _ => "InternalError",
+        },
         format!("admission webhook \"interlock.dev\" denied the request: {}: {}", denial.reason, denial.message),
     )
 }

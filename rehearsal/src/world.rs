@@ -5,8 +5,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use interlock_controller::change::{Keys, MacKey};
+use interlock_controller::{
+    change::{Keys, MacKey},
+    leader::NAMESPACE,
+};
 use interlock_core::{
     object::{GroupKind, ObjectId},
     port::PortError,
@@ -17,11 +21,11 @@ use interlock_sim::{
     workloads::Workloads,
 };
 use jiff::{SignedDuration, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
-    cluster::{Answer, Audit, Call, CallId, CallState, ProcessId, Request, Shared, Told},
-    faults::{BELIEF, Faults, LEASE, ON_ITS_WAY},
+    cluster::{Answer, Audit, CallId, CallState, ProcessId, Request, Shared, Told},
+    faults::{Faults, ON_ITS_WAY},
     people::Act,
     process::{Key, Process},
     server,
@@ -86,18 +90,14 @@ struct Task {
     loses_answer: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Lease {
-    holder: Option<ProcessId>,
-    renewed: Timestamp,
-}
-
 /// One thing that may happen next.
 #[derive(Clone, Debug)]
 enum Step {
     Serve(CallId),
     Tell(ProcessId, &'static str),
     Hear(ProcessId),
+    GoOn(ProcessId),
+    Run(ProcessId),
     Begin(ProcessId, Key),
     Cluster,
     Act,
@@ -117,8 +117,9 @@ pub struct World {
     controllers: usize,
     processes: BTreeMap<ProcessId, Process>,
     tasks: BTreeMap<CallId, Task>,
-    lease: Lease,
     awake_at: BTreeMap<ProcessId, Timestamp>,
+    webhooks_back: Option<Timestamp>,
+    clock_was_set: Option<(Instant, SignedDuration)>,
     rights_back: Option<(Timestamp, DenyRule)>,
     acts: BTreeMap<(Timestamp, u64), Act>,
     acted: BTreeMap<CallId, String>,
@@ -128,7 +129,7 @@ pub struct World {
 
 impl std::fmt::Debug for World {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("World").field("processes", &self.processes).field("lease", &self.lease).finish_non_exhaustive()
+        f.debug_struct("World").field("processes", &self.processes).finish_non_exhaustive()
     }
 }
 
@@ -145,14 +146,18 @@ impl World {
             controllers: options.controllers,
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),
-            lease: Lease { holder: None, renewed: options.start - LEASE },
             awake_at: BTreeMap::new(),
+            webhooks_back: None,
+            clock_was_set: None,
             rights_back: None,
             acts: BTreeMap::new(),
             acted: BTreeMap::new(),
             counted: 0,
             cluster_seen: 0,
         };
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
+        // An empty cluster takes it.
+        let _ = world.seed_objects(&[namespace]);
         for _ in 0..options.controllers {
             world.start_process();
         }
@@ -179,7 +184,13 @@ impl World {
         let admin = crate::people::user("admin", &["system:masters"]);
         let mut cluster = self.shared.lock();
         for object in objects {
-            cluster.api.write(Write::create(&admin, "kubectl-create", object))?;
+            // Interlock's own namespace is there already.
+            let write = if is_own_namespace(object) {
+                Write::apply(&admin, "kubectl", object)
+            } else {
+                Write::create(&admin, "kubectl-create", object)
+            };
+            cluster.api.write(write)?;
         }
         Ok(())
     }
@@ -190,9 +201,27 @@ impl World {
         self.acts.insert((at, self.counted), act);
     }
 
-    /// The controller that holds the lease, if it lives.
+    /// The controller that leads, by its own belief.
     pub fn leader(&self) -> Option<ProcessId> {
-        self.lease.holder.filter(|id| self.processes.contains_key(id))
+        let now = self.shared.lock().lease_instant();
+        self.processes.values().find(|process| process.candidate.leads(now)).map(|process| process.id)
+    }
+
+    /// Time passes to an instant before which nothing happens.
+    pub fn rest_until(&mut self, to: Timestamp) {
+        let rests = self.rests();
+        let mut cluster = self.shared.lock();
+        if to > cluster.api.now() {
+            cluster.pass(to, rests);
+        }
+    }
+
+    /// What the server's clock would show if nobody had set it a moment ago, for what was decided before.
+    pub fn before_it_was_set(&self) -> Option<Timestamp> {
+        const MOMENT: Duration = Duration::from_secs(15);
+        let (when, by) = self.clock_was_set?;
+        let now = self.shared.lock().instant();
+        self.now().checked_sub(by).ok().filter(|_| now.duration_since(when) < MOMENT)
     }
 
     /// Whether somebody still means to do something.
@@ -242,15 +271,16 @@ impl World {
         for process in self.processes.values_mut().filter(|p| !p.is_paused) {
             let id = process.id;
             steps.extend(process.untold(&cluster.api).into_iter().map(|kind| Step::Tell(id, kind)));
+            // A process runs for the lease when it has listed everything.
+            steps.extend((process.is_synced() && process.candidate.is_due(&cluster)).then_some(Step::Run(id)));
+            steps.extend(process.has_answers(&cluster).then_some(Step::GoOn(id)));
         }
         drop(cluster);
         for process in self.processes.values_mut().filter(|p| !p.is_paused) {
             if process.has_news(&self.shared) {
                 steps.push(Step::Hear(process.id));
             }
-            if self.lease.holder == Some(process.id) {
-                steps.extend(process.ready().into_iter().map(|key| Step::Begin(process.id, key)));
-            }
+            steps.extend(process.ready().into_iter().map(|key| Step::Begin(process.id, key)));
         }
         let workloads_due = self.workloads.next_due().is_some_and(|at| at <= now);
         if has_events || workloads_due {
@@ -270,7 +300,14 @@ impl World {
                 let again = self.chance(self.faults.repeated_events);
                 let cluster = self.shared.lock();
                 if let Some(process) = self.processes.get_mut(&process) {
+                    cluster.heard(process.id, cluster.instant());
                     process.deliver(&cluster.api, kind, again);
+                }
+            }
+            Step::Run(process) => self.run_for_lease(process),
+            Step::GoOn(process) => {
+                if let Some(process) = self.processes.get_mut(&process) {
+                    process.poll_all(now);
                 }
             }
             Step::Hear(process) => {
@@ -300,22 +337,39 @@ impl World {
 
     /// Everything that can go on without anybody's choice does.
     fn settle(&mut self) {
-        let now = self.now();
         loop {
             let mut moved = false;
             let ids: Vec<_> = self.tasks.keys().copied().collect();
             for id in ids {
                 moved |= self.poll_task(id);
             }
-            for process in self.processes.values_mut().filter(|p| !p.is_paused) {
-                process.poll_all(now);
-            }
             if !moved {
                 break;
             }
         }
-        self.collect(now);
-        self.elect(now);
+        self.collect(self.now());
+    }
+
+    fn run_for_lease(&mut self, id: ProcessId) {
+        let Some(process) = self.processes.get_mut(&id) else { return };
+        let mut cluster = self.shared.lock();
+        let wall = cluster.beliefs.get(&id).and_then(|belief| belief.clock.now_at(cluster.instant()));
+        if process.candidate.go_on(&mut cluster, wall) {
+            process.leads();
+        }
+    }
+
+    /// Whether nothing happens but renewals of the lease: then they are not played one by one.
+    fn rests(&self) -> bool {
+        let cluster = self.shared.lock();
+        let now = cluster.lease_instant();
+        let knows_time = |id: &ProcessId| {
+            cluster.beliefs.get(id).is_some_and(|belief| belief.clock.now_at(cluster.instant()).is_some())
+        };
+        cluster.calls.is_empty()
+            && self.awake_at.is_empty()
+            && self.processes.values().all(|process| knows_time(&process.id))
+            && self.processes.values().any(|process| process.candidate.leads(now))
     }
 
     fn collect(&mut self, now: Timestamp) {
@@ -341,7 +395,8 @@ impl World {
             self.chance(self.faults.conflicts),
         );
         let servers: Vec<_> = self.processes.values().filter(|p| p.is_synced() && !p.is_paused).map(|p| p.id).collect();
-        let by = (!servers.is_empty()).then(|| servers[self.rng.usize(..servers.len())]);
+        let by =
+            (!servers.is_empty() && self.webhooks_back.is_none()).then(|| servers[self.rng.usize(..servers.len())]);
         let mut cluster = self.shared.lock();
         let Some(call) = cluster.calls.get(&id).cloned() else { return };
         let from_controller = call.caller.is_some();
@@ -388,13 +443,15 @@ impl World {
     /// Lets time pass: to the next instant at which something is due, or a little when other things could happen too.
     fn pass_time(&mut self, until: Timestamp, nothing_else: bool) -> bool {
         let now = self.now();
+        let rests = self.rests();
         let due = [
             self.processes.values().filter(|p| !p.is_paused).filter_map(Process::next_due).min(),
             self.workloads.next_due(),
             self.acts.first_key_value().map(|((at, _), _)| *at),
             self.awake_at.values().min().copied(),
             self.rights_back.as_ref().map(|(at, _)| *at),
-            (!self.holder_is_well()).then(|| self.lease.renewed.checked_add(LEASE).unwrap_or(now)),
+            self.webhooks_back,
+            (!rests).then(|| self.lease_due(now)).flatten(),
         ];
         let next = due.into_iter().flatten().filter(|at| *at > now).min();
         let mut to = if nothing_else {
@@ -405,22 +462,32 @@ impl World {
             let to = now.checked_add(little).unwrap_or(now);
             next.map_or(to, |next| to.min(next))
         };
+        let mut cluster = self.shared.lock();
         // What is on its way arrives in time, or not at all.
-        let under_way = |call: &&Call| !matches!(call.state, CallState::Answered(_));
-        let oldest = self.shared.lock().calls.values().filter(under_way).map(|call| call.sent).min();
-        if let Some(latest) = oldest.and_then(|sent| sent.checked_add(ON_ITS_WAY).ok()) {
-            to = to.min(latest.max(now));
+        if let Some(sent) = cluster.oldest_under_way() {
+            let age = SignedDuration::try_from(cluster.instant().duration_since(sent)).unwrap_or(ON_ITS_WAY);
+            to = to.min(now.checked_add((ON_ITS_WAY - age).max(SignedDuration::ZERO)).unwrap_or(now));
         }
-        if to > until {
-            self.shared.lock().api.set_time(until);
+        let too_late = to > until;
+        let to = to.min(until);
+        if to > now {
+            cluster.pass(to, rests);
+        }
+        drop(cluster);
+        if too_late || to <= now {
             return false;
         }
-        if to <= now {
-            return false;
-        }
-        self.shared.lock().api.set_time(to);
         self.come_due(to);
         true
+    }
+
+    /// When a candidate for the lease has something to do.
+    fn lease_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let clock = self.shared.lock().lease_instant();
+        let running = self.processes.values().filter(|process| !process.is_paused && process.is_synced());
+        let next = running.filter_map(|process| process.candidate.next_due()).min()?;
+        let wait = SignedDuration::try_from(next.saturating_duration_since(clock)).ok()?;
+        now.checked_add(wait.max(SignedDuration::from_millis(1))).ok()
     }
 
     fn come_due(&mut self, now: Timestamp) {
@@ -436,38 +503,9 @@ impl World {
         {
             self.shared.lock().api.authorizer().allow(&rule);
         }
+        self.webhooks_back = self.webhooks_back.filter(|at| *at > now);
         for process in self.processes.values_mut() {
             process.come_due(now);
-        }
-    }
-
-    fn holder_is_well(&self) -> bool {
-        self.lease.holder.and_then(|id| self.processes.get(&id)).is_some_and(|p| !p.is_paused)
-    }
-
-    fn elect(&mut self, now: Timestamp) {
-        if self.holder_is_well() && now < self.lease.renewed.checked_add(LEASE).unwrap_or(now) {
-            let lapsed = now >= self.lease.renewed.checked_add(BELIEF).unwrap_or(now);
-            self.lease.renewed = now;
-            if let Some(process) = self.lease.holder.and_then(|id| self.processes.get_mut(&id)).filter(|_| lapsed) {
-                // A renewal that came late: what was not done meanwhile is looked at again.
-                process.leads();
-            }
-        } else if now >= self.lease.renewed.checked_add(LEASE).unwrap_or(now) {
-            let able: Vec<_> =
-                self.processes.values().filter(|p| !p.is_paused && p.is_synced()).map(|p| p.id).collect();
-            if able.is_empty() {
-                return;
-            }
-            let holder = able[self.rng.usize(..able.len())];
-            self.lease = Lease { holder: Some(holder), renewed: now };
-            if let Some(process) = self.processes.get_mut(&holder) {
-                process.leads();
-            }
-        }
-        let mut cluster = self.shared.lock();
-        if let Some(belief) = self.lease.holder.and_then(|id| cluster.beliefs.get_mut(&id)) {
-            belief.leads_until = self.lease.renewed.checked_add(BELIEF).ok();
         }
     }
 
@@ -486,12 +524,15 @@ impl World {
 
     /// Kills the process that leads, or the first one, between any two instructions; another is started.
     pub fn crash(&mut self) {
-        let Some(id) = self.lease.holder.filter(|id| self.processes.contains_key(id)) else { return };
-        self.processes.remove(&id);
+        let Some(id) = self.leader() else { return };
+        let candidate = self.processes.remove(&id).and_then(|process| process.candidate.waits_for());
         self.unserve(id);
         self.fault(format!("controller {id} is killed"));
         let mut cluster = self.shared.lock();
         cluster.beliefs.remove(&id);
+        if let Some(call) = candidate {
+            cluster.abandon(call);
+        }
         drop(cluster);
         while self.processes.len() < self.controllers {
             self.start_process();
@@ -513,15 +554,14 @@ impl World {
             self.crash();
         }
         if self.chance(self.faults.hangs)
-            && let Some(id) = self.lease.holder.filter(|id| !self.awake_at.contains_key(id))
+            && let Some(id) = self.leader().filter(|id| !self.awake_at.contains_key(id))
             && let Some(process) = self.processes.get_mut(&id)
         {
             process.is_paused = true;
-            let wake = SignedDuration::from_secs(self.rng.i64(1..40));
-            let at = self.now().checked_add(wake).unwrap_or(Timestamp::MAX);
-            self.awake_at.insert(id, at);
+            let wake = self.in_seconds(1..40);
+            self.awake_at.insert(id, wake);
             self.unserve(id);
-            self.fault(format!("controller {id} hangs for {} s", wake.as_secs()));
+            self.fault(format!("controller {id} hangs until {wake}"));
         }
         if self.chance(self.faults.broken_watches) {
             let ids: Vec<_> = self.processes.keys().copied().collect();
@@ -531,6 +571,14 @@ impl World {
             {
                 process.relist(crate::process::WATCHED[kind].1);
             }
+        }
+        if self.webhooks_back.is_none() && self.chance(self.faults.lost_webhooks) {
+            let back = self.in_seconds(1..60);
+            self.webhooks_back = Some(back);
+            self.fault(format!("no webhook can be reached, until {back}"));
+        }
+        if self.chance(self.faults.clock_jumps) {
+            self.set_clock();
         }
         if self.rights_back.is_none() && self.chance(self.faults.lost_rights) {
             let verbs = ["create", "patch", "update", "delete"];
@@ -543,10 +591,29 @@ impl World {
                 ..DenyRule::default()
             };
             self.shared.lock().api.authorizer().deny(rule.clone());
-            let back =
-                self.now().checked_add(SignedDuration::from_secs(self.rng.i64(1..120))).unwrap_or(Timestamp::MAX);
+            let back = self.in_seconds(1..120);
             self.rights_back = Some((back, rule));
             self.fault(format!("the executor may no longer {verb} {resource}, until {back}"));
+        }
+    }
+
+    fn in_seconds(&mut self, range: std::ops::Range<i64>) -> Timestamp {
+        self.now().checked_add(SignedDuration::from_secs(self.rng.i64(range))).unwrap_or(Timestamp::MAX)
+    }
+
+    /// Somebody sets the server's clock. Whatever waits for a span of time waits for the rest of it.
+    fn set_clock(&mut self) {
+        let by = SignedDuration::from_secs(self.rng.i64(-20..60));
+        let Ok(to) = self.now().checked_add(by) else { return };
+        self.fault(format!("the server's clock is set to {to}"));
+        let mut cluster = self.shared.lock();
+        cluster.api.set_clock(to);
+        self.clock_was_set = Some((cluster.instant(), by));
+        drop(cluster);
+        self.processes.values_mut().for_each(|process| process.clock_was_set(by));
+        let ends = self.awake_at.values_mut().chain(self.rights_back.as_mut().map(|(at, _)| at));
+        for at in ends.chain(&mut self.webhooks_back) {
+            *at = at.checked_add(by).unwrap_or(*at);
         }
     }
 
@@ -601,6 +668,10 @@ impl World {
     pub fn live(&self, id: &ObjectId) -> Option<Arc<Value>> {
         self.object(&id.group, &id.kind, id.namespace.as_deref().unwrap_or_default(), &id.name)
     }
+}
+
+fn is_own_namespace(object: &Value) -> bool {
+    object.get("kind").and_then(Value::as_str) == Some("Namespace") && meta::name(object) == NAMESPACE
 }
 
 /// The keys of the simulated installation: of no worth anywhere else.

@@ -301,14 +301,15 @@ pub fn window(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timestamp) ->
             if let Some(instant) = early {
                 return not_before_gate(name, instant, now, time_zone);
             }
-            calendar_gate(name, &view.state, time_zone, now).until_or(view.valid_until)
+            calendar_gate(name, &view.state, time_zone, now).and_until(view.valid_until)
         }
     }
 }
 
 impl Gate {
-    fn until_or(mut self, instant: Option<Timestamp>) -> Self {
-        self.valid_until = self.valid_until.or(instant);
+    /// At this instant too the gate has to be looked at again: what it says may be otherwise, although it stays closed.
+    fn and_until(mut self, instant: Option<Timestamp>) -> Self {
+        self.valid_until = [self.valid_until, instant].into_iter().flatten().min();
         self
     }
 }

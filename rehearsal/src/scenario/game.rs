@@ -179,7 +179,7 @@ impl Player {
             if self.step_world(due.max(self.world.now()))? {
                 return Ok(None);
             }
-            self.world.shared.lock().api.set_time(due);
+            self.world.rest_until(due);
         }
         if deadline == Some(due) {
             self.judge_due(due);
@@ -232,7 +232,7 @@ impl Player {
     /// Goes on until an instant.
     pub(super) fn run_until(&mut self, until: Timestamp) -> Result<(), BadInput> {
         while self.step_world(until)? {}
-        self.world.shared.lock().api.set_time(until);
+        self.world.rest_until(until);
         Ok(())
     }
 

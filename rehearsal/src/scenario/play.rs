@@ -87,7 +87,7 @@ impl Player {
     /// What happens before the start is nobody's interest.
     fn settle(&mut self, start: Timestamp, faults: &Faults) {
         while self.world.step(start) {}
-        self.world.shared.lock().api.set_time(start);
+        self.world.rest_until(start);
         self.world.take_happened();
         let systems = self.world.objects(GROUP, "System");
         self.narrator.know_systems(systems.iter().map(|system| &**system));

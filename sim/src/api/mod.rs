@@ -116,6 +116,11 @@ impl Api {
         self.now = self.now.max(now);
     }
 
+    /// The server's clock is set, forward or back, as by somebody who corrects it.
+    pub const fn set_clock(&mut self, now: Timestamp) {
+        self.now = now;
+    }
+
     /// The kinds.
     pub const fn registry(&self) -> &Registry {
         &self.registry

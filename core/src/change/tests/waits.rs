@@ -176,6 +176,30 @@ fn a26_an_emergency_needs_a_confirmed_open_incident() {
 }
 
 #[test]
+fn a26_a_freeze_that_begins_before_the_next_window_is_told_when_it_begins() {
+    let spec = interlock_crds::CalendarSpec {
+        time_zone: "UTC".into(),
+        windows: serde_json::from_value(json!([{"name": "night", "schedule": "0 22 * * *", "duration": "4h"}]))
+            .unwrap(),
+        freezes: serde_json::from_value(
+            json!([{"name": "month-end", "from": "2026-11-24T18:00", "until": "2026-11-26T00:00"}]),
+        )
+        .unwrap(),
+        overrun: interlock_crds::Overrun::Finish,
+    };
+    let calendar = crate::calendar::Calendar::compile(&crate::change::calendar_spec(&spec)).unwrap();
+    let mut case = Case::new(two_of_sre(), &json!({}));
+    case.policy.spec.types.normal.as_mut().unwrap().calendar_ref =
+        Some(interlock_crds::NameRef { name: "bank".into() });
+    let resolved = crate::change::digest::Resolved { name: "bank".into(), uid: "cal".into(), generation: 1 };
+    case.calendar = CalendarFacts::of(resolved, &spec, &calendar, at(NOW));
+    let decision = settle(&mut case);
+    assert_eq!(gate(&decision, "Window").reason, "OutsideWindow");
+    assert_eq!(gate(&decision, "Window").opens_at.as_ref().map(|t| t.0), Some(at("2026-11-26T00:00:00Z")));
+    assert_eq!(decision.wake_at, Some(at("2026-11-24T18:00:00Z")), "then it is no longer outside a window, but frozen");
+}
+
+#[test]
 fn a26_a_freeze_schedules_the_change_until_it_ends() {
     let mut case = Case::new(two_of_sre(), &json!({}));
     let spec = interlock_crds::CalendarSpec {
