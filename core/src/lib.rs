@@ -12,6 +12,7 @@
 pub mod admission;
 pub mod calendar;
 pub mod change;
+pub mod mutants;
 pub mod object;
 pub mod people;
 pub mod port;

@@ -4,7 +4,7 @@ use interlock_core::{
     admission::User,
     object::{GroupKind, ObjectId},
 };
-use interlock_crds::{API_VERSION, ApprovalDecision, GROUP, VERSION, Verb};
+use interlock_crds::{API_VERSION, ApprovalDecision, ChangePhase, GROUP, VERSION, Verb};
 use interlock_sim::api::{Api, Write, meta};
 use serde_json::{Value, json};
 
@@ -30,6 +30,12 @@ pub enum Act {
     Apply(User, Value),
     /// Votes on a change as it stands at that moment.
     Vote(User, Change, ApprovalDecision),
+    /// States that the change's content, as it stands at that moment, passed its test or did not.
+    Evidence(User, Change, bool),
+    /// Makes a stored vote on a request of this name once more.
+    CopyVote(User, Change),
+    /// Writes the status of a change straight into storage, past every webhook: it is in this phase, and runs.
+    Forge(Change, ChangePhase),
     /// Takes their own votes on a change back.
     WithdrawVote(User, Change),
     /// Commands something about a change.
@@ -64,12 +70,13 @@ impl Change {
     }
 }
 
-fn own(kind: &str, namespace: &str, name: &str) -> ObjectId {
+/// The ObjectId of one of Interlock's kinds; the namespace is empty for those without.
+pub fn own(kind: &str, namespace: &str, name: &str) -> ObjectId {
     ObjectId {
         group: GROUP.to_owned(),
         version: VERSION.to_owned(),
         kind: kind.to_owned(),
-        namespace: Some(namespace.to_owned()),
+        namespace: Some(namespace).filter(|n| !n.is_empty()).map(ToOwned::to_owned),
         name: name.to_owned(),
     }
 }
@@ -82,6 +89,10 @@ impl Act {
             Self::Apply(user, object) => format!("{} applies {}", user.name, named(object)),
             Self::Vote(user, change, ApprovalDecision::Approve) => format!("{} approves {change}", user.name),
             Self::Vote(user, change, ApprovalDecision::Reject) => format!("{} rejects {change}", user.name),
+            Self::Evidence(user, change, true) => format!("{} reports that {change} passed its test", user.name),
+            Self::Evidence(user, change, false) => format!("{} reports that {change} failed its test", user.name),
+            Self::CopyVote(user, change) => format!("{} copies a vote on {change}", user.name),
+            Self::Forge(change, phase) => format!("somebody forges the status of {change}: {phase:?}"),
             Self::WithdrawVote(user, change) => format!("{} withdraws their vote on {change}", user.name),
             Self::Command(user, change, verb, _) => format!("{} commands {verb:?} of {change}", user.name),
             Self::Patch(user, id, _) => format!("{} edits {id}", user.name),
@@ -94,7 +105,7 @@ impl Act {
     pub fn write(&self, api: &Api) -> Result<Write, String> {
         const KUBECTL: &str = "kubectl-client-side-apply";
         Ok(match self {
-            Self::Create(user, object) => Write::create(user, "kubectl-create", object),
+            Self::Create(user, object) => Write::create(user, "kubectl-create", &with_uids(api, object)),
             Self::Apply(user, object) => Write::apply(user, "kubectl", object),
             Self::Vote(user, change, decision) => {
                 let request = request(api, change)?;
@@ -137,9 +148,76 @@ impl Act {
             }
             Self::Patch(user, id, patch) => Write::merge_patch(user, KUBECTL, id, patch),
             Self::Delete(user, id) => Write::delete(user, id),
+            Self::Evidence(user, change, passed) => {
+                let digest = request(api, change)?.pointer("/status/contentDigest").cloned();
+                let digest = digest.ok_or_else(|| format!("{change} has no digest to test yet"))?;
+                let evidence = json!({
+                    "apiVersion": API_VERSION, "kind": "Evidence",
+                    "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
+                    "spec": {
+                        "kind": "TestReport", "subject": {"contentDigest": digest}, "issuer": user.name,
+                        "result": if *passed { "Passed" } else { "Failed" },
+                    },
+                });
+                Write::create(user, "ci", &evidence)
+            }
+            Self::CopyVote(user, change) => {
+                let votes = api.list_arc(&GroupKind::new(GROUP, "Approval"), Some(&change.namespace));
+                let of =
+                    |vote: &Value| vote.pointer("/spec/changeRequest").and_then(Value::as_str) == Some(&change.name);
+                let vote = votes.iter().find(|vote| of(vote)).ok_or_else(|| format!("{change} has no votes"))?;
+                let metadata = json!({"generateName": "copy-", "namespace": change.namespace});
+                let copy = json!({"apiVersion": API_VERSION, "kind": "Approval", "metadata": metadata, "spec": vote.get("spec")});
+                Write::create(user, "kubectl-create", &copy)
+            }
+            Self::Forge(change, phase) => {
+                let mut forged = (*request(api, change)?).clone();
+                // Whoever can write past every webhook can also erase that a change ran: docs/threat-model.md.
+                let erases = if phase.is_terminal() { "/status/finished" } else { "/status/run" };
+                if forged.pointer(erases).is_some() {
+                    return Err(format!("{change} has started or ended"));
+                }
+                forge(api, &mut forged, *phase);
+                Write::status(&user("mallory", &["system:masters"]), "curl", &forged)
+            }
             Self::Fault(_) => return Err("a fault is no write".to_owned()),
         })
     }
+}
+
+/// A status as somebody writes it who wants the change to run: with the sealed run of another change, if there is one.
+fn forge(api: &Api, request: &mut Value, phase: ChangePhase) {
+    let others = api.list_arc(&GroupKind::new(GROUP, "ChangeRequest"), None);
+    let mut theirs = others.iter().filter(|other| meta::uid(other) != meta::uid(request));
+    let run = theirs.find_map(|other| other.pointer("/status/run")).cloned();
+    let now = request.pointer("/metadata/creationTimestamp").cloned().unwrap_or_default();
+    let status = &mut request["status"];
+    status["phase"] = json!(phase);
+    if phase.is_terminal() {
+        status["finished"] = json!({"phase": phase, "at": now, "message": "forged", "seal": "forged"});
+        return;
+    }
+    let digest = status.get("changeDigest").cloned().unwrap_or_else(|| json!(format!("sha256:{}", "0".repeat(64))));
+    let own = json!({
+        "changeDigest": digest, "votes": [], "executor": "", "startedAt": now, "epoch": 1, "beforeDigest": "",
+        "beforeChunks": 0, "objects": [], "seal": "forged",
+    });
+    status["run"] = run.unwrap_or(own);
+}
+
+/// A request names staged Secrets; their uids are those they have now.
+fn with_uids(api: &Api, object: &Value) -> Value {
+    let mut object = object.clone();
+    let namespace = meta::namespace(&object).to_owned();
+    let references = object.pointer_mut("/spec/content/secretRefs").and_then(Value::as_array_mut);
+    for reference in references.into_iter().flatten().filter(|reference| reference.get("uid").is_none()) {
+        let name = reference.get("name").and_then(Value::as_str).unwrap_or_default();
+        let secret = api.get_arc(&GroupKind::new("", "Secret"), &namespace, name);
+        if let (Some(secret), Some(fields)) = (secret, reference.as_object_mut()) {
+            fields.insert("uid".to_owned(), json!(meta::uid(&secret)));
+        }
+    }
+    object
 }
 
 fn request(api: &Api, change: &Change) -> Result<std::sync::Arc<Value>, String> {

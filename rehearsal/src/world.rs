@@ -216,6 +216,11 @@ impl World {
         }
     }
 
+    /// The monotonic clock.
+    pub fn instant(&self) -> Instant {
+        self.shared.lock().instant()
+    }
+
     /// What the server's clock would show if nobody had set it a moment ago, for what was decided before.
     pub fn before_it_was_set(&self) -> Option<Timestamp> {
         const MOMENT: Duration = Duration::from_secs(15);
@@ -640,6 +645,10 @@ impl World {
         let what = act.describe();
         let write = act.write(&self.shared.lock().api);
         match write {
+            Ok(write) if matches!(act, Act::Forge(..)) => {
+                let came = self.shared.lock().api.write(write).map_err(PortError::from);
+                self.happened.push(Happening::Act { at: now, what, came });
+            }
             Ok(write) => {
                 let id = self.shared.lock().send(None, Request::Write(Box::new(write)));
                 self.acted.insert(id, what);

@@ -362,7 +362,7 @@ fn the_lease_object_keeps_what_the_record_says() {
             ..LeaseSpec::default()
         }),
     };
-    let seen = record(lease);
+    let seen = LeaseRecord::of(lease);
     assert_eq!(seen.holder, None, "an empty holder is none");
     assert_eq!((seen.transitions, seen.duration, seen.resource_version.as_str()), (4, SECOND * 3, "77"));
 }

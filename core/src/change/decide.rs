@@ -83,6 +83,8 @@ pub fn decide(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
         status.phase =
             if request.status.phase == ChangePhase::Paused { ChangePhase::Paused } else { ChangePhase::Running };
         status.run = Some(run.clone());
+        // Without a seal it is not Interlock's, and would be read as an end by whoever does not check.
+        status.finished = None;
         return Decision { status, next: Next::Run, wake_at: None };
     }
     waiting(facts, now)

@@ -16,6 +16,7 @@ use super::{
     votes::Tally,
 };
 use crate::calendar::{WindowState, describe_instant};
+use crate::mutants::{self, Mutant};
 
 /// A gate with what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,6 +261,7 @@ pub fn evidence(
                     (a, b) => a.or(b),
                 };
             }
+            EvidenceState::Missing(_) if mutants::is(Mutant::TakeAnyEvidence) => {}
             EvidenceState::Missing(why) => missing.push(why),
             EvidenceState::Failed(why) => failed.push(why),
         }
@@ -332,6 +334,7 @@ fn calendar_gate(name: GateName, state: &WindowState, zone: &str, now: Timestamp
             let what = window.as_ref().map_or_else(|| "no freeze".to_owned(), |w| format!("window {w} is open"));
             Gate::open(name, "InWindow", format!("{what}{until}")).until(*closes_at)
         }
+        WindowState::Frozen { .. } if mutants::is(Mutant::IgnoreTheFreeze) => Gate::open(name, "InWindow", ""),
         WindowState::Frozen { freeze, ends_at, opens_at } => Gate::closed(
             name,
             "Frozen",

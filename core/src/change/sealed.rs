@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::facts::{Command, EvidenceFacts, SealedFacts, SealedRecords, Vote};
+use crate::mutants::{self, Mutant};
 use crate::seal::{Domain, KeyRing, SealError, SealKey};
 
 /// What the webhook records about a request.
@@ -187,7 +188,7 @@ pub fn seal_run(key: &SealKey, uid: &str, mut run: RunRecord) -> Result<RunRecor
 
 /// Whether Interlock started this run of the request `uid`.
 pub fn is_run(keys: &KeyRing, uid: &str, run: &RunRecord) -> bool {
-    keys.verify_any(Domain::Run, &run_payload(uid, run), &run.seal)
+    mutants::is(Mutant::TrustStatus) || keys.verify_any(Domain::Run, &run_payload(uid, run), &run.seal)
 }
 
 fn finish_payload(uid: &str, finish: &FinishRecord) -> Value {

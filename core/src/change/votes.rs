@@ -6,6 +6,7 @@ use interlock_crds::{ApprovalDecision, Approvals, RiskLevel, Threshold, VoteStat
 use jiff::{SignedDuration, Timestamp};
 
 use super::facts::{SealedFacts, Vote};
+use crate::mutants::{self, Mutant};
 use crate::people::{People, PersonName, Who, is_machine};
 
 /// A seal and the storing of its object may lie so far apart; more, and it was stored a second time.
@@ -83,13 +84,14 @@ struct Counted<'a> {
 pub fn tally(ballot: &Ballot<'_>, votes: &[Vote], now: Timestamp) -> Tally {
     let first_of_request = first_by_request(votes);
     let mut summaries = Vec::with_capacity(votes.len());
-    let mut latest = BTreeMap::<&PersonName, Counted<'_>>::new();
+    let mut latest = BTreeMap::<(&PersonName, &str), Counted<'_>>::new();
     let mut ordered: Vec<_> = votes.iter().collect();
     ordered.sort_by(|a, b| order(a).cmp(&order(b)));
     for vote in ordered {
         match judge(ballot, vote, &first_of_request, now) {
             Ok((person, groups)) => {
-                if let Some(earlier) = latest.insert(person, Counted { vote, person, groups }) {
+                let as_whom = if mutants::is(Mutant::CountOnePersonTwice) { vote.approver.as_str() } else { "" };
+                if let Some(earlier) = latest.insert((person, as_whom), Counted { vote, person, groups }) {
                     summaries.push(summary(
                         earlier.vote,
                         &person.0,
@@ -157,11 +159,12 @@ fn judge<'a>(
     }
     let person = eligible(ballot, &vote.approver).map_err(|(_, why)| void(why))?;
     let named = |state, why: String| (state, person.name.0.clone(), why);
-    if ballot.digest != Some(vote.digest.as_str()) {
+    if ballot.digest != Some(vote.digest.as_str()) && !mutants::is(Mutant::SkipTheDigestCheck) {
         return Err(named(VoteState::Stale, "cast on other content; vote again".to_owned()));
     }
     if let Some(age) = ballot.rules.max_age
         && vote.created.checked_add(age.signed()).is_ok_and(|end| end <= now)
+        && !mutants::is(Mutant::ForgetThatVotesAge)
     {
         return Err(named(VoteState::Expired, format!("older than {age}; vote again")));
     }
@@ -222,6 +225,9 @@ pub fn eligible<'a>(ballot: &Ballot<'a>, user: &str) -> Result<&'a crate::people
             ));
         }
     };
+    if mutants::is(Mutant::CountTheRequester) {
+        return Ok(person);
+    }
     if user == ballot.requester {
         return Err(("SelfApproval", format!("{user} asked for this change and cannot vote on it")));
     }

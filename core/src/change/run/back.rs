@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     change::{EPOCH_ANNOTATION, before::Entry},
+    mutants::{self, Mutant},
     object::{Health, diff, health, restore_paths},
     port::Precondition,
 };
@@ -62,7 +63,9 @@ impl Pass<'_, '_> {
 
     /// Whether the object was, or may have been, written and is not put back yet.
     pub(super) fn goes_back(&self, index: usize) -> bool {
-        self.operation(index).is_some_and(|operation| operation != OperationKind::RunJob)
+        let forgotten = mutants::is(Mutant::ForgetOneOnTheWayBack) && index == 0;
+        !forgotten
+            && self.operation(index).is_some_and(|operation| operation != OperationKind::RunJob)
             && !matches!(
                 self.state(index),
                 None | Some(StepState::Waiting | StepState::Reverted | StepState::RevertFailed)

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     change::{decide::bounded, facts::Command, same_at},
+    mutants::{self, Mutant},
     object::{Health, apply_partial, get, health},
     port::Precondition,
 };
@@ -45,7 +46,8 @@ impl<'a> Pass<'_, 'a> {
             return step;
         }
         let mut unhealthy: Vec<(usize, String)> = Vec::new();
-        for index in 0..self.plan_len() {
+        let too_early = mutants::is(Mutant::EndTooEarly) && self.plan_len() > 1;
+        for index in 0..self.plan_len() - usize::from(too_early) {
             let Some(state) = self.state(index) else {
                 break;
             };
@@ -175,12 +177,17 @@ impl<'a> Pass<'_, 'a> {
     }
 
     pub(super) fn write(&self, index: usize, live: Option<&Value>) -> Step {
-        let precondition = live.map(Precondition::of).unwrap_or_default();
+        let blind = mutants::is(Mutant::RetryBlindly);
+        let precondition = live.filter(|_| !blind).map(Precondition::of).unwrap_or_default();
         let manifest = || self.entry(index).and_then(|e| e.manifest.clone()).unwrap_or(Value::Null);
         let part = self.entry(index).filter(|entry| entry.patch);
         let write = match (self.operation(index), part) {
             (Some(OperationKind::Update), Some(part)) => {
-                Write::Patch(apply_partial(&part.id.group_kind(), live, &manifest()))
+                let mut whole = apply_partial(&part.id.group_kind(), live, &manifest());
+                if let Some(metadata) = whole.get_mut("metadata").and_then(Value::as_object_mut).filter(|_| blind) {
+                    metadata.remove("resourceVersion");
+                }
+                Write::Patch(whole)
             }
             (Some(OperationKind::Update), None) => Write::Apply(manifest(), precondition),
             (Some(OperationKind::Delete), _) => Write::Delete(precondition),

@@ -90,6 +90,20 @@ fn a06_a_forged_status_carries_nothing() {
 }
 
 #[test]
+fn a06_a_forged_end_of_a_running_change_is_wiped_off() {
+    let mut case = Case::new(two_of_sre(), &json!({}));
+    let run = json!({"epoch": 1, "changeDigest": "sha256:00", "executor": "e", "beforeDigest": "", "beforeChunks": 0, "startedAt": NOW, "seal": ""});
+    let run = sealed::seal_run(&case.seal, &case.request.uid, serde_json::from_value(run).unwrap()).unwrap();
+    case.request.status.phase = ChangePhase::Succeeded;
+    case.request.status.run = Some(run);
+    case.request.status.finished =
+        serde_json::from_value(json!({"phase": "Succeeded", "at": NOW, "seal": "AAAA"})).unwrap();
+    let decision = decide(&case.facts(), at(NOW));
+    assert_eq!((decision.next, decision.status.phase), (Next::Run, ChangePhase::Running));
+    assert_eq!(decision.status.finished, None);
+}
+
+#[test]
 fn a06_a_forged_base_is_pinned_anew() {
     let mut case = Case::new(two_of_sre(), &json!({}));
     settle(&mut case);

@@ -1,0 +1,80 @@
+//! How changes end, and what must hold once everything is quiet.
+
+use interlock_crds::{ChangePhase, GROUP};
+
+use super::{Broken, Start, Watchdog, of_controller, read, read::plain};
+use crate::{
+    cluster::Audit,
+    world::{World, key_of},
+};
+
+pub(super) fn terminal_phases_stay(dog: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
+    let Some(change) = read::change_of(audit) else { return Ok(()) };
+    let uid = change.metadata.uid.clone().unwrap_or_default();
+    let phase = change.status.as_ref().map(|s| s.phase).unwrap_or_default();
+    match dog.ended.get(&uid) {
+        Some(ended) if *ended != phase => Err(format!("it had ended {ended:?} and is {phase:?}")),
+        Some(_) => Ok(()),
+        None => {
+            if phase.is_terminal() {
+                dog.ended.insert(uid, phase);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// When a change succeeds, every object is as it states.
+pub(super) fn what_succeeded_stands(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    let Some(change) = of_controller(audit) else { return Ok(()) };
+    let uid = change.metadata.uid.clone().unwrap_or_default();
+    let succeeds = change.status.is_some_and(|s| s.finished.is_some_and(|end| end.phase == ChangePhase::Succeeded));
+    let Some(start) = dog.started.get(&uid).filter(|_| succeeds && dog.running.contains(&uid)) else { return Ok(()) };
+    for id in read::ids(&start.change) {
+        let live = world.live(&id);
+        let before = start.before.get(&id.key()).cloned().flatten();
+        if !read::is_forward(world, &start.change, &id, before.as_deref(), live.as_deref()) {
+            return Err(format!("{id} is {}", plain(live.as_deref()).unwrap_or_default()));
+        }
+        let (forward, back) = dog.written.get(&(uid.clone(), id.key())).copied().unwrap_or_default();
+        if back > 0 || forward > 1 {
+            return Err(format!("{id} was written {forward} times and put back {back} times"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
+    let broken = |invariant, what| Err(Broken { invariant, what });
+    for object in world.objects(GROUP, "ChangeRequest") {
+        let Some(change) = read::parsed(&object) else { continue };
+        let uid = change.metadata.uid.clone().unwrap_or_default();
+        let status = change.status.unwrap_or_default();
+        let waits = status.phase == ChangePhase::Paused
+            || status.message.as_deref().is_some_and(|m| m.contains("interlock resume"));
+        if status.run.is_some() && status.finished.is_none() && !waits {
+            let (key, message) = (key_of(&object), status.message.unwrap_or_default());
+            return broken("every started change ends or waits for a person", format!("{key} is stuck: {message}"));
+        }
+        let went_back = status.finished.as_ref().is_some_and(|end| end.phase == ChangePhase::RolledBack);
+        if let Some(start) = dog.started.get(&uid).filter(|_| went_back) {
+            restored(dog, world, start, &uid).or_else(|what| broken("going back restores everything", what))?;
+        }
+    }
+    Ok(())
+}
+
+/// Every object that nobody wrote since is as it was before the change.
+fn restored(dog: &Watchdog, world: &World, start: &Start, uid: &str) -> Result<(), String> {
+    for (object, before) in &start.before {
+        if dog.written.keys().any(|(other, written)| other != uid && written == object) {
+            continue;
+        }
+        let Some(id) = read::ids(&start.change).into_iter().find(|id| id.key() == *object) else { continue };
+        let (now, was) = (plain(world.live(&id).as_deref()), plain(before.as_deref()));
+        if now != was {
+            return Err(format!("{id} is {} and was {}", now.unwrap_or_default(), was.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What must hold after every step, whatever goes wrong. Each invariant is a function; a broken one is named.
+//!
+//! They look at the server's own record of writes, not at what the controller says, and judge it by a second, simpler
+//! reading of the rules. What somebody changed a moment before is judged by the more lenient version: the controller
+//! may have read it just before, and its write been on its way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use interlock_core::object::ObjectId;
+use interlock_crds::{ChangePhase, ChangeRequest, GROUP};
+use serde_json::Value;
+
+use crate::{cluster::Audit, port::CONTROLLER, world::World};
+
+mod ends;
+mod read;
+mod starts;
+mod writes;
+
+/// For so long after a change of the rules a start may still follow the old ones: reads, the decision, and the write's way.
+const A_MOMENT: Duration = Duration::from_secs(25);
+
+/// An invariant that was broken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {what}")]
+pub struct Broken {
+    /// Its name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub what: String,
+}
+
+/// A change that the controller started: what it was then, and the objects as they were before.
+#[derive(Debug)]
+struct Start {
+    change: ChangeRequest,
+    before: BTreeMap<String, Option<Arc<Value>>>,
+}
+
+/// What is remembered between steps.
+#[derive(Debug, Default)]
+pub struct Watchdog {
+    /// By uid.
+    started: BTreeMap<String, Start>,
+    /// Uids of the changes that run.
+    running: Vec<String>,
+    /// For each change and object: how often it was changed forward and back.
+    written: BTreeMap<(String, String), (u32, u32)>,
+    ended: BTreeMap<String, ChangePhase>,
+    /// Rules as they were until a moment ago.
+    replaced: Vec<(Instant, ObjectId, Arc<Value>)>,
+}
+
+type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
+
+/// Every invariant on writes, by name.
+pub const ON_WRITES: [(&str, Check); 8] = [
+    ("nothing unapproved runs", starts::nothing_unapproved_runs),
+    ("nothing runs without its evidence", starts::evidence_is_there),
+    ("nothing starts in a freeze", starts::nothing_starts_frozen),
+    ("nothing but what was approved is written", writes::only_what_was_approved),
+    ("no step is taken twice", writes::no_step_twice),
+    ("the before-state is there before the first write", writes::before_state_first),
+    ("a terminal phase never changes", ends::terminal_phases_stay),
+    ("what succeeded was carried out", ends::what_succeeded_stands),
+];
+
+impl Watchdog {
+    /// Looks at one write.
+    pub fn stored(&mut self, world: &World, audit: &Audit) -> Result<(), Broken> {
+        for (invariant, check) in ON_WRITES {
+            check(self, world, audit).map_err(|what| Broken { invariant, what })?;
+        }
+        self.remember(world, audit);
+        Ok(())
+    }
+
+    fn remember(&mut self, world: &World, audit: &Audit) {
+        let now = world.instant();
+        self.replaced.retain(|(at, ..)| now.duration_since(*at) < A_MOMENT);
+        if audit.id.group == GROUP
+            && matches!(audit.id.kind.as_str(), "Person" | "ChangePolicy" | "Evidence" | "Approval")
+            && let Some(old) = &audit.old
+        {
+            self.replaced.push((now, audit.id.clone(), Arc::clone(old)));
+        }
+        let Some(change) = of_controller(audit) else { return };
+        let uid = change.metadata.uid.clone().unwrap_or_default();
+        if !read::is_running(&change) {
+            self.running.retain(|running| *running != uid);
+        } else if !self.started.contains_key(&uid) {
+            let before = read::ids(&change).into_iter().map(|id| (id.key(), world.live(&id))).collect();
+            self.running.push(uid.clone());
+            self.started.insert(uid, Start { change, before });
+        }
+    }
+
+    /// The running change that states an object.
+    fn running_with(&self, object: &ObjectId) -> Option<(&String, &Start)> {
+        let running = self.running.iter().filter_map(|uid| self.started.get_key_value(uid));
+        running.into_iter().find(|(_, start)| read::ids(&start.change).iter().any(|id| id.same_object(object)))
+    }
+
+    /// An object of the rules as it is, and as it was a moment ago.
+    fn versions(&self, world: &World, kind: &str) -> Vec<Arc<Value>> {
+        let before = self.replaced.iter().filter(|(_, id, _)| id.kind == kind).map(|(_, _, old)| Arc::clone(old));
+        world.objects(GROUP, kind).into_iter().chain(before).collect()
+    }
+
+    /// What must hold once everything is quiet and nothing goes wrong any more.
+    pub fn quiet(&self, world: &World) -> Result<(), Broken> {
+        ends::quiet(self, world)
+    }
+}
+
+/// The change whose status the controller wrote.
+fn of_controller(audit: &Audit) -> Option<ChangeRequest> {
+    read::change_of(audit).filter(|_| audit.user == CONTROLLER)
+}
+
+/// The change that the controller starts with this write.
+fn starting(dog: &Watchdog, audit: &Audit) -> Option<ChangeRequest> {
+    let is_new = |change: &ChangeRequest| !dog.started.contains_key(change.metadata.uid.as_deref().unwrap_or_default());
+    of_controller(audit).filter(|change| read::is_running(change) && is_new(change))
+}
