@@ -20,7 +20,8 @@ pub enum Mutant {
     TakeAnyEvidence,
     /// A freeze is no freeze.
     IgnoreTheFreeze,
-    /// A write is sent without the state that it requires, and so takes effect again when it comes late.
+    /// A write is sent without the state that it requires, and the webhook does not look at the step either: both fences
+    /// against a late one are down.
     RetryBlindly,
     /// What stands in the status is believed without a seal.
     TrustStatus,

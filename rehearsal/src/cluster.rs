@@ -70,6 +70,8 @@ pub struct Call {
     pub state: CallState,
     /// Whether nobody waits for the answer any more.
     pub is_abandoned: bool,
+    /// It lies somewhere on its way until then.
+    pub held_until: Option<Instant>,
 }
 
 /// What a process believes about itself.
@@ -215,7 +217,14 @@ impl Cluster {
     pub fn send(&mut self, caller: Option<ProcessId>, request: Request) -> CallId {
         self.next += 1;
         self.made += u64::from(caller.is_some());
-        let call = Call { caller, request, sent: self.instant(), state: CallState::Sent, is_abandoned: false };
+        let call = Call {
+            caller,
+            request,
+            sent: self.instant(),
+            state: CallState::Sent,
+            is_abandoned: false,
+            held_until: None,
+        };
         self.calls.insert(self.next, call);
         self.next
     }
@@ -232,9 +241,21 @@ impl Cluster {
         })
     }
 
-    /// When the oldest call was sent that is not answered.
+    /// When the oldest call was sent that is not answered and not held.
     pub fn oldest_under_way(&self) -> Option<Instant> {
-        self.calls.values().filter(|call| !matches!(call.state, CallState::Answered(_))).map(|call| call.sent).min()
+        let under_way = |call: &&Call| !matches!(call.state, CallState::Answered(_)) && call.held_until.is_none();
+        self.calls.values().filter(under_way).map(|call| call.sent).min()
+    }
+
+    /// When the next call that is held comes free.
+    pub fn next_free(&self) -> Option<Instant> {
+        self.calls.values().filter_map(|call| call.held_until).min()
+    }
+
+    /// Calls that were held come free.
+    pub fn free_calls(&mut self) {
+        let now = self.instant();
+        self.calls.values_mut().for_each(|call| call.held_until = call.held_until.filter(|until| *until > now));
     }
 
     /// Takes the answer of a call, if there is one.

@@ -17,7 +17,7 @@ use interlock_core::{
     seal::SealKey,
 };
 use interlock_sim::{
-    api::{ApiError, DenyRule, Write, meta},
+    api::{ApiError, DenyRule, Verb, Write, meta},
     workloads::Workloads,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -269,7 +269,7 @@ impl World {
             cluster
                 .calls
                 .iter()
-                .filter(|(_, call)| matches!(call.state, CallState::Sent))
+                .filter(|(_, call)| matches!(call.state, CallState::Sent) && call.held_until.is_none())
                 .map(|(id, _)| Step::Serve(*id)),
         );
         let has_events = cluster.api.resource_version() != self.cluster_seen;
@@ -457,6 +457,7 @@ impl World {
             self.rights_back.as_ref().map(|(at, _)| *at),
             self.webhooks_back,
             (!rests).then(|| self.lease_due(now)).flatten(),
+            self.call_due(now),
         ];
         let next = due.into_iter().flatten().filter(|at| *at > now).min();
         let mut to = if nothing_else {
@@ -486,6 +487,13 @@ impl World {
         true
     }
 
+    /// When a call that is held comes free.
+    fn call_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let cluster = self.shared.lock();
+        let wait = SignedDuration::try_from(cluster.next_free()?.saturating_duration_since(cluster.instant())).ok()?;
+        now.checked_add(wait.max(SignedDuration::from_millis(1))).ok()
+    }
+
     /// When a candidate for the lease has something to do.
     fn lease_due(&self, now: Timestamp) -> Option<Timestamp> {
         let clock = self.shared.lock().lease_instant();
@@ -509,6 +517,7 @@ impl World {
             self.shared.lock().api.authorizer().allow(&rule);
         }
         self.webhooks_back = self.webhooks_back.filter(|at| *at > now);
+        self.shared.lock().free_calls();
         for process in self.processes.values_mut() {
             process.come_due(now);
         }
@@ -537,6 +546,11 @@ impl World {
         cluster.beliefs.remove(&id);
         if let Some(call) = candidate {
             cluster.abandon(call);
+        }
+        let now = cluster.instant();
+        for call in cluster.calls.values_mut().filter(|call| call.is_abandoned && can_be_late(&call.request)) {
+            let wait = Duration::from_secs(self.rng.u64(0..50));
+            call.held_until = Some(now + wait).filter(|_| !wait.is_zero());
         }
         drop(cluster);
         while self.processes.len() < self.controllers {
@@ -677,6 +691,12 @@ impl World {
     pub fn live(&self, id: &ObjectId) -> Option<Arc<Value>> {
         self.object(&id.group, &id.kind, id.namespace.as_deref().unwrap_or_default(), &id.name)
     }
+}
+
+/// A write whose sender died may lie in some queue long after the sender's time limit. Updates and deletions are fenced
+/// by what they require; creations rely on that limit, as docs/decisions.md says.
+fn can_be_late(request: &Request) -> bool {
+    matches!(request, Request::Write(write) if !matches!(write.verb, Verb::Create(_)))
 }
 
 fn is_own_namespace(object: &Value) -> bool {

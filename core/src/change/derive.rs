@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     admission::{Operation, WriteRequest},
+    mutants::{self, Mutant},
     object::{ObjectId, Violation, permitted_create, permitted_update, restore_paths},
 };
 
@@ -28,6 +29,9 @@ pub fn permits(run: &RunRecord, before: &BeforeState, request: &WriteRequest) ->
         return Err(format!("the journal of the change does not mention {id}"));
     };
     let verb = entry.operation;
+    if mutants::is(Mutant::RetryBlindly) {
+        return Ok(());
+    }
     match (run.direction, journal.state, verb, request.operation) {
         (RunDirection::Forward, StepState::Intended, OperationKind::Create, Operation::Create)
         | (RunDirection::Back, StepState::Intended, OperationKind::RunJob, Operation::Create) => {

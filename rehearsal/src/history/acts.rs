@@ -47,6 +47,12 @@ fn change(rng: &mut fastrand::Rng, n: usize, acts: &mut Vec<(i64, Act)>) {
         let decision = if rng.u8(..) < 20 { ApprovalDecision::Reject } else { ApprovalDecision::Approve };
         acts.push((born + rng.i64(1_000..40_000), Act::Vote(somebody(rng), this.clone(), decision)));
     }
+    if rng.u8(..4) == 0 {
+        // One person under two names.
+        for (after, name) in [(15_000, "bob"), (20_000, "bob@bank")] {
+            acts.push((born + after, Act::Vote(user(name, &["sre"]), this.clone(), ApprovalDecision::Approve)));
+        }
+    }
     if rng.u8(..4) > 0 {
         let by = if rng.u8(..8) == 0 { user("mallory", &["dev"]) } else { user(PIPELINE, &["ci"]) };
         acts.push((born + rng.i64(500..30_000), Act::Evidence(by, this.clone(), rng.u8(..8) > 0)));
