@@ -21,7 +21,7 @@ mod why;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args as _, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use interlock_crds::{ApprovalDecision, Verb};
 
 use crate::{context::Globals, error::CliError, ui::Ui};
@@ -108,8 +108,19 @@ fn parse() -> Cli {
     let called = std::env::args_os().next().map(std::path::PathBuf::from);
     let is_plugin =
         called.as_deref().and_then(std::path::Path::file_stem).is_some_and(|name| name == "kubectl-interlock");
-    let command = if is_plugin { Cli::command().bin_name("kubectl interlock") } else { Cli::command() };
+    let command = OFFLINE.iter().fold(Cli::command(), |command, name| command.mut_subcommand(name, without_cluster));
+    let command = if is_plugin { command.bin_name("kubectl interlock") } else { command };
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
+/// Commands that speak to no cluster.
+const OFFLINE: [&str; 4] = ["rehearse", "demo", "crd", "completion"];
+
+/// Their help does not show how to reach one.
+fn without_cluster(command: clap::Command) -> clap::Command {
+    let globals = Globals::augment_args(clap::Command::new(""));
+    let hidden: Vec<_> = globals.get_arguments().filter(|arg| arg.get_id() != "color").cloned().collect();
+    command.args(hidden.into_iter().map(|arg| arg.hide(true)))
 }
 
 async fn execute(cli: Cli, ui: Ui) -> Result<ExitCode, CliError> {

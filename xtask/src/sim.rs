@@ -6,38 +6,53 @@ use crate::shell::{self, ShellError};
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Play this one, made as small as it can be if it breaks an invariant, and tell what happens.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["first", "fresh", "count", "hours", "seconds"])]
     seed: Option<u64>,
     /// With `--seed`: leave the history as it is.
     #[arg(long, requires = "seed")]
     whole: bool,
-    /// The first seed.
-    #[arg(long, default_value_t = 1)]
-    first: u64,
-    /// How many.
-    #[arg(long, default_value_t = 500)]
-    count: u64,
+    /// The first seed. Default: 1.
+    #[arg(long)]
+    first: Option<u64>,
+    /// Begin with a seed by chance, so that every run plays others.
+    #[arg(long, conflicts_with = "first")]
+    fresh: bool,
+    /// How many. Default: 500, or as many as there is time for.
+    #[arg(long)]
+    count: Option<u64>,
+    /// For how many hours, which may be a fraction.
+    #[arg(long, conflicts_with = "seconds")]
+    hours: Option<f64>,
+    /// For how many seconds.
+    #[arg(long)]
+    seconds: Option<u64>,
 }
 
-/// Plays them.
+/// Plays them, in a release build.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
-    let mut numbers = match arguments.seed {
-        Some(seed) => vec!["--seed".to_owned(), seed.to_string()],
-        None => {
-            vec!["--first".to_owned(), arguments.first.to_string(), "--count".to_owned(), arguments.count.to_string()]
-        }
-    };
-    numbers.extend(arguments.whole.then(|| "--whole".to_owned()));
-    let mut play = shell::cargo(&[
-        "run",
-        "--quiet",
-        "--release",
-        "--package",
-        "interlock-rehearsal",
-        "--example",
-        "histories",
-        "--",
-    ]);
-    play.args(numbers);
+    let seconds = arguments.seconds.or_else(|| arguments.hours.map(|hours| (hours * 3_600.0) as u64));
+    let mut options = Vec::new();
+    let numbers = [
+        ("--seed", arguments.seed),
+        ("--first", arguments.first),
+        ("--count", arguments.count),
+        ("--seconds", seconds),
+    ];
+    for (name, value) in numbers {
+        options.extend(value.into_iter().flat_map(|value| [name.to_owned(), value.to_string()]));
+    }
+    options.extend(arguments.whole.then(|| "--whole".to_owned()));
+    options.extend(arguments.fresh.then(|| "--fresh".to_owned()));
+    histories(&["--release"], &options)
+}
+
+/// Fresh histories for so many seconds, in the build that the tests use.
+pub fn fresh(seconds: u64) -> Result<(), ShellError> {
+    histories(&[], &["--fresh".to_owned(), "--seconds".to_owned(), seconds.to_string()])
+}
+
+fn histories(profile: &[&str], options: &[String]) -> Result<(), ShellError> {
+    let mut play = shell::cargo(&["run", "--quiet"]);
+    play.args(profile).args(["--package", "interlock-rehearsal", "--example", "histories", "--"]).args(options);
     shell::run(&mut play)
 }

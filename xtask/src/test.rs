@@ -6,6 +6,9 @@ use interlock_cluster::Tools;
 
 use crate::shell::{self, ShellError};
 
+/// For how long fresh histories are played.
+const FRESH_SECONDS: u64 = 45;
+
 /// What is tested.
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
@@ -37,6 +40,18 @@ pub fn run(arguments: &Arguments) -> Result<(), TestError> {
         "--exclude",
         "interlock-cluster",
     ]))?;
+    step(started, "deliberate errors, each of which the simulation must see");
+    shell::run(&mut shell::cargo(&[
+        "test",
+        "--package",
+        "interlock-rehearsal",
+        "--features",
+        "mutants",
+        "--test",
+        "mutants",
+    ]))?;
+    step(started, "histories that nobody has played before");
+    crate::sim::fresh(FRESH_SECONDS)?;
     if arguments.quick {
         return Ok(());
     }
