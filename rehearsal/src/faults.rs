@@ -31,6 +31,8 @@ pub struct Faults {
     pub lost_webhooks: f64,
     /// The server's clock is set, by up to a minute forward or 20 s back.
     pub clock_jumps: f64,
+    /// A node is lost for up to ten minutes.
+    pub lost_nodes: f64,
     /// How far a process's reckoning of the server's time may be off, in milliseconds.
     pub skew_ms: i64,
 }
@@ -50,6 +52,7 @@ impl Faults {
             lost_rights: 0.001,
             lost_webhooks: 0.001,
             clock_jumps: 0.000_5,
+            lost_nodes: 0.000_5,
             skew_ms: 900,
         }
     }
@@ -75,13 +78,14 @@ impl Faults {
             "lostRights" => rest.lost_rights = 0.0,
             "lostWebhooks" => rest.lost_webhooks = 0.0,
             "clockJumps" => rest.clock_jumps = 0.0,
+            "lostNodes" => rest.lost_nodes = 0.0,
             "skewMs" => rest.skew_ms = 0,
             _ => {}
         }
         rest
     }
 
-    fn rates(&self) -> [(&'static str, f64); 12] {
+    fn rates(&self) -> [(&'static str, f64); 13] {
         [
             ("lostCalls", self.lost_calls),
             ("lostAnswers", self.lost_answers),
@@ -94,6 +98,7 @@ impl Faults {
             ("lostRights", self.lost_rights),
             ("lostWebhooks", self.lost_webhooks),
             ("clockJumps", self.clock_jumps),
+            ("lostNodes", self.lost_nodes),
             ("skewMs", self.skew_ms as f64),
         ]
     }

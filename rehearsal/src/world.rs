@@ -120,6 +120,7 @@ pub struct World {
     awake_at: BTreeMap<ProcessId, Timestamp>,
     webhooks_back: Option<Timestamp>,
     clock_was_set: Option<(Instant, SignedDuration)>,
+    node_back: Option<(Timestamp, String)>,
     rights_back: Option<(Timestamp, DenyRule)>,
     acts: BTreeMap<(Timestamp, u64), Act>,
     acted: BTreeMap<CallId, String>,
@@ -149,6 +150,7 @@ impl World {
             awake_at: BTreeMap::new(),
             webhooks_back: None,
             clock_was_set: None,
+            node_back: None,
             rights_back: None,
             acts: BTreeMap::new(),
             acted: BTreeMap::new(),
@@ -456,6 +458,7 @@ impl World {
             self.awake_at.values().min().copied(),
             self.rights_back.as_ref().map(|(at, _)| *at),
             self.webhooks_back,
+            self.node_back.as_ref().map(|(at, _)| *at),
             (!rests).then(|| self.lease_due(now)).flatten(),
             self.call_due(now),
         ];
@@ -517,6 +520,9 @@ impl World {
             self.shared.lock().api.authorizer().allow(&rule);
         }
         self.webhooks_back = self.webhooks_back.filter(|at| *at > now);
+        if let Some((_, node)) = self.node_back.take_if(|(at, _)| *at <= now) {
+            self.tell_of_node(&node, false);
+        }
         self.shared.lock().free_calls();
         for process in self.processes.values_mut() {
             process.come_due(now);
@@ -596,6 +602,11 @@ impl World {
             self.webhooks_back = Some(back);
             self.fault(format!("no webhook can be reached, until {back}"));
         }
+        if self.node_back.is_none() && self.chance(self.faults.lost_nodes) {
+            let node = format!("node-{}", self.rng.u8(1..4));
+            self.node_back = Some((self.in_seconds(1..600), node.clone()));
+            self.tell_of_node(&node, true);
+        }
         if self.chance(self.faults.clock_jumps) {
             self.set_clock();
         }
@@ -616,6 +627,18 @@ impl World {
         }
     }
 
+    /// A node is not heard of any more, or is back.
+    pub fn tell_of_node(&mut self, node: &str, is_lost: bool) {
+        if is_lost {
+            self.workloads.lose_node(node);
+        } else {
+            self.workloads.return_node(node);
+        }
+        // The built-in controllers look at it in their next step.
+        self.cluster_seen = 0;
+        self.fault(format!("{node} is {}", if is_lost { "lost" } else { "back" }));
+    }
+
     fn in_seconds(&mut self, range: std::ops::Range<i64>) -> Timestamp {
         self.now().checked_add(SignedDuration::from_secs(self.rng.i64(range))).unwrap_or(Timestamp::MAX)
     }
@@ -631,6 +654,7 @@ impl World {
         drop(cluster);
         self.processes.values_mut().for_each(|process| process.clock_was_set(by));
         let ends = self.awake_at.values_mut().chain(self.rights_back.as_mut().map(|(at, _)| at));
+        let ends = ends.chain(self.node_back.as_mut().map(|(at, _)| at));
         for at in ends.chain(&mut self.webhooks_back) {
             *at = at.checked_add(by).unwrap_or(*at);
         }

@@ -208,3 +208,19 @@ fn changes_of_the_past_are_judged_by_new_policies() {
         assert_eq!(gates, [(gate, reason)], "{replace}");
     }
 }
+
+#[test]
+fn a_node_is_lost_and_comes_back() {
+    let report = played(
+        "
+for: 1h
+steps:
+- {at: 1m, loseNode: node-1}
+- {at: 20m, returnNode: node-1}
+",
+    );
+    let told = texts(&report);
+    for what in ["node-1 is lost", "node-1 is back"] {
+        assert!(told.iter().any(|text| text.contains(what)), "{told:#?}");
+    }
+}

@@ -32,6 +32,8 @@ pub enum Doing {
     Evidence(EvidenceFile, Change),
     /// The controller that leads is killed.
     Crash,
+    /// A node is lost, or is back.
+    Node(String, bool),
     /// Programs behave differently.
     Behave(Vec<Value>),
     /// Something else goes wrong from now on.
@@ -73,6 +75,8 @@ impl Doing {
             found.push(("evidence", change(&evidence.change).map(|c| Self::Evidence(evidence.clone(), c))));
         }
         found.extend((step.crash == Some(true)).then_some(("crash", Ok(Self::Crash))));
+        found.extend(step.lose_node.as_ref().map(|name| ("loseNode", node(name, true))));
+        found.extend(step.return_node.as_ref().map(|name| ("returnNode", node(name, false))));
         found.extend(step.behaviours.clone().map(|list| ("behaviours", Ok(Self::Behave(list)))));
         found.extend(step.faults.clone().map(|faults| ("faults", Ok(Self::GoWrong(faults)))));
         if found.len() > 1 {
@@ -84,7 +88,7 @@ impl Doing {
 
     /// Whether somebody must be named who does it.
     pub const fn needs_somebody(&self) -> bool {
-        !matches!(self, Self::Propose(_) | Self::Crash | Self::Behave(_) | Self::GoWrong(_))
+        !matches!(self, Self::Propose(_) | Self::Crash | Self::Node(..) | Self::Behave(_) | Self::GoWrong(_))
     }
 
     /// The change that must have been looked at before this can be done.
@@ -104,6 +108,13 @@ pub(super) fn change(text: &str) -> Result<Change, String> {
         }
         _ => Err(format!("{text:?} names no change: write NAMESPACE/NAME")),
     }
+}
+
+fn node(name: &str, is_lost: bool) -> Result<Doing, String> {
+    if ["node-1", "node-2", "node-3"].contains(&name) {
+        return Ok(Doing::Node(name.to_owned(), is_lost));
+    }
+    Err(format!("the simulated cluster has no node {name:?}: its nodes are node-1, node-2 and node-3"))
 }
 
 fn proposed(value: &Value, folder: &Folder) -> Result<Value, String> {

@@ -122,6 +122,10 @@ pub struct StepFile {
     pub evidence: Option<EvidenceFile>,
     /// Kills the controller that leads.
     pub crash: Option<bool>,
+    /// A node, `node-1` to `node-3`, is not heard of any more.
+    pub lose_node: Option<String>,
+    /// The node is back.
+    pub return_node: Option<String>,
     /// From now on programs behave so, instead of as before.
     pub behaviours: Option<Vec<Value>>,
     /// From now on this goes wrong, instead of what went wrong before.

@@ -38,6 +38,11 @@ impl Player {
                 self.absorb();
                 return Ok(());
             }
+            Doing::Node(name, is_lost) => {
+                self.world.tell_of_node(name, *is_lost);
+                self.absorb();
+                return Ok(());
+            }
             Doing::Behave(list) => {
                 let list = behaviours(list).map_err(BadInput)?;
                 self.world.workloads.set_behaviours(list);
@@ -113,7 +118,9 @@ impl Player {
                     }),
                 )
             }
-            Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => return Err("nobody does this".to_owned()),
+            Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::GoWrong(_) => {
+                return Err("nobody does this".to_owned());
+            }
         })
     }
 }
@@ -130,7 +137,7 @@ fn words(doing: &Doing) -> String {
         Doing::Edit(object, _) => format!("edit {object}"),
         Doing::Delete(object) => format!("delete {object}"),
         Doing::Evidence(_, change) => format!("state evidence about {change}"),
-        Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_) => "happen".to_owned(),
+        Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::GoWrong(_) => "happen".to_owned(),
     }
 }
 

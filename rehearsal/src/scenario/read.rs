@@ -131,7 +131,8 @@ fn step(file: &str, number: usize, value: Value, folder: &Folder) -> Result<Step
     if doing.is_none() && read.expect.is_empty() && read.say.is_none() {
         return Err(bad(
             "nothing happens in it: write one of propose, approve, reject, withdrawVote, withdraw, abort, \
-                        rollback, pause, resume, rebase, apply, edit, delete, evidence, crash, behaviours, faults, say \
+                        rollback, pause, resume, rebase, apply, edit, delete, evidence, crash, loseNode, returnNode, behaviours, faults, \
+                        say \
                         and expect"
                 .to_owned(),
         ));
