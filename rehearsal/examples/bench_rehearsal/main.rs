@@ -1,0 +1,82 @@
+//! What the simulation costs: histories per second, a year of the bank, a thousand Systems. Run by
+//! `cargo xtask bench --sim`; each figure in a process of its own, so that each has its own peak of memory.
+
+#![allow(clippy::expect_used, reason = "a benchmark that cannot go on should stop")]
+
+mod histories;
+mod systems;
+mod year;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use interlock_rehearsal::scenario::{Folder, Report, Scenario, play};
+
+/// Measures a figure of this size.
+type Measure = fn(usize);
+
+/// What is measured, by the argument that asks for it, and its size: histories, days, weeks, Systems.
+const FIGURES: [(&str, Measure, usize); 4] = [
+    ("histories", histories::measure, 400),
+    ("bank", year::untouched, 365),
+    ("year", year::measure, 52),
+    ("systems", systems::measure, 1_000),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let Some(wanted) = arguments.first() else { return all() };
+    let Some((_, measure, size)) = FIGURES.iter().find(|(name, ..)| name == wanted) else { return usage() };
+    let Some(size) = arguments.get(1).map_or(Some(*size), |size| size.parse().ok()) else { return usage() };
+    measure(size);
+    ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    let names: Vec<_> = FIGURES.iter().map(|(name, ..)| *name).collect();
+    eprintln!("usage: bench_rehearsal [{} [SIZE]]", names.join("|"));
+    ExitCode::FAILURE
+}
+
+fn all() -> ExitCode {
+    let myself = std::env::current_exe().expect("this program has a path");
+    let failed = FIGURES.iter().filter(|(name, ..)| {
+        let status = Command::new(&myself).arg(name).status().expect("this program starts");
+        !status.success()
+    });
+    if failed.count() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Plays it and tells what it cost.
+fn rehearse(what: &str, folder: &Folder, scenario: &Scenario) -> Report {
+    let begun = Instant::now();
+    let report = play(folder, scenario).expect("it can be played");
+    let took = begun.elapsed().as_secs_f64();
+    let peak = peak_mib();
+    let mut ends = BTreeMap::<String, usize>::new();
+    for change in &report.changes {
+        *ends.entry(format!("{:?}", change.phase)).or_default() += 1;
+    }
+    let mut digest = DefaultHasher::new();
+    format!("{:?}", report.timeline).hash(&mut digest);
+    println!(
+        "{what}: {took:.2} s, peak memory {} MiB; {} changes {ends:?}, {} refusals, {} steps, timeline {:016x}",
+        peak,
+        report.changes.len(),
+        report.refusals.len(),
+        report.steps,
+        digest.finish()
+    );
+    report
+}
+
+/// The most memory that this process held, in MiB; 0 where the system does not tell.
+fn peak_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse::<u64>().ok());
+    kib.unwrap_or_default() / 1024
+}
