@@ -36,10 +36,12 @@ impl Api {
             return false;
         }
         let before = self.rv;
-        for uid in self.store.owner_uids() {
-            for key in self.store.dependants(&uid) {
-                self.collect(&key);
+        let mut last = None;
+        while let Some(dependant) = self.store.next_unsettled(last.as_ref()) {
+            if !self.store.is_dependant(&dependant) || self.collect(&dependant.1) {
+                self.store.settle(&dependant);
             }
+            last = Some(dependant);
         }
         self.finish_owners();
         self.release_claims();
@@ -49,21 +51,22 @@ impl Api {
         self.rv != before
     }
 
-    fn collect(&mut self, key: &Key) {
+    /// Says whether nothing is left to do about the object until it or an owner changes.
+    fn collect(&mut self, key: &Key) -> bool {
         let Some(object) = self.store.at(key).cloned() else {
-            return;
+            return true;
         };
         let owners = self.owners_of(key, &object);
         if owners.dangling.is_empty() && owners.waiting.is_empty() {
-            return;
+            return true;
         }
         if owners.solid > 0 {
             let gone: Vec<&String> = owners.dangling.iter().chain(&owners.waiting).collect();
             self.drop_references(key, &object, |uid| gone.iter().any(|other| *other == uid));
-            return;
+            return true;
         }
         if meta::is_terminating(&object) {
-            return;
+            return true;
         }
         let finalizers = meta::finalizers(&object);
         let has = |name: &str| finalizers.iter().any(|finalizer| finalizer == name);
@@ -73,7 +76,7 @@ impl Api {
             () if has(FOREGROUND) || (!owners.waiting.is_empty() && is_owner) => Propagation::Foreground,
             () => Propagation::Background,
         };
-        self.delete_step(COLLECTOR, &object, propagation);
+        self.delete_step(COLLECTOR, &object, propagation)
     }
 
     fn owners_of(&self, key: &Key, object: &Value) -> Owners {
@@ -98,8 +101,7 @@ impl Api {
 
     /// Owners whose dependants are gone, or have been let go, go on.
     fn finish_owners(&mut self) {
-        let waiting: Vec<Arc<Value>> = self.store.all().filter(|object| waits_for_collector(object)).cloned().collect();
-        for owner in waiting {
+        for owner in self.terminating(waits_for_collector) {
             let uid = meta::uid(&owner).to_owned();
             let dependants = self.store.dependants(&uid);
             let is_orphaning = meta::finalizers(&owner).iter().any(|name| name == ORPHAN);
@@ -119,10 +121,7 @@ impl Api {
 
     /// Claims that are being deleted go when no Pod uses them any more.
     fn release_claims(&mut self) {
-        for claim in self.list_arc(&GroupKind::new("", "PersistentVolumeClaim"), None) {
-            if !meta::is_terminating(&claim) {
-                continue;
-            }
+        for claim in self.terminating(|object| is_core(object, "PersistentVolumeClaim")) {
             let pods = self.list_arc(&GroupKind::new("", "Pod"), Some(meta::namespace(&claim)));
             let uses = |pod: &Arc<Value>| {
                 let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array).into_iter().flatten();
@@ -162,23 +161,26 @@ impl Api {
         }
     }
 
-    fn delete_step(&mut self, controller: &str, object: &Value, propagation: Propagation) {
+    /// What is being deleted and fits, in order of kind, namespace and name.
+    fn terminating(&self, fits: impl Fn(&Value) -> bool) -> Vec<Arc<Value>> {
+        self.store.terminating().map(|(_, object)| object).filter(|object| fits(object)).cloned().collect()
+    }
+
+    /// Says whether it was deleted; what is refused now is tried again in the next step.
+    fn delete_step(&mut self, controller: &str, object: &Value, propagation: Propagation) -> bool {
         let Ok(id) = interlock_core::object::ObjectId::of(object) else {
-            return;
+            return true;
         };
         let precondition = Precondition { uid: Some(meta::uid(object).to_owned()), resource_version: None };
-        // What is refused now is tried again in the next step.
-        let _ = self.write_as_system(controller, Verb::Delete { id, precondition, propagation });
+        self.write_as_system(controller, Verb::Delete { id, precondition, propagation }).is_ok()
     }
 
     /// One step of the namespace controller: deletes the content of namespaces that are being deleted, then the
     /// namespaces. Says whether anything changed.
     pub fn finish_namespaces(&mut self) -> bool {
         let before = self.rv;
-        for namespace in self.list_arc(&GroupKind::new("", "Namespace"), None) {
-            if meta::is_terminating(&namespace) {
-                self.finish_namespace(&namespace);
-            }
+        for namespace in self.terminating(|object| is_core(object, "Namespace")) {
+            self.finish_namespace(&namespace);
         }
         self.rv != before
     }
@@ -210,6 +212,11 @@ impl Api {
             self.put(&key, new, EventType::Modified);
         }
     }
+}
+
+/// Whether the object is of this kind of the core group.
+fn is_core(object: &Value, kind: &str) -> bool {
+    object.get("kind").is_some_and(|found| found == kind) && object.get("apiVersion").is_some_and(|found| found == "v1")
 }
 
 fn references(object: &Value) -> impl Iterator<Item = &Value> {

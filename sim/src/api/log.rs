@@ -1,5 +1,6 @@
 //! The append-only log of what happened, which watches read.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use interlock_core::object::GroupKind;
@@ -34,22 +35,22 @@ pub struct Event {
 /// The log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Log {
-    entries: Vec<Event>,
+    entries: VecDeque<Event>,
     /// The newest resourceVersion that was dropped.
     compacted: u64,
 }
 
 impl Log {
     pub fn push(&mut self, event: Event) {
-        self.entries.push(event);
+        self.entries.push_back(event);
     }
 
-    pub fn since(&self, rv: u64) -> Result<&[Event], ApiError> {
+    pub fn since(&self, rv: u64) -> Result<impl Iterator<Item = &Event>, ApiError> {
         if rv < self.compacted {
             return Err(ApiError::expired(rv, self.compacted));
         }
         let first = self.entries.partition_point(|event| event.rv <= rv);
-        Ok(self.entries.get(first..).unwrap_or_default())
+        Ok(self.entries.range(first..))
     }
 
     pub fn compact(&mut self, rv: u64) {

@@ -202,7 +202,7 @@ impl Api {
         rv: u64,
         kind: Option<&'a GroupKind>,
     ) -> Result<impl Iterator<Item = &'a Event>, ApiError> {
-        Ok(self.log.since(rv)?.iter().filter(move |event| kind.is_none_or(|kind| event.kind == *kind)))
+        Ok(self.log.since(rv)?.filter(move |event| kind.is_none_or(|kind| event.kind == *kind)))
     }
 
     /// Forgets the log up to a resourceVersion.

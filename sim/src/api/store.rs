@@ -1,6 +1,7 @@
 //! Objects by kind, namespace and name, with the indexes that garbage collection needs.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use interlock_core::object::GroupKind;
@@ -27,6 +28,10 @@ pub(super) struct Store {
     kinds: BTreeMap<GroupKind, BTreeMap<String, Names>>,
     by_uid: BTreeMap<String, Key>,
     dependants: BTreeMap<String, BTreeSet<Key>>,
+    /// What is being deleted.
+    terminating: BTreeSet<Key>,
+    /// Dependants, by the uid of an owner, that changed or whose owner did since the garbage collector looked at them.
+    unsettled: BTreeSet<(String, Key)>,
 }
 
 impl Store {
@@ -70,22 +75,48 @@ impl Store {
         self.by_uid.get(uid)
     }
 
-    /// The uids that objects name as their owners.
-    pub fn owner_uids(&self) -> Vec<String> {
-        self.dependants.keys().cloned().collect()
-    }
-
     pub fn dependants(&self, uid: &str) -> Vec<Key> {
         self.dependants.get(uid).into_iter().flatten().cloned().collect()
+    }
+
+    /// Objects that are being deleted, in order of kind, namespace and name.
+    pub fn terminating(&self) -> impl Iterator<Item = (&Key, &Arc<Value>)> {
+        self.terminating.iter().filter_map(|key| Some((key, self.at(key)?)))
+    }
+
+    /// The first owner's uid and dependant after a pair that the garbage collector has to look at.
+    pub fn next_unsettled(&self, after: Option<&(String, Key)>) -> Option<(String, Key)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.unsettled.range((from, Bound::Unbounded)).next().cloned()
+    }
+
+    /// The garbage collector has nothing to do about a dependant of this owner until one of them changes.
+    pub fn settle(&mut self, dependant: &(String, Key)) {
+        self.unsettled.remove(dependant);
+    }
+
+    /// Whether the object names this uid among its owners.
+    pub fn is_dependant(&self, (uid, key): &(String, Key)) -> bool {
+        self.dependants.get(uid).is_some_and(|keys| keys.contains(key))
+    }
+
+    fn unsettle_dependants(&mut self, uid: &str) {
+        let dependants = self.dependants.get(uid).into_iter().flatten();
+        self.unsettled.extend(dependants.map(|key| (uid.to_owned(), key.clone())));
     }
 
     pub fn put(&mut self, key: &Key, object: Arc<Value>) {
         self.unindex(key);
         if let Some(uid) = meta::text(&object, "uid") {
             self.by_uid.insert(uid.to_owned(), key.clone());
+            self.unsettle_dependants(uid);
         }
         for uid in owner_uids(&object) {
-            self.dependants.entry(uid).or_default().insert(key.clone());
+            self.dependants.entry(uid.clone()).or_default().insert(key.clone());
+            self.unsettled.insert((uid, key.clone()));
+        }
+        if meta::is_terminating(&object) {
+            self.terminating.insert(key.clone());
         }
         let names = self.kinds.entry(key.kind.clone()).or_default().entry(key.namespace.clone()).or_default();
         names.insert(key.name.clone(), object);
@@ -100,8 +131,10 @@ impl Store {
         let Some(old) = self.at(key).cloned() else {
             return;
         };
+        self.terminating.remove(key);
         if let Some(uid) = meta::text(&old, "uid") {
             self.by_uid.remove(uid);
+            self.unsettle_dependants(uid);
         }
         for uid in owner_uids(&old) {
             if let Some(keys) = self.dependants.get_mut(&uid) {
