@@ -8,6 +8,7 @@
 #![deny(missing_docs)]
 
 pub mod cluster;
+pub mod due;
 pub mod faults;
 pub mod history;
 pub mod invariants;

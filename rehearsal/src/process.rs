@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 use std::task::{Context as TaskContext, Poll, Waker};
 
 use interlock_controller::{
@@ -17,12 +17,13 @@ use interlock_core::{
     object::{GroupKind, ObjectId},
     seal::KeyRing,
 };
-use interlock_sim::api::{Api, EventType, meta};
+use interlock_sim::api::{Api, Event, EventType, meta};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, ProcessId, Shared},
+    due::Due,
     lease::Candidate,
     port::{CONTROLLER, SimPort},
 };
@@ -39,6 +40,8 @@ pub const WATCHED: [(&str, &str); 9] = [
     (interlock_crds::GROUP, "Calendar"),
     ("", "Namespace"),
 ];
+static GROUP_KINDS: LazyLock<[GroupKind; WATCHED.len()]> =
+    LazyLock::new(|| WATCHED.map(|(group, kind)| GroupKind::new(group, kind)));
 /// Passes at the same time.
 const AT_ONCE: usize = 4;
 /// First and longest wait after failures in a row.
@@ -78,7 +81,7 @@ pub struct Process {
     interests_seen: u64,
     woken: BTreeSet<Key>,
     woken_while_running: BTreeSet<Key>,
-    due: BTreeMap<Key, Timestamp>,
+    due: Due<Key>,
     failures: BTreeMap<Key, u32>,
     passes: BTreeMap<Key, Pass>,
 }
@@ -110,7 +113,7 @@ impl Process {
             interests_seen: shared.lock().api.resource_version(),
             woken: BTreeSet::new(),
             woken_while_running: BTreeSet::new(),
-            due: BTreeMap::new(),
+            due: Due::default(),
             failures: BTreeMap::new(),
             passes: BTreeMap::new(),
         }
@@ -137,33 +140,38 @@ impl Process {
     pub fn untold(&mut self, api: &Api) -> Vec<&'static str> {
         let newest = api.resource_version();
         let mut untold = Vec::new();
-        for (group, kind) in WATCHED {
+        for (group_kind, (_, kind)) in GROUP_KINDS.iter().zip(WATCHED) {
             let Some(seen) = self.seen.get_mut(kind).filter(|seen| **seen < newest) else {
                 untold.extend((!self.seen.contains_key(kind)).then_some(kind));
                 continue;
             };
-            let group_kind = GroupKind::new(group, kind);
-            let events = api.events_since(*seen, Some(&group_kind));
-            if events.map_or(true, |mut events| events.next().is_some()) {
-                untold.push(kind);
-            } else {
-                // Nothing of this kind up to here: the next look begins here.
-                *seen = newest;
+            // The next look begins where this one ended: at what is to be told, or, if that is nothing, here.
+            match api.events_since(*seen, Some(group_kind)).map(|mut events| events.next()) {
+                Ok(None) => *seen = newest,
+                Ok(Some(event)) => {
+                    *seen = event.rv - 1;
+                    untold.push(kind);
+                }
+                Err(_) => untold.push(kind),
             }
         }
         untold
     }
 
+    /// The resourceVersion up to which nothing in the server's log is news to it.
+    pub fn has_read_to(&self) -> u64 {
+        self.seen.values().copied().min().unwrap_or(self.interests_seen).min(self.interests_seen)
+    }
+
     /// Tells of the next event of a kind, or lists it anew. `again` leaves the cursor where it is, as a watch that repeats.
     pub fn deliver(&mut self, api: &Api, kind: &'static str, again: bool) {
-        let Some((group, _)) = WATCHED.iter().find(|(_, k)| *k == kind) else { return };
-        let group_kind = GroupKind::new(*group, kind);
+        let Some(group_kind) = GROUP_KINDS.iter().find(|group_kind| group_kind.kind == kind) else { return };
         let next = self
             .seen
             .get(kind)
-            .and_then(|seen| api.events_since(*seen, Some(&group_kind)).ok().map(|mut events| events.next().cloned()));
+            .and_then(|seen| api.events_since(*seen, Some(group_kind)).ok().map(|mut events| events.next().cloned()));
         match next {
-            None => self.list(api, kind, &group_kind),
+            None => self.list(api, kind, group_kind),
             Some(None) => {}
             Some(Some(event)) => {
                 match event.change {
@@ -228,15 +236,21 @@ impl Process {
     /// Whether an object in which a change is interested changed since it was looked.
     pub fn has_news(&mut self, shared: &Shared) -> bool {
         let cluster = shared.lock();
-        let wanted: BTreeSet<&String> =
-            cluster.beliefs.get(&self.id).into_iter().flat_map(|belief| belief.interests.values()).flatten().collect();
-        let news = cluster.api.events_since(self.interests_seen, None).is_ok_and(|mut events| {
-            events.any(|event| ObjectId::of(&event.object).is_ok_and(|id| wanted.contains(&id.key())))
-        });
-        if !news {
-            self.interests_seen = cluster.api.resource_version();
+        if cluster.api.resource_version() == self.interests_seen {
+            return false;
         }
-        news
+        let Some(belief) = cluster.beliefs.get(&self.id) else { return false };
+        let is_wanted = |event: &Event| {
+            let wanted = |key: String| belief.interests.values().any(|objects| objects.contains(&key));
+            !belief.interests.is_empty() && ObjectId::of(&event.object).is_ok_and(|id| wanted(id.key()))
+        };
+        let news = cluster
+            .api
+            .events_since(self.interests_seen, None)
+            .ok()
+            .and_then(|mut events| events.find(|event| is_wanted(event)));
+        self.interests_seen = news.map_or_else(|| cluster.api.resource_version(), |event| event.rv - 1);
+        news.is_some()
     }
 
     /// Wakes the changes that are interested in what changed.
@@ -263,33 +277,31 @@ impl Process {
         }
     }
 
-    /// Keys that a pass may begin with.
-    pub fn ready(&self) -> Vec<Key> {
-        if self.passes.len() >= AT_ONCE || !self.is_synced() {
-            return Vec::new();
-        }
-        self.woken.iter().cloned().collect()
+    /// How many keys a pass may begin with.
+    pub fn ready(&self) -> usize {
+        if self.passes.len() >= AT_ONCE || !self.is_synced() { 0 } else { self.woken.len() }
+    }
+
+    /// One of those keys.
+    pub fn ready_at(&self, position: usize) -> Option<Key> {
+        self.woken.iter().nth(position).cloned()
     }
 
     /// When something is due although nothing happens.
     pub fn next_due(&self) -> Option<Timestamp> {
-        self.due.values().min().copied()
+        self.due.next()
     }
 
     /// What is due now is looked at.
     pub fn come_due(&mut self, now: Timestamp) {
-        let due: Vec<_> = self.due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in due {
-            self.due.remove(&key);
+        while let Some(key) = self.due.take(now) {
             self.wake(key);
         }
     }
 
     /// The server's clock was set. What is due is due by the process's own clock, which was not.
     pub fn clock_was_set(&mut self, by: SignedDuration) {
-        for at in self.due.values_mut() {
-            *at = at.checked_add(by).unwrap_or(*at);
-        }
+        self.due.shift(by);
     }
 
     /// Begins a pass.

@@ -1,18 +1,22 @@
 //! Serving a call: reads at once; writes through the webhooks of a process that is alive, which read the API themselves.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
 
 use interlock_controller::admission::{
     judge::Webhook,
     server::{Entry, Judge as _},
 };
 use interlock_core::{
-    admission::{Denial, Operation, Verdict, WriteRequest, webhooks},
+    admission::{
+        Denial, Operation, Verdict,
+        webhooks::{self, Resource},
+    },
     change::MODE_LABEL,
     object::{GroupKind, ObjectId},
     port::PortError,
 };
-use interlock_sim::api::{Api, ApiError, Outcome, Selector, Verb, Write};
+use interlock_sim::api::{Api, ApiError, Outcome, Prepared, Selector, Verb, Write};
 use serde_json::Value;
 
 use crate::{
@@ -20,6 +24,8 @@ use crate::{
     port::SimPort,
 };
 
+/// What webhooks are called for in every enrolled namespace.
+static GOVERNED: LazyLock<BTreeSet<Resource>> = LazyLock::new(webhooks::by_default);
 /// Attempts of the API server when an object changes under a write that requires no special state.
 const ATTEMPTS: usize = 5;
 
@@ -43,20 +49,19 @@ pub async fn write(
 ) -> Result<Arc<Value>, ApiError> {
     for _ in 0..ATTEMPTS {
         let mut prepared = shared.lock().api.prepare(write.clone())?;
-        let request = prepared.request();
-        if is_sealed(&request) {
+        if is_sealed(&prepared) {
             let answer = match &webhook {
-                Some(webhook) => webhook.mutate(&request).await,
+                Some(webhook) => webhook.mutate(&prepared.request()).await,
                 None => return Err(unreachable_webhook("mutate.interlock.dev")),
             };
             shared.lock().api.mutate(&mut prepared, answer)?;
         }
         let pending = shared.lock().api.settle(prepared)?;
-        let request = pending.request();
-        let entry = entry(&shared.lock().api, &request);
+        let old = pending.prepared().old().cloned();
+        let entry = entry(&shared.lock().api, pending.prepared());
         if let Some(entry) = entry {
             let Some(webhook) = &webhook else { return Err(unreachable_webhook("validate.interlock.dev")) };
-            if let Verdict::Deny(denial) = webhook.validate(entry, &request).await {
+            if let Verdict::Deny(denial) = webhook.validate(entry, &pending.request()).await {
                 return Err(denied(&denial));
             }
         }
@@ -72,7 +77,7 @@ pub async fn write(
                     user: write.user.name.clone(),
                     id,
                     subresource: write.subresource.clone(),
-                    old: request.old.map(Arc::new),
+                    old,
                     new,
                 });
             }
@@ -120,25 +125,26 @@ fn unreachable_webhook(name: &str) -> ApiError {
 }
 
 /// Objects that the mutating webhook records and seals.
-fn is_sealed(request: &WriteRequest) -> bool {
-    request.group == interlock_crds::GROUP
-        && request.operation == Operation::Create
-        && matches!(request.kind.as_str(), "ChangeRequest" | "Approval" | "Evidence" | "Action")
+fn is_sealed(write: &Prepared) -> bool {
+    write.kind().group == interlock_crds::GROUP
+        && write.operation() == Operation::Create
+        && matches!(write.kind().kind.as_str(), "ChangeRequest" | "Approval" | "Evidence" | "Action")
 }
 
 /// The webhook entry that a write comes to, as the installed configurations say; built-in controllers never come here.
-fn entry(api: &Api, request: &WriteRequest) -> Option<Entry> {
-    if request.group == interlock_crds::GROUP {
+fn entry(api: &Api, write: &Prepared) -> Option<Entry> {
+    let kind = write.kind();
+    if kind.group == interlock_crds::GROUP {
         return Some(Entry::Own);
     }
-    if request.group.is_empty() && request.kind == "Namespace" {
+    if kind.is("", "Namespace") {
         return Some(Entry::Namespace);
     }
-    if request.subresource.is_some() {
+    if write.subresource().is_some() {
         return None;
     }
-    let is_governed = webhooks::by_default().contains(&webhooks::Resource::new(&request.group, &request.resource));
-    match &request.namespace {
+    let is_governed = GOVERNED.contains(&Resource::new(&kind.group, &kind.plural));
+    match write.namespace() {
         Some(namespace) => {
             let namespace = api.get_arc(&GroupKind::new("", "Namespace"), "", namespace)?;
             let enrolled = namespace.pointer("/metadata/labels").is_some_and(|labels| labels.get(MODE_LABEL).is_some());
@@ -150,7 +156,7 @@ fn entry(api: &Api, request: &WriteRequest) -> Option<Entry> {
             .flat_map(|system| system.pointer("/spec/clusterObjects").and_then(Value::as_array).into_iter().flatten())
             .any(|named| {
                 let is = |field: &str, value: &str| named.get(field).and_then(Value::as_str) == Some(value);
-                is("kind", &request.kind) && is("name", request.name.as_deref().unwrap_or_default())
+                is("kind", &kind.kind) && is("name", write.name().unwrap_or_default())
             })
             .then_some(Entry::Cluster),
     }

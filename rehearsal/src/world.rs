@@ -27,7 +27,7 @@ use crate::{
     cluster::{Answer, Audit, CallId, CallState, ProcessId, Request, Shared, Told},
     faults::{Faults, ON_ITS_WAY},
     people::Act,
-    process::{Key, Process},
+    process::Process,
     server,
 };
 
@@ -98,9 +98,17 @@ enum Step {
     Hear(ProcessId),
     GoOn(ProcessId),
     Run(ProcessId),
-    Begin(ProcessId, Key),
+    /// A pass with one of so many keys.
+    Begin(ProcessId, usize),
     Cluster,
     Act,
+}
+
+impl Step {
+    /// Among how many such steps chance chooses.
+    const fn choices(&self) -> usize {
+        if let Self::Begin(_, keys) = self { *keys } else { 1 }
+    }
 }
 
 /// The world.
@@ -256,8 +264,14 @@ impl World {
                 return !steps.is_empty();
             }
         } else {
-            let chosen = steps[self.rng.usize(..steps.len())].clone();
-            self.take(chosen);
+            let mut at = self.rng.usize(..steps.iter().map(Step::choices).sum::<usize>());
+            for step in steps {
+                if at < step.choices() {
+                    self.take(&step, at);
+                    break;
+                }
+                at -= step.choices();
+            }
         }
         self.settle();
         true
@@ -287,7 +301,7 @@ impl World {
             if process.has_news(&self.shared) {
                 steps.push(Step::Hear(process.id));
             }
-            steps.extend(process.ready().into_iter().map(|key| Step::Begin(process.id, key)));
+            steps.extend((process.ready() > 0).then_some(Step::Begin(process.id, process.ready())));
         }
         let workloads_due = self.workloads.next_due().is_some_and(|at| at <= now);
         if has_events || workloads_due {
@@ -299,9 +313,9 @@ impl World {
         steps
     }
 
-    fn take(&mut self, step: Step) {
+    fn take(&mut self, step: &Step, choice: usize) {
         let now = self.now();
-        match step {
+        match *step {
             Step::Serve(id) => self.serve(id),
             Step::Tell(process, kind) => {
                 let again = self.chance(self.faults.repeated_events);
@@ -322,8 +336,10 @@ impl World {
                     process.hear(&self.shared);
                 }
             }
-            Step::Begin(process, key) => {
-                if let Some(process) = self.processes.get_mut(&process) {
+            Step::Begin(process, _) => {
+                if let Some(process) = self.processes.get_mut(&process)
+                    && let Some(key) = process.ready_at(choice)
+                {
                     process.begin(&key, now);
                 }
             }
@@ -333,6 +349,9 @@ impl World {
                 cluster.api.collect_garbage();
                 cluster.api.finish_namespaces();
                 self.cluster_seen = cluster.api.resource_version();
+                // What everybody has read is of no use any more.
+                let read = self.processes.values().map(Process::has_read_to).chain([self.workloads.has_read_to()]);
+                cluster.api.compact(read.min().unwrap_or_default());
             }
             Step::Act => {
                 if let Some((_, act)) = self.acts.pop_first() {

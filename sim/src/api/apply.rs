@@ -40,7 +40,7 @@ pub(super) fn apply(
     };
 
     let found = walk::compare(typ, Some(&before), Some(&new));
-    let mut taken = found.added.union(&found.modified);
+    let mut taken = found.added.clone().union(&found.modified);
     managers::reset(info, manager.subresource.as_deref(), &mut taken);
     let conflicts: Vec<(&Entry, FieldSet)> = managed
         .iter()
@@ -51,7 +51,8 @@ pub(super) fn apply(
         return Err(conflict(&conflicts));
     }
     for entry in &mut managed {
-        entry.fields = entry.fields.difference(&taken).difference(&found.removed);
+        entry.fields.subtract(&taken);
+        entry.fields.subtract(&found.removed);
     }
     let is_same = found.added.is_empty() && found.modified.is_empty() && found.removed.is_empty();
     if is_same {

@@ -54,32 +54,50 @@ impl FieldSet {
     }
 
     /// The union of two sets.
-    pub fn union(&self, other: &Self) -> Self {
-        self.combine(other, &|a, b| a || b)
+    pub fn union(mut self, other: &Self) -> Self {
+        self.add(other);
+        self
+    }
+
+    /// Adds what is in the other set.
+    pub fn add(&mut self, other: &Self) {
+        self.is_member |= other.is_member;
+        for (step, below) in &other.below {
+            match self.below.get_mut(step) {
+                Some(child) => child.add(below),
+                None => {
+                    self.below.insert(step.clone(), below.clone());
+                }
+            }
+        }
+    }
+
+    /// Takes out what is in the other set.
+    pub fn subtract(&mut self, other: &Self) {
+        self.is_member &= !other.is_member;
+        for (step, below) in &other.below {
+            if let Some(child) = self.below.get_mut(step) {
+                child.subtract(below);
+                if child.is_empty() {
+                    self.below.remove(step);
+                }
+            }
+        }
     }
 
     /// What is in both.
     pub fn intersection(&self, other: &Self) -> Self {
-        self.combine(other, &|a, b| a && b)
+        let shared = self.below.iter().filter_map(|(step, below)| {
+            let both = below.intersection(other.below.get(step)?);
+            (!both.is_empty()).then(|| (step.clone(), both))
+        });
+        Self { is_member: self.is_member && other.is_member, below: shared.collect() }
     }
 
     /// What is in this set and not in the other.
-    pub fn difference(&self, other: &Self) -> Self {
-        self.combine(other, &|a, b| a && !b)
-    }
-
-    fn combine(&self, other: &Self, with: &impl Fn(bool, bool) -> bool) -> Self {
-        let none = Self::default();
-        let mut below = BTreeMap::new();
-        for step in self.below.keys().chain(other.below.keys()) {
-            if below.contains_key(step) {
-                continue;
-            }
-            let (a, b) = (self.below.get(step).unwrap_or(&none), other.below.get(step).unwrap_or(&none));
-            below.insert(step.clone(), a.combine(b, with));
-        }
-        below.retain(|_, child| !child.is_empty());
-        Self { is_member: with(self.is_member, other.is_member), below }
+    pub fn difference(mut self, other: &Self) -> Self {
+        self.subtract(other);
+        self
     }
 
     /// Without a place and everything below it.

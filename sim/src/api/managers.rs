@@ -87,10 +87,6 @@ pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
     }
     entries.retain(|entry| !entry.fields.is_empty());
     entries.sort_by(|a, b| {
-        let rank = |entry: &Entry| {
-            let Entry { applies, time, manager, api_version, subresource, .. } = entry.clone();
-            (!applies, time, manager, api_version, subresource)
-        };
         rank(a).cmp(&rank(b))
     });
     let listed: Vec<Value> = entries
@@ -114,6 +110,11 @@ pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
         })
         .collect();
     meta::set(object, "managedFields", (!listed.is_empty()).then_some(Value::Array(listed)));
+}
+
+fn rank(entry: &Entry) -> (bool, &str, &str, &str, &str) {
+    let Entry { applies, time, manager, api_version, subresource, .. } = entry;
+    (!applies, time, manager, api_version, subresource)
 }
 
 /// Fields that nobody owns.
@@ -199,12 +200,14 @@ fn write_update(info: &KindInfo, old: Option<&Value>, new: &mut Value, mut manag
     }
     let mut taken = found.added.union(&found.modified);
     for entry in &mut managed {
-        entry.fields = entry.fields.difference(&taken).difference(&found.removed);
+        entry.fields.subtract(&taken);
+        entry.fields.subtract(&found.removed);
     }
     strip(&mut taken);
     if !taken.is_empty() {
         if let Some(previous) = managed.iter_mut().find(|entry| entry.is_of(&own)) {
-            own.fields = previous.fields.union(&taken);
+            taken.add(&previous.fields);
+            own.fields = taken;
             *previous = own;
         } else {
             own.fields = taken;

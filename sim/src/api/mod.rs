@@ -215,7 +215,13 @@ impl Api {
     /// # Errors
     /// Whatever the server would answer.
     pub fn write(&mut self, write: Write) -> Result<Arc<Value>, ApiError> {
-        self.write_admitted(write, &mut NoAdmission)
+        let prepared = self.prepare(write)?;
+        let pending = self.settle(prepared)?;
+        match self.commit(pending)? {
+            Outcome::Done(object) => Ok(object),
+            // Nothing happens between the halves.
+            Outcome::Changed => Err(ApiError::new(409, "Conflict", "the object kept changing")),
+        }
     }
 
     /// A write of a built-in controller (`system:serviceaccount:kube-system:<controller>`, manager

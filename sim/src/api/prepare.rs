@@ -41,12 +41,21 @@ impl Api {
             info,
             key,
         };
-        match prepared.write.verb.clone() {
-            Verb::Create(object) => self.prepare_create(&mut prepared, object)?,
-            Verb::Replace(object) => self.prepare_replace(&mut prepared, object)?,
-            Verb::MergePatch { patch, .. } => self.prepare_patch(&mut prepared, &patch)?,
-            Verb::Apply { object, force } => self.prepare_apply(&mut prepared, object, force)?,
-            Verb::Delete { precondition, .. } => super::delete::prepare(&mut prepared, &precondition)?,
+        // From here on the write is what it does to the object; what was sent goes into that.
+        let sent = match &mut prepared.write.verb {
+            Verb::Create(object) | Verb::Replace(object) | Verb::Apply { object, .. } => object.take(),
+            Verb::MergePatch { patch, .. } => patch.take(),
+            Verb::Delete { .. } => Value::Null,
+        };
+        match prepared.write.verb {
+            Verb::Create(_) => self.prepare_create(&mut prepared, sent)?,
+            Verb::Replace(_) => self.prepare_replace(&mut prepared, sent)?,
+            Verb::MergePatch { .. } => self.prepare_patch(&mut prepared, &sent)?,
+            Verb::Apply { force, .. } => self.prepare_apply(&mut prepared, sent, force)?,
+            Verb::Delete { ref precondition, .. } => {
+                let precondition = precondition.clone();
+                super::delete::prepare(&mut prepared, &precondition)?;
+            }
         }
         Ok(prepared)
     }

@@ -57,21 +57,24 @@ pub(super) fn before_managers(info: &KindInfo, subresource: Option<&str>, old: &
         }
         return;
     }
-    let status = new.get("status").cloned();
-    let metadata = new.get("metadata").cloned();
-    let managed = new.pointer("/metadata/managedFields").cloned();
-    new.clone_from(old);
-    meta::set(new, "managedFields", managed);
+    let mut take = |field: &str| new.as_object_mut().and_then(|fields| fields.remove(field));
+    let (status, metadata) = (take("status"), take("metadata"));
+    let fields = old.as_object().into_iter().flatten().filter(|(name, _)| *name != "status");
+    *new = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
     set_field(new, "status", status);
-    if !info.is_custom()
-        && let Some(metadata) = metadata
-    {
-        set_field(new, "metadata", Some(metadata));
-        if info.is("apps", "Deployment") {
-            meta::keep(new, old, "labels");
-        }
-        keep_identity(old, new);
+    let Some(metadata) = metadata else {
+        meta::set(new, "managedFields", None);
+        return;
+    };
+    if info.is_custom() {
+        meta::set(new, "managedFields", metadata.get("managedFields").cloned());
+        return;
     }
+    set_field(new, "metadata", Some(metadata));
+    if info.is("apps", "Deployment") {
+        meta::keep(new, old, "labels");
+    }
+    keep_identity(old, new);
 }
 
 fn count_template(set: &mut Value, count: i64) {
@@ -202,34 +205,38 @@ pub(super) fn prepare_update(info: &KindInfo, subresource: Option<&str>, old: &V
         let is_changed = old.pointer("/spec/template") != new.pointer("/spec/template");
         count_template(new, count + i64::from(is_changed));
     }
-    if info.has_generation() && content(info, old) != content(info, new) {
+    if info.has_generation() && !has_same_content(info, old, new) {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         meta::set(new, "generation", Some(json!(generation + 1)));
     }
 }
 
-fn content(info: &KindInfo, object: &Value) -> Value {
-    let mut content = object.clone();
-    if let Some(fields) = content.as_object_mut() {
-        fields.remove("metadata");
-        if info.has_status {
-            fields.remove("status");
-        }
-    }
-    content
+fn has_same_content(info: &KindInfo, old: &Value, new: &Value) -> bool {
+    same_beside(old, new, |name| name == "metadata" || (info.has_status && name == "status"))
 }
 
 /// Whether nothing differs but the times in `managedFields`.
 pub(super) fn same_but_times(old: &Value, new: &Value) -> bool {
-    let plain = |object: &Value| {
-        let mut object = object.clone();
-        let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
-        for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
-            entry.remove("time");
+    let none = Value::Null;
+    let (before, after) = (old.get("metadata").unwrap_or(&none), new.get("metadata").unwrap_or(&none));
+    let same_entries = match (before.get("managedFields"), after.get("managedFields")) {
+        (Some(Value::Array(old)), Some(Value::Array(new))) => {
+            old.len() == new.len() && old.iter().zip(new).all(|(old, new)| same_beside(old, new, |name| name == "time"))
         }
-        object
+        (old, new) => old == new,
     };
-    plain(old) == plain(new)
+    same_entries
+        && same_beside(before, after, |name| name == "managedFields")
+        && same_beside(old, new, |name| name == "metadata")
+}
+
+/// Whether two objects are the same but for some fields.
+fn same_beside(old: &Value, new: &Value, leaves_out: impl Fn(&str) -> bool) -> bool {
+    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else {
+        return old == new;
+    };
+    let looked_at = |(name, _): &(&String, &Value)| !leaves_out(name);
+    old.iter().filter(looked_at).eq(new.iter().filter(looked_at))
 }
 
 fn keep_field(new: &mut Value, old: &Value, field: &str) {

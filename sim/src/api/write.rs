@@ -178,11 +178,34 @@ pub enum Outcome {
 }
 
 impl Prepared {
+    /// The kind that is written.
+    pub fn kind(&self) -> &KindInfo {
+        &self.info
+    }
+
+    /// What is done to it.
+    pub const fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// The subresource, if one is written.
+    pub fn subresource(&self) -> Option<&str> {
+        self.write.subresource.as_deref()
+    }
+
+    /// The name, unless the server is still to generate it.
+    pub fn name(&self) -> Option<&str> {
+        self.requested_name.as_deref()
+    }
+
+    /// The live object.
+    pub const fn old(&self) -> Option<&Arc<Value>> {
+        self.old.as_ref()
+    }
+
     /// The write as mutating admission sees it.
     pub fn request(&self) -> WriteRequest {
         let named = self.requested_name.clone();
-        let is_namespace = self.info.is("", "Namespace");
-        let namespace = if is_namespace { named.clone() } else { Some(self.key.namespace.clone()) };
         WriteRequest {
             uid: self.review_uid.clone(),
             operation: self.operation,
@@ -191,7 +214,7 @@ impl Prepared {
             kind: self.info.kind.clone(),
             resource: self.info.plural.clone(),
             subresource: self.write.subresource.clone(),
-            namespace: namespace.filter(|namespace| !namespace.is_empty()),
+            namespace: self.namespace().map(ToOwned::to_owned),
             name: named,
             user: self.write.user.clone(),
             dry_run: self.write.dry_run,
@@ -199,6 +222,13 @@ impl Prepared {
             old: self.old.as_deref().cloned(),
             options: Some(self.options()),
         }
+    }
+
+    /// The namespace as admission sees it: a Namespace is in itself.
+    pub fn namespace(&self) -> Option<&str> {
+        let is_namespace = self.info.is("", "Namespace");
+        let namespace = if is_namespace { self.requested_name.as_deref() } else { Some(self.key.namespace.as_str()) };
+        namespace.filter(|namespace| !namespace.is_empty())
     }
 
     fn options(&self) -> Value {
@@ -243,6 +273,11 @@ impl Pending {
     /// The write as validating admission sees it.
     pub fn request(&self) -> WriteRequest {
         self.prepared.request()
+    }
+
+    /// The write as it was prepared.
+    pub const fn prepared(&self) -> &Prepared {
+        &self.prepared
     }
 
     /// Whether the write changes nothing: nothing will be stored, though admission is asked all the same.

@@ -146,6 +146,11 @@ impl Workloads {
         if has_news { Some(Timestamp::MIN) } else { self.queue.next() }
     }
 
+    /// The resourceVersion up to which the server's log was read.
+    pub const fn has_read_to(&self) -> u64 {
+        self.seen
+    }
+
     fn reconcile(&mut self, api: &mut Api, key: &Key) -> Result<Option<Timestamp>, ApiError> {
         match (key.kind.group.as_str(), key.kind.kind.as_str()) {
             ("", "Pod") => self.pods.reconcile(api, key, &self.behaviours, &self.nodes),
