@@ -29,6 +29,7 @@ impl Api {
                 json::patch(&mut patched, &operations)
                     .map_err(|why| ApiError::new(500, "InternalError", format!("Internal error occurred: {why}")))?;
                 prepared.new = Some(decode::decode(&prepared.info, patched)?);
+                prepared.is_mutated = true;
                 Ok(())
             }
         }
@@ -52,7 +53,10 @@ impl Api {
                 validate::created(&info, &new)?;
             }
             (Operation::Update, Some(old)) => {
-                strategy::prepare_update(&info, prepared.write.subresource.as_deref(), &old, &mut new);
+                if prepared.is_mutated {
+                    strategy::before_managers(&info, prepared.write.subresource.as_deref(), &old, &mut new);
+                }
+                strategy::prepare_update(&info, &old, &mut new);
                 validate::updated(&info, &old, &new)?;
                 is_no_op = strategy::same_but_times(&old, &new);
                 if is_no_op {

@@ -192,11 +192,13 @@ pub(super) fn before_first_apply(info: &KindInfo, object: &Value, manager: &Mana
 
 fn write_update(info: &KindInfo, old: Option<&Value>, new: &mut Value, mut managed: Vec<Entry>, mut own: Entry) {
     let typ = Typ::of(info);
-    let plain = old.map_or_else(|| zero::object(info), without_managers);
-    let mut found = walk::compare(typ, Some(&plain), Some(new));
+    let empty = old.is_none().then(|| zero::object(info));
+    let mut found = walk::compare(typ, old.or(empty.as_ref()), Some(new));
     let subresource = (!own.subresource.is_empty()).then_some(own.subresource.as_str());
     for set in [&mut found.added, &mut found.modified, &mut found.removed] {
         reset(info, subresource, set);
+        // The managers themselves stand in the live object only.
+        set.remove_tree(&["f:metadata", "f:managedFields"]);
     }
     let mut taken = found.added.union(&found.modified);
     for entry in &mut managed {

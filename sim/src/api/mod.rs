@@ -237,8 +237,8 @@ impl Api {
     ///
     /// # Errors
     /// Whatever the server would answer.
-    pub fn write_status_as_system(&mut self, controller: &str, object: &Value) -> Result<Arc<Value>, ApiError> {
-        self.write(Write::status(&system_user(controller), MANAGER, object))
+    pub fn write_status_as_system(&mut self, controller: &str, object: Value) -> Result<Arc<Value>, ApiError> {
+        self.write(Write::new(&system_user(controller), MANAGER, Verb::Replace(object)).on("status"))
     }
 
     /// DELETE by a built-in controller; done if the object is gone already.

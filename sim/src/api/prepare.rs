@@ -36,6 +36,7 @@ impl Api {
             old: self.store.at(&key).cloned(),
             operation: Operation::Update,
             new: None,
+            is_mutated: false,
             is_conditional: false,
             write,
             info,
@@ -143,7 +144,7 @@ impl Api {
         Ok(())
     }
 
-    fn prepare_replace(&mut self, prepared: &mut Prepared, object: Value) -> Result<(), ApiError> {
+    fn prepare_replace(&mut self, prepared: &mut Prepared, mut object: Value) -> Result<(), ApiError> {
         if prepared.old.is_none()
             && prepared.write.subresource.is_none()
             && strategy::allows_create_on_update(&prepared.info)
@@ -171,6 +172,9 @@ impl Api {
         }
         if !required.is_empty() && required != meta::resource_version(&old) {
             return Err(ApiError::modified(&resource, name));
+        }
+        if prepared.write.subresource.is_some() {
+            strategy::leave_out_untouched(&old, &mut object);
         }
         let mut new = decode::decode(&info, object)?;
         strategy::keep_identity(&old, &mut new);

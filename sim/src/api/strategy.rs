@@ -49,6 +49,14 @@ pub(super) fn keep_identity(old: &Value, new: &mut Value) {
     meta::keep(new, old, "resourceVersion");
 }
 
+/// What a write through a subresource sends unchanged need not be read: it comes from the live object anyway.
+pub(super) fn leave_out_untouched(old: &Value, new: &mut Value) {
+    const READ: [&str; 4] = ["apiVersion", "kind", "metadata", "status"];
+    if let Some(fields) = new.as_object_mut() {
+        fields.retain(|name, value| READ.contains(&name.as_str()) || old.get(name) != Some(value));
+    }
+}
+
 /// What a write through a subresource cannot touch is as before already when managers are recorded.
 pub(super) fn before_managers(info: &KindInfo, subresource: Option<&str>, old: &Value, new: &mut Value) {
     if subresource.is_none() {
@@ -192,8 +200,7 @@ fn keep_addresses(old: &Value, new: &mut Value) {
 }
 
 /// An update: the generation counts what is neither metadata nor status.
-pub(super) fn prepare_update(info: &KindInfo, subresource: Option<&str>, old: &Value, new: &mut Value) {
-    before_managers(info, subresource, old, new);
+pub(super) fn prepare_update(info: &KindInfo, old: &Value, new: &mut Value) {
     keep_identity(old, new);
     if info.is("", "Service") {
         keep_addresses(old, new);

@@ -153,6 +153,8 @@ pub struct Prepared {
     pub(super) operation: Operation,
     pub(super) old: Option<Arc<Value>>,
     pub(super) new: Option<Value>,
+    /// Whether mutating admission changed it.
+    pub(super) is_mutated: bool,
     /// Whether the client requires exactly the object that it read.
     pub(super) is_conditional: bool,
     pub(super) review_uid: String,

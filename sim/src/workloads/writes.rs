@@ -43,14 +43,23 @@ pub(super) fn reference_to(owner: &Value) -> Value {
 
 /// Writes a status if it differs.
 pub(super) fn put_status(api: &mut Api, controller: &str, live: &Value, status: Value) -> Result<(), ApiError> {
-    let mut new = live.clone();
+    if live.get("status") == Some(&status) {
+        return Ok(());
+    }
+    api.write_status_as_system(controller, with_status(live, status)).map(drop)
+}
+
+/// The object with another status.
+pub(super) fn with_status(live: &Value, status: Value) -> Value {
+    let fields = live.as_object().into_iter().flatten().filter(|(name, _)| *name != "status");
+    let mut new: Value = fields.map(|(name, value)| (name.clone(), value.clone())).collect();
     set(&mut new, "status", status);
-    put_whole_status(api, controller, live, &new)
+    new
 }
 
 /// Writes a status, and what else a controller may write with it, if anything differs.
-pub(super) fn put_whole_status(api: &mut Api, controller: &str, live: &Value, new: &Value) -> Result<(), ApiError> {
-    if live == new {
+pub(super) fn put_whole_status(api: &mut Api, controller: &str, live: &Value, new: Value) -> Result<(), ApiError> {
+    if *live == new {
         return Ok(());
     }
     api.write_status_as_system(controller, new).map(drop)

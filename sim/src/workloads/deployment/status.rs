@@ -100,7 +100,7 @@ pub(super) fn write(
     {
         writes::set(metadata.entry("annotations").or_insert_with(|| json!({})), REVISION, json!(revision));
     }
-    writes::put_whole_status(api, NAME, deployment, &new)?;
+    writes::put_whole_status(api, NAME, deployment, new)?;
     Ok(due)
 }
 

@@ -285,13 +285,11 @@ fn endures_lost_nodes(pod: &Value) -> bool {
 }
 
 fn write_status(api: &mut Api, name: &str, pod: &Value, status: Value) -> Result<(), ApiError> {
-    let mut new = pod.clone();
-    writes::set(&mut new, "status", status);
-    if new == *pod {
+    if pod.get("status") == Some(&status) {
         return Ok(());
     }
     let manager = if name.starts_with("system:node:") { "kubelet" } else { "kube-controller-manager" };
-    api.write(Write::status(&user(name), manager, &new)).map(drop)
+    api.write(Write::new(&user(name), manager, Verb::Replace(writes::with_status(pod, status))).on("status")).map(drop)
 }
 
 fn user(name: &str) -> User {
