@@ -191,11 +191,9 @@ impl Process {
     }
 
     fn list(&mut self, api: &Api, kind: &'static str, group_kind: &GroupKind) {
-        let listed = api.list_arc(group_kind, None);
-        let keys: BTreeSet<_> = listed.iter().map(|object| key_of(object)).collect();
-        let gone: Vec<_> =
-            self.known.get(kind).into_iter().flatten().filter(|key| !keys.contains(*key)).cloned().collect();
-        for object in listed {
+        let mut gone = self.known.get(kind).cloned().unwrap_or_default();
+        for object in api.glance(group_kind, None) {
+            gone.remove(&key_of(&object));
             self.stored(kind, &object);
         }
         for key in gone {

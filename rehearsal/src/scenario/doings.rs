@@ -1,5 +1,7 @@
 //! What steps do.
 
+use std::sync::Arc;
+
 use interlock_core::object::ObjectId;
 use interlock_crds::{ApprovalDecision, Verb};
 use interlock_sim::api::{Api, meta};
@@ -15,7 +17,7 @@ use crate::{faults::Faults, people::Change};
 #[derive(Clone, Debug, PartialEq)]
 pub enum Doing {
     /// A ChangeRequest is created.
-    Propose(Value),
+    Propose(Arc<Value>),
     /// A vote.
     Vote(Change, ApprovalDecision),
     /// A vote is taken back.
@@ -23,7 +25,7 @@ pub enum Doing {
     /// A command.
     Command(Change, Verb, String),
     /// An object is applied.
-    Apply(Value),
+    Apply(Arc<Value>),
     /// An object is edited.
     Edit(ObjectRef, Value),
     /// An object is deleted.
@@ -45,7 +47,7 @@ impl Doing {
     pub fn of(step: &StepFile, folder: &Folder) -> Result<Option<Self>, String> {
         let mut found: Vec<(&str, Result<Self, String>)> = Vec::new();
         if let Some(value) = &step.propose {
-            found.push(("propose", proposed(value, folder).map(Self::Propose)));
+            found.push(("propose", proposed(value, folder).map(|value| Self::Propose(Arc::new(value)))));
         }
         for (name, text, decision) in
             [("approve", &step.approve, ApprovalDecision::Approve), ("reject", &step.reject, ApprovalDecision::Reject)]
@@ -65,7 +67,7 @@ impl Doing {
             let reason = step.reason.clone().unwrap_or_default();
             found.extend(text.as_ref().map(|text| (name, change(text).map(|c| Self::Command(c, verb, reason)))));
         }
-        found.extend(step.apply.as_ref().map(|value| ("apply", object(value, folder).map(Self::Apply))));
+        found.extend(step.apply.as_ref().map(|value| ("apply", object(value, folder).map(|value| Self::Apply(Arc::new(value))))));
         if let Some(text) = &step.edit {
             let patch = step.patch.clone().ok_or_else(|| "edit needs a patch that says how".to_owned());
             found.push(("edit", patch.and_then(|patch| Ok(Self::Edit(text.parse()?, patch)))));

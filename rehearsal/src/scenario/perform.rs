@@ -92,11 +92,11 @@ impl Player {
         let user = user.unwrap_or_else(|| crate::people::user("system:anonymous", &[]));
         let id = |object: &ObjectRef| object.id(&self.world.shared.lock().api);
         Ok(match doing {
-            Doing::Propose(request) => Act::Create(user, request.clone()),
+            Doing::Propose(request) => Act::Create(user, (**request).clone()),
             Doing::Vote(change, decision) => Act::Vote(user, change.clone(), *decision),
             Doing::WithdrawVote(change) => Act::WithdrawVote(user, change.clone()),
             Doing::Command(change, verb, reason) => Act::Command(user, change.clone(), *verb, reason.clone()),
-            Doing::Apply(object) => Act::Apply(user, object.clone()),
+            Doing::Apply(object) => Act::Apply(user, (**object).clone()),
             Doing::Edit(object, patch) => Act::Patch(user, id(object)?, patch.clone()),
             Doing::Delete(object) => Act::Delete(user, id(object)?),
             Doing::Evidence(evidence, change) => {

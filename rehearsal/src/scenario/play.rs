@@ -1,6 +1,7 @@
 //! From a folder and a scenario to a rehearsal that can begin.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use interlock_core::object::GroupKind;
 use interlock_crds::GROUP;
@@ -86,7 +87,9 @@ impl Player {
 
     /// What happens before the start is nobody's interest.
     fn settle(&mut self, start: Timestamp, faults: &Faults) {
-        while self.world.step(start) {}
+        while self.world.step(start) {
+            self.world.take_happened();
+        }
         self.world.rest_until(start);
         self.world.take_happened();
         let systems = self.world.objects(GROUP, "System");
@@ -197,7 +200,7 @@ fn proposal(source: &Source) -> Step {
         at: None,
         say: None,
         ask: None,
-        doing: Some(Doing::Propose(source.object.clone())),
+        doing: Some(Doing::Propose(Arc::new(source.object.clone()))),
         by: Some(text_at(&source.object, "/spec/requester").to_owned()),
         expect: Vec::new(),
     }

@@ -1,6 +1,8 @@
 //! From a rehearsal to its report.
 
+use interlock_core::object::GroupKind;
 use interlock_crds::{ChangeRequest, GROUP};
+use serde::Deserialize as _;
 
 use super::{
     Player, ballots, look,
@@ -30,13 +32,15 @@ impl Player {
 
     fn summaries(&self) -> Vec<ChangeSummary> {
         let mut summaries = Vec::new();
-        for object in self.world.objects(GROUP, "ChangeRequest") {
-            let Ok(request) = serde_json::from_value::<ChangeRequest>((*object).clone()) else {
+        let cluster = self.world.shared.lock();
+        let now = cluster.api.now();
+        for object in cluster.api.glance(&GroupKind::new(GROUP, "ChangeRequest"), None) {
+            let Ok(request) = ChangeRequest::deserialize(&*object) else {
                 continue;
             };
             let key = crate::world::key_of(&object);
             let status = request.status.clone().unwrap_or_default();
-            let held = self.narrator.board.get(&key).map(|seen| seen.held_until(self.world.now())).unwrap_or_default();
+            let held = self.narrator.board.get(&key).map(|seen| seen.held_until(now)).unwrap_or_default();
             summaries.push(ChangeSummary {
                 change: key,
                 title: request.spec.title.clone(),

@@ -133,6 +133,9 @@ impl Api {
     pub(super) fn put(&mut self, key: &Key, mut object: Value, change: EventType) -> Arc<Value> {
         self.rv += 1;
         meta::set(&mut object, "resourceVersion", Some(value!(self.rv.to_string())));
+        if self.rv.is_multiple_of(super::REST) {
+            self.store.rest();
+        }
         let object = Arc::new(object);
         self.store.put(key, Arc::clone(&object));
         if is_definition(key)

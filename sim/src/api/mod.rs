@@ -33,6 +33,7 @@ pub mod meta;
 mod quantities;
 mod registry;
 mod select;
+mod slot;
 mod store;
 mod write;
 
@@ -178,8 +179,17 @@ impl Api {
         self.store.list(kind, namespace).cloned().collect()
     }
 
+    /// The same one by one, for somebody who looks at each of them once.
+    pub fn glance<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = Arc<Value>> + use<'a> {
+        self.store.glance(kind, namespace)
+    }
+
     /// Every object, in order of kind, namespace and name.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Value>> {
+    pub fn all(&self) -> impl Iterator<Item = Arc<Value>> {
         self.store.all()
     }
 
@@ -278,6 +288,9 @@ fn suffix_of(counted: u64) -> String {
 fn whole_seconds(at: Timestamp) -> String {
     at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
+
+/// After so many writes, what was not read meanwhile is kept in less space.
+const REST: u64 = 1024;
 
 /// The field manager of the built-in controllers.
 const MANAGER: &str = "kube-controller-manager";

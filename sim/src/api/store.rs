@@ -8,6 +8,7 @@ use interlock_core::object::GroupKind;
 use serde_json::Value;
 
 use super::meta;
+use super::slot::Slot;
 
 /// Where an object is stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -20,7 +21,7 @@ pub struct Key {
     pub name: String,
 }
 
-type Names = BTreeMap<String, Arc<Value>>;
+type Names = BTreeMap<String, Slot>;
 
 /// The stored objects.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +37,7 @@ pub(super) struct Store {
 
 impl Store {
     pub fn get(&self, kind: &GroupKind, namespace: &str, name: &str) -> Option<&Arc<Value>> {
-        self.kinds.get(kind)?.get(namespace)?.get(name)
+        self.kinds.get(kind)?.get(namespace)?.get(name).map(Slot::get)
     }
 
     pub fn at(&self, key: &Key) -> Option<&Arc<Value>> {
@@ -49,6 +50,28 @@ impl Store {
         kind: &GroupKind,
         namespace: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Value>> + use<'a> {
+        self.slots(kind, namespace).map(Slot::get)
+    }
+
+    /// The same for somebody who looks at each of them once.
+    pub fn glance<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = Arc<Value>> + use<'a> {
+        self.slots(kind, namespace).map(Slot::glance)
+    }
+
+    /// What nobody looked at since this was called last is kept in little space.
+    pub fn rest(&mut self) {
+        self.kinds.values_mut().flat_map(BTreeMap::values_mut).flat_map(BTreeMap::values_mut).for_each(Slot::rest);
+    }
+
+    fn slots<'a>(
+        &'a self,
+        kind: &GroupKind,
+        namespace: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Slot> + use<'a> {
         let of_kind = self.kinds.get(kind);
         let one = namespace.and_then(|namespace| of_kind?.get(namespace));
         let all = of_kind.filter(|_| namespace.is_none());
@@ -67,8 +90,8 @@ impl Store {
     }
 
     /// Every stored object.
-    pub fn all(&self) -> impl Iterator<Item = &Arc<Value>> {
-        self.kinds.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values)
+    pub fn all(&self) -> impl Iterator<Item = Arc<Value>> {
+        self.kinds.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values).map(Slot::glance)
     }
 
     pub fn key_of_uid(&self, uid: &str) -> Option<&Key> {
@@ -119,12 +142,14 @@ impl Store {
             self.terminating.insert(key.clone());
         }
         let names = self.kinds.entry(key.kind.clone()).or_default().entry(key.namespace.clone()).or_default();
-        names.insert(key.name.clone(), object);
+        names.insert(key.name.clone(), Slot::new(object));
     }
 
-    pub fn remove(&mut self, key: &Key) -> Option<Arc<Value>> {
+    pub fn remove(&mut self, key: &Key) {
         self.unindex(key);
-        self.kinds.get_mut(&key.kind)?.get_mut(&key.namespace)?.remove(&key.name)
+        if let Some(names) = self.kinds.get_mut(&key.kind).and_then(|namespaces| namespaces.get_mut(&key.namespace)) {
+            names.remove(&key.name);
+        }
     }
 
     fn unindex(&mut self, key: &Key) {

@@ -20,7 +20,7 @@ impl Workloads {
         self.seen = newest;
         let Some(events) = events else {
             // The log was cut: everything may have changed.
-            let all: Vec<Arc<Value>> = api.all().cloned().collect();
+            let all: Vec<Arc<Value>> = api.all().collect();
             for object in &all {
                 self.mark(api, object);
             }
