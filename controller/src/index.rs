@@ -145,21 +145,36 @@ fn resolved(meta: &ObjectMeta) -> Resolved {
     }
 }
 
-/// The facts of a ChangeRequest object; seals are checked against `keys`.
-pub fn request_facts(keys: &KeyRing, object: &crds::ChangeRequest) -> RequestFacts {
+/// The facts of a ChangeRequest object; seals are checked against `keys`. Where something is known of the request, a seal
+/// that was checked is not checked again.
+fn facts_since(keys: &KeyRing, object: &crds::ChangeRequest, known: Option<&RequestFacts>) -> RequestFacts {
     let meta = &object.metadata;
     let status = object.status.clone().unwrap_or_default();
+    let uid = meta.uid.clone().unwrap_or_default();
+    let sealed = match known.filter(|known| known.uid == uid) {
+        Some(known) => sealed::records_since(keys, &uid, (&known.status, known.sealed), &status),
+        None => sealed::records(keys, &uid, &status),
+    };
     RequestFacts {
         namespace: meta.namespace.clone().unwrap_or_default(),
         name: meta.name.clone().unwrap_or_default(),
-        uid: meta.uid.clone().unwrap_or_default(),
+        uid,
         generation: meta.generation.unwrap_or_default(),
         created: meta.creation_timestamp.as_ref().map_or(Timestamp::MAX, |t| t.0),
         deleting: meta.deletion_timestamp.is_some(),
         spec: Arc::new(object.spec.clone()),
-        sealed: sealed::records(keys, meta.uid.as_deref().unwrap_or_default(), &status),
+        sealed,
         status,
     }
+}
+
+/// The content of a request; it is read again only when the server counts another generation.
+fn content_of(request: &RequestFacts, known: Option<&LiveChange>) -> Arc<Result<Content, Vec<Problem>>> {
+    let same = |known: &&LiveChange| known.request.uid == request.uid && known.request.generation == request.generation;
+    known.filter(same).map_or_else(
+        || Arc::new(Content::parse(&request.spec, &request.namespace)),
+        |known| Arc::clone(&known.content),
+    )
 }
 
 impl Index {
@@ -178,8 +193,8 @@ impl Index {
     /// A ChangeRequest was stored.
     pub fn change_stored(&mut self, object: &crds::ChangeRequest) -> BTreeSet<ChangeKey> {
         let key = key_of(&object.metadata);
-        let request = request_facts(&self.keys, object);
         let known = self.live(&key);
+        let request = facts_since(&self.keys, object, known.as_ref().map(|known| &known.request));
         // The watch may still tell of what was before a write that this process has learnt of already.
         let incoming = object.metadata.resource_version.as_deref().unwrap_or_default();
         if known.as_ref().is_some_and(|k| k.request.uid == request.uid && is_older(incoming, &k.resource_version)) {
@@ -194,7 +209,9 @@ impl Index {
             wake.extend(self.waiters_on.get(&key).into_iter().flatten().cloned());
             wake.extend(known.is_some().then(|| key.clone()));
         } else {
-            self.remember_live(&key, request, object.metadata.resource_version.clone().unwrap_or_default());
+            let content = content_of(&request, known.as_deref());
+            let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
+            self.remember_live(&key, request, resource_version, content);
             wake.insert(key.clone());
         }
         let is = self.live(&key).filter(|live| live.running);
@@ -228,10 +245,27 @@ impl Index {
         }
     }
 
-    fn remember_live(&mut self, key: &str, request: RequestFacts, resource_version: String) {
+    /// A request that was just read, with what is known of it already.
+    pub fn read(&self, object: &crds::ChangeRequest) -> LiveChange {
+        let known = self.live(&key_of(&object.metadata));
+        let request = facts_since(&self.keys, object, known.as_ref().map(|known| &known.request));
+        LiveChange {
+            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
+            content: content_of(&request, known.as_deref()),
+            running: request.is_running(),
+            request,
+        }
+    }
+
+    fn remember_live(
+        &mut self,
+        key: &str,
+        request: RequestFacts,
+        resource_version: String,
+        content: Arc<Result<Content, Vec<Problem>>>,
+    ) {
         let running = request.is_running();
-        let content = Content::parse(&request.spec, &request.namespace);
-        if let Ok(content) = &content {
+        if let Ok(content) = &*content {
             for object in &content.objects {
                 self.live_by_object.entry(object.id.key()).or_default().insert(key.to_owned());
             }
@@ -249,7 +283,7 @@ impl Index {
         if running {
             self.running.insert(key.to_owned());
         }
-        let live = LiveChange { request, resource_version, content: Arc::new(content), running };
+        let live = LiveChange { request, resource_version, content, running };
         self.changes.insert(key.to_owned(), ChangeEntry::Live(Arc::new(live)));
     }
 

@@ -13,7 +13,7 @@ use interlock_core::{
         namespace::{self, NamespaceFacts},
         own::{self, OwnFacts},
     },
-    change::{Content, ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts},
+    change::{ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts},
     object::ObjectId,
     port::{Identity, Port, PortError},
 };
@@ -23,7 +23,6 @@ use serde_json::Value;
 use super::server::{Entry, Judge};
 use crate::{
     change::{Context, Observed, load_before, observe_one},
-    index::{LiveChange, request_facts},
 };
 
 /// The webhook.
@@ -135,20 +134,8 @@ impl<P: Port> Webhook<P> {
         let Some(now) = self.context.port.now() else {
             return Err(PortError::Unavailable("the API server's time is not known".to_owned()));
         };
-        let live = self.of_object(&object);
+        let live = self.context.ask(|index| index.read(&object));
         Ok(Some(observe_one(&self.context, &Arc::new(live), now)))
-    }
-
-    fn of_object(&self, object: &crds::ChangeRequest) -> LiveChange {
-        let request = self.context.ask(|index| request_facts(index.keys(), object));
-        let content = Content::parse(&request.spec, &request.namespace);
-        let running = request.is_running();
-        LiveChange {
-            resource_version: object.metadata.resource_version.clone().unwrap_or_default(),
-            content: Arc::new(content),
-            running,
-            request,
-        }
     }
 
     async fn live_change(&self, namespace: &str, name: Option<String>) -> Result<Option<Value>, PortError> {
@@ -249,7 +236,7 @@ impl<P: Port> Webhook<P> {
         let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
         let Some(value) = self.live_change(namespace, Some(name.to_owned())).await? else { return Ok(None) };
         let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(value) else { return Ok(None) };
-        let request = self.context.ask(|index| request_facts(index.keys(), &object));
+        let request = self.context.ask(|index| index.read(&object)).request;
         let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(None) };
         let before = self.plan(&request.uid, &run).await?;
         Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone() }))

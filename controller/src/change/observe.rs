@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::index::{ChangeEntry, Index, LiveChange, dependency_key, request_facts};
+use crate::index::{ChangeEntry, Index, LiveChange, dependency_key};
 
 /// Facts about one change, owned.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ pub async fn live<P: Port>(
     let object: crds::ChangeRequest = get(context, "ChangeRequest", Some(&request.namespace), &request.name)
         .await?
         .ok_or_else(|| PortError::NotFound(format!("ChangeRequest {key} is gone")))?;
-    let fresh = context.ask(|index| request_facts(index.keys(), &object));
+    let fresh = context.ask(|index| index.read(&object)).request;
     if fresh.uid != request.uid || fresh.generation != request.generation {
         return Err(PortError::Conflict(format!("ChangeRequest {key} was edited meanwhile")));
     }

@@ -144,6 +144,32 @@ pub fn records(keys: &KeyRing, uid: &str, status: &ChangeRequestStatus) -> Seale
     }
 }
 
+/// The same where an earlier status of the same request was looked at already: a record that still says the same under the
+/// same seal is not checked again.
+pub fn records_since(
+    keys: &KeyRing,
+    uid: &str,
+    (before, found): (&ChangeRequestStatus, SealedRecords),
+    status: &ChangeRequestStatus,
+) -> SealedRecords {
+    let same_base = both(&before.base, &status.base)
+        .is_some_and(|(a, b)| a.seal == b.seal && base_payload(uid, a) == base_payload(uid, b));
+    let same_run = both(&before.run, &status.run)
+        .is_some_and(|(a, b)| a.seal == b.seal && run_payload(uid, a) == run_payload(uid, b));
+    let same_finish = both(&before.finished, &status.finished)
+        .is_some_and(|(a, b)| a.seal == b.seal && finish_payload(uid, a) == finish_payload(uid, b));
+    let is_finish = |finish: &FinishRecord| is_finish(keys, uid, finish);
+    SealedRecords {
+        base: if same_base { found.base } else { status.base.as_ref().is_some_and(|base| is_base(keys, uid, base)) },
+        run: if same_run { found.run } else { status.run.as_ref().is_some_and(|run| is_run(keys, uid, run)) },
+        finish: if same_finish { found.finish } else { status.finished.as_ref().is_some_and(is_finish) },
+    }
+}
+
+fn both<'a, T>(one: &'a Option<T>, other: &'a Option<T>) -> Option<(&'a T, &'a T)> {
+    one.as_ref().zip(other.as_ref())
+}
+
 fn base_payload(uid: &str, base: &BaseRecord) -> Value {
     json!({
         "uid": uid,

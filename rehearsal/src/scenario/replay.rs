@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use interlock_controller::{
     change::{Observed, from_index},
-    index::{Index, request_facts},
+    index::Index,
     watch::{self, Told},
 };
 use interlock_core::{
@@ -205,10 +205,9 @@ fn key(request: &ChangeRequest) -> String {
 
 /// What there was to see at the instant.
 fn observe(index: &Index, past: &Past, live: &Live, request: &ChangeRequest, at: Timestamp) -> Observed {
-    let mut facts = request_facts(index.keys(), request);
+    let interlock_controller::index::LiveChange { request: mut facts, content, .. } = index.read(request);
     facts.status = interlock_crds::ChangeRequestStatus::default();
     facts.sealed = SealedRecords::default();
-    let content = std::sync::Arc::new(Content::parse(&facts.spec, &facts.namespace));
     let mut observed = from_index(index, facts, content, at);
     if let Ok(content) = &*observed.content {
         observed.base = live.base(content);
