@@ -130,13 +130,14 @@ impl Api {
         self.rv += 1;
         meta::set(&mut object, "resourceVersion", Some(value!(self.rv.to_string())));
         let object = Arc::new(object);
+        let before = self.store.at(key).cloned();
         self.store.put(key, Arc::clone(&object));
         if is_definition(key)
             && let Some(info) = Registry::of_definition(&object)
         {
             self.registry.add(info);
         }
-        self.log.push(Event { rv: self.rv, change, kind: key.kind.clone(), object: Arc::clone(&object) });
+        self.log.push(Event { rv: self.rv, change, kind: key.kind.clone(), object: Arc::clone(&object), before });
         if change == EventType::Added && is_definition(key) {
             // The kind is served at once; the real server needs a moment.
             let mut served = (*object).clone();
@@ -153,7 +154,7 @@ impl Api {
         self.rv += 1;
         meta::set(&mut last, "resourceVersion", Some(value!(self.rv.to_string())));
         let object = Arc::new(last);
-        self.store.remove(key);
+        let before = self.store.remove(key);
         if is_definition(key)
             && let Some(info) = Registry::of_definition(&object)
         {
@@ -164,6 +165,7 @@ impl Api {
             change: EventType::Deleted,
             kind: key.kind.clone(),
             object: Arc::clone(&object),
+            before,
         });
         object
     }

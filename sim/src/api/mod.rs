@@ -34,14 +34,16 @@ mod quantities;
 mod registry;
 mod select;
 mod store;
+mod watch;
 mod write;
 
 pub use auth::{Access, Authorizer, DenyRule};
-pub use error::{ApiError, Cause};
+pub use error::{ApiError, Cause, Details};
 pub use log::{Event, EventType};
 pub use registry::{KindInfo, Registry};
 pub use select::{Selector, label_selector_matches};
 pub use store::Key;
+pub use watch::{Since, WatchEvent, Watched};
 pub use write::{Admission, NoAdmission, Outcome, Pending, Prepared, Propagation, Verb, Write};
 
 mod apply;

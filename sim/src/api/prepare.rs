@@ -273,11 +273,6 @@ fn bad_patch(error: ApiError, patched: &str) -> ApiError {
         return error;
     };
     let quoted = Value::from(patched);
-    let mut error = ApiError::new(
-        422,
-        "Invalid",
-        format!(" \"\" is invalid: patch: Invalid value: {quoted}: strict decoding error: {why}"),
-    );
-    error.fields = vec!["patch".to_owned()];
-    error
+    let detail = format!("Invalid value: {quoted}: strict decoding error: {why}");
+    ApiError::invalid(&GroupKind::new("", ""), "", &[Cause::new("patch", detail)])
 }
