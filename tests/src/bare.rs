@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::{Api, eventually, world, world::SOON};
 
-/// The API server that all tests of this binary share.
-pub fn bare() -> &'static Api {
+/// The API server that all tests of this binary share, with these definitions.
+pub fn bare(definitions: &[Value]) -> &'static Api {
     static BARE: OnceLock<(Cluster, Api)> = OnceLock::new();
     let (_, api) = BARE.get_or_init(|| {
         let mut cluster = Cluster::up(&ClusterOptions::ephemeral("bare")).unwrap_or_else(|error| panic!("{error:?}"));
@@ -17,14 +17,17 @@ pub fn bare() -> &'static Api {
             cluster.kill(component).unwrap();
         }
         let api = world::api(&cluster.admin_kubeconfig());
+        for definition in definitions {
+            api.create(definition).unwrap();
+            served(&api, definition);
+        }
         (cluster, api)
     });
     api
 }
 
-/// Creates a definition, and returns when the API server serves its kind.
-pub fn define(api: &Api, definition: &Value) {
-    api.create(definition).unwrap();
+/// Waits until the API server serves the kind of a definition, and says so.
+pub fn served(api: &Api, definition: &Value) {
     let spec = &definition["spec"];
     let path = format!(
         "/apis/{}/{}/{}",
@@ -32,5 +35,9 @@ pub fn define(api: &Api, definition: &Value) {
         spec["versions"][0]["name"].as_str().unwrap(),
         spec["names"]["plural"].as_str().unwrap()
     );
-    eventually(SOON, || api.get(&path).map_err(|refusal| refusal.to_string()));
+    eventually(SOON, || {
+        let found = api.get(&crate::path_of(definition)).map_err(|refusal| refusal.to_string())?;
+        let conditions = found["status"]["conditions"].as_array().map_or(0, Vec::len);
+        if conditions < 2 { Err("not established".to_owned()) } else { api.get(&path).map_err(|refusal| refusal.to_string()) }
+    });
 }

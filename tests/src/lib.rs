@@ -27,7 +27,7 @@ pub mod stage;
 pub mod world;
 
 pub use api::{Api, Patch, Refusal, collection_of, path_of};
-pub use bare::{bare, define};
+pub use bare::{bare, served};
 pub use objects::{config_map, deployment, deployment_image, patch_of};
 pub use stage::{Change, Options, Stage, policy_of};
 pub use world::{Installation, World, eventually, world};

@@ -10,7 +10,11 @@ use super::log::{Event, EventType};
 use super::registry::Registry;
 use super::store::Key;
 use super::write::{Admission, Outcome, Pending, Prepared, Verb, Write};
+use super::managers::{self, Manager};
 use super::{Api, decode, delete, json, meta, strategy, validate};
+
+/// What of a `generateName` fits before five generated letters.
+const LONGEST_PREFIX: usize = 58;
 
 impl Api {
     /// Applies what mutating admission answered.
@@ -69,7 +73,8 @@ impl Api {
         let prefix = meta::text(new, "generateName").map(ToOwned::to_owned);
         if let Some(prefix) = prefix.filter(|_| meta::name(new).is_empty()) {
             self.counted += 1;
-            let name = format!("{prefix}{}", super::suffix_of(self.counted));
+            let beginning: String = prefix.chars().take(LONGEST_PREFIX).collect();
+            let name = format!("{beginning}{}", super::suffix_of(self.counted));
             meta::set(new, "name", Some(value!(name)));
         }
         meta::name(new).clone_into(&mut key.name);
@@ -119,7 +124,12 @@ impl Api {
             return Ok(Outcome::Done(Arc::new(new)));
         }
         if !creates && delete::is_finished(&new) {
-            return Ok(Outcome::Done(self.remove(&prepared.key, new)));
+            // The writer is told its own write; watches are told the last state that was stored.
+            if let Some(old) = &prepared.old {
+                meta::keep(&mut new, old, "resourceVersion");
+            }
+            self.remove(&prepared.key);
+            return Ok(Outcome::Done(Arc::new(new)));
         }
         let change = if creates { EventType::Added } else { EventType::Modified };
         Ok(Outcome::Done(self.put(&prepared.key, new, change)))
@@ -144,19 +154,26 @@ impl Api {
             if let Some(fields) = served.as_object_mut() {
                 fields.insert("status".to_owned(), strategy::established(&object));
             }
+            let time = super::whole_seconds(self.now);
+            let manager = Manager { name: "kube-apiserver".to_owned(), subresource: Some("status".to_owned()), time };
+            if let Some(info) = self.registry.get(&key.kind).cloned() {
+                managers::record_update(&info, Some(&object), &mut served, &manager);
+            }
             self.put(key, served, EventType::Modified);
         }
         object
     }
 
-    /// Removes an object; its last state gets a fresh resourceVersion.
-    pub(super) fn remove(&mut self, key: &Key, mut last: Value) -> Arc<Value> {
+    /// Removes an object; watches are told its last stored state, with a fresh resourceVersion.
+    pub(super) fn remove(&mut self, key: &Key) {
+        let Some(before) = self.store.remove(key) else {
+            return;
+        };
         self.rv += 1;
+        let mut last = (*before).clone();
         meta::set(&mut last, "resourceVersion", Some(value!(self.rv.to_string())));
-        let object = Arc::new(last);
-        let before = self.store.remove(key);
         if is_definition(key)
-            && let Some(info) = Registry::of_definition(&object)
+            && let Some(info) = Registry::of_definition(&last)
         {
             self.registry.remove(&info.group_kind());
         }
@@ -164,10 +181,9 @@ impl Api {
             rv: self.rv,
             change: EventType::Deleted,
             kind: key.kind.clone(),
-            object: Arc::clone(&object),
-            before,
+            object: Arc::new(last),
+            before: Some(before),
         });
-        object
     }
 
     /// A write with webhooks that answer at once.

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::ApiError;
 use super::kinds::Typ;
 use super::registry::KindInfo;
-use super::{defaults, openapi, quantities, typed, walk};
+use super::{defaults, quantities, schema, typed, walk};
 
 /// The object in the server's form.
 ///
@@ -18,11 +18,12 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
         return Err(cannot_handle(info, "json: an object is expected"));
     }
     if let Some(schema) = &info.schema {
-        let unknown = openapi::prune(schema, &mut object, true);
+        let unknown = schema::prune(schema, &mut object, true);
         if !unknown.is_empty() {
             return Err(ApiError::bad_request(strict(info, &unknown)));
         }
-        openapi::default(schema, &mut object);
+        schema::default(schema, &mut object);
+        schema::trim_numbers(&mut object);
         tidy_metadata(&mut object);
         return Ok(object);
     }
@@ -43,6 +44,9 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
     tidy_metadata(&mut known);
     quantities::rewrite(Shape::of_kind(&info.group_kind()), &mut known);
     defaults::fill(info, &mut known);
+    if keeps_empty(info) {
+        schema::trim_numbers(&mut known);
+    }
     Ok(known)
 }
 
@@ -52,18 +56,22 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
 /// 500 of a field that the schema does not have, 400 of a wrong type.
 pub(super) fn check_config(info: &KindInfo, config: &Value) -> Result<(), ApiError> {
     let unknown = if let Some(schema) = &info.schema {
-        openapi::prune(schema, &mut config.clone(), true)
+        schema::prune(schema, &mut config.clone(), true)
     } else {
         let known = typed::through_type(info, config).map_err(|why| not_typed(info, config, &why))?;
         typed::missing(config, &known)
     };
     match unknown.first() {
-        None => match walk::malformed(Typ::of(info), config, "") {
+        None => match mistyped(info, config).or_else(|| walk::malformed(Typ::of(info), config, "")) {
             None => Ok(()),
             Some(why) => Err(not_typed(info, config, &why)),
         },
         Some(field) => Err(not_typed(info, config, &format!(".{field}: field not declared in schema"))),
     }
+}
+
+fn mistyped(info: &KindInfo, config: &Value) -> Option<String> {
+    info.schema.as_ref().and_then(|schema| schema::mistyped(schema, config, ""))
 }
 
 fn not_typed(info: &KindInfo, config: &Value, why: &str) -> ApiError {

@@ -73,7 +73,8 @@ impl ApiError {
             if !self.reason.is_empty() {
                 fields.insert("reason".to_owned(), json!(self.reason));
             }
-            if !details.is_empty() {
+            // About a path that leads nowhere it says that it says nothing.
+            if !details.is_empty() || self.code == 404 {
                 fields.insert("details".to_owned(), Value::Object(details));
             }
         }
@@ -178,8 +179,11 @@ impl Cause {
             ("Too many", "FieldValueTooMany"),
             ("Internal error", "InternalError"),
             ("conflict with", "FieldManagerConflict"),
-            ("Invalid value: \"\": must be of type", "FieldValueTypeInvalid"),
+            ("namespace ", "NamespaceTerminating"),
         ];
+        if self.detail.contains(" in body must be of type ") {
+            return "FieldValueTypeInvalid";
+        }
         let word = WORDS.iter().find(|(beginning, _)| self.detail.starts_with(beginning));
         word.map_or("FieldValueInvalid", |(_, reason)| reason)
     }

@@ -32,6 +32,7 @@ mod log;
 pub mod meta;
 mod quantities;
 mod registry;
+mod schema;
 mod select;
 mod store;
 mod watch;
@@ -57,7 +58,6 @@ mod garbage;
 mod json;
 mod kinds;
 mod managers;
-mod openapi;
 mod pod_admission;
 mod prepare;
 mod strategy;
@@ -161,6 +161,7 @@ impl Api {
         let within = namespace.unwrap_or_default();
         let access = Access { user, verb: "list", info, subresource: None, namespace: within, name: "" };
         self.authorizer.check(&access)?;
+        selector.check(info)?;
         let items = self.store.list(&info.group_kind(), namespace).filter(|object| selector.matches(object));
         Ok(Listing { items: items.cloned().collect(), rv: self.rv })
     }

@@ -27,6 +27,8 @@ pub struct KindInfo {
     pub has_scale: bool,
     /// The schema of a custom resource.
     pub schema: Option<Arc<Value>>,
+    /// The fields of a custom resource that lists can select by, such as `spec.color`.
+    pub selectable: Vec<String>,
 }
 
 impl KindInfo {
@@ -139,6 +141,7 @@ impl Registry {
                 has_status: *has_status,
                 has_scale: *has_scale,
                 schema,
+                selectable: Vec::new(),
             });
         }
         registry
@@ -160,6 +163,8 @@ impl Registry {
         let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
         let versions = spec.get("versions")?.as_array()?;
         let version = versions.iter().find(|version| version.get("served").and_then(Value::as_bool) == Some(true))?;
+        let fields = version.get("selectableFields").and_then(Value::as_array).into_iter().flatten();
+        let fields = fields.filter_map(|field| field.get("jsonPath")?.as_str());
         Some(KindInfo {
             group: text("/group")?,
             version: version.get("name")?.as_str()?.to_owned(),
@@ -169,6 +174,7 @@ impl Registry {
             has_status: version.pointer("/subresources/status").is_some(),
             has_scale: version.pointer("/subresources/scale").is_some(),
             schema: Some(Arc::new(version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default())),
+            selectable: fields.map(|path| path.trim_start_matches('.').to_owned()).collect(),
         })
     }
 

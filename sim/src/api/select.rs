@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::registry::KindInfo;
 
 /// What a list or a watch asks for. The default selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -10,6 +11,22 @@ pub struct Selector {
     labels: Vec<Requirement>,
     fields: Vec<Requirement>,
 }
+
+/// Fields of built-in kinds that lists can select by, beside name and namespace.
+const BUILT_IN: [(&str, &str, &[&str]); 8] = [
+    (
+        "",
+        "Pod",
+        &["spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "status.phase", "status.podIP"],
+    ),
+    ("", "Node", &["spec.unschedulable"]),
+    ("", "Namespace", &["status.phase"]),
+    ("", "Secret", &["type"]),
+    ("", "Service", &["spec.clusterIP", "spec.type"]),
+    ("", "Event", &["involvedObject.kind", "involvedObject.name", "involvedObject.uid", "reason", "type"]),
+    ("apps", "ReplicaSet", &["status.replicas"]),
+    ("batch", "Job", &["status.successful"]),
+];
 
 /// One condition of a selector.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +46,15 @@ enum Is {
 impl Requirement {
     fn new(key: &str, is: Is) -> Self {
         Self { key: key.to_owned(), is }
+    }
+
+    /// Whether labels can have its values.
+    fn is_of_label(&self) -> bool {
+        let is_value = |value: &String| value.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        match &self.is {
+            Is::There | Is::Absent => true,
+            Is::Among(values) | Is::NotAmong(values) => values.iter().all(is_value),
+        }
     }
 
     /// Whether it holds of what is found there.
@@ -61,7 +87,8 @@ impl Selector {
     /// 400 when it cannot be read.
     pub fn parse(labels: &str, fields: &str) -> Result<Self, ApiError> {
         let read = |part: &str| requirement(part).ok_or_else(|| unreadable(part));
-        let labels = parts(labels).into_iter().map(read).collect::<Result<_, _>>()?;
+        let of_label = |part: &str| requirement(part).filter(Requirement::is_of_label).ok_or_else(|| unreadable(part));
+        let labels = parts(labels).into_iter().map(of_label).collect::<Result<_, _>>()?;
         let fields: Vec<Requirement> = parts(fields).into_iter().map(read).collect::<Result<_, _>>()?;
         match fields.iter().find(|field| matches!(field.is, Is::There | Is::Absent)) {
             Some(field) => Err(ApiError::bad_request(format!("invalid selector: '{}'; can't understand '{0}'", field.key))),
@@ -69,9 +96,26 @@ impl Selector {
         }
     }
 
-    /// The fields that it looks at.
-    pub(super) fn fields(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| field.key.as_str())
+    /// Whether lists of that kind can select so.
+    ///
+    /// # Errors
+    /// 400 when the server keeps no index of a field.
+    pub(super) fn check(&self, info: &KindInfo) -> Result<(), ApiError> {
+        const ALWAYS: [&str; 2] = ["metadata.name", "metadata.namespace"];
+        let listed = BUILT_IN.iter().find(|(group, kind, _)| info.is(group, kind)).map(|(_, _, fields)| *fields);
+        let of_kind = listed.unwrap_or_default();
+        let is_known = |field: &str| {
+            ALWAYS.contains(&field) || of_kind.contains(&field) || info.selectable.iter().any(|known| known == field)
+        };
+        let Some(unknown) = self.fields.iter().find(|field| !is_known(&field.key)) else {
+            return Ok(());
+        };
+        let field = &unknown.key;
+        Err(ApiError::bad_request(if info.is_custom() || listed.is_some() {
+            format!("field label not supported: {field}")
+        } else {
+            format!("\"{field}\" is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        }))
     }
 
     /// Whether the object is selected.

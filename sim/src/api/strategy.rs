@@ -43,10 +43,13 @@ pub(super) fn clear_deletion(new: &mut Value) {
 
 /// The metadata that no update changes.
 pub(super) fn keep_identity(old: &Value, new: &mut Value) {
-    for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in ["uid", "creationTimestamp", "generation", "deletionGracePeriodSeconds", "resourceVersion", "selfLink"] {
         meta::keep(new, old, field);
     }
-    meta::keep(new, old, "resourceVersion");
+    // Another one is refused later.
+    if !meta::is_terminating(new) {
+        meta::keep(new, old, "deletionTimestamp");
+    }
 }
 
 /// What a write through a subresource cannot touch is as before already when managers are recorded.
@@ -194,6 +197,9 @@ pub(super) fn prepare_update(info: &KindInfo, subresource: Option<&str>, old: &V
     keep_identity(old, new);
     if info.is("", "Service") {
         keep_addresses(old, new);
+    }
+    if info.is("", "Namespace") {
+        keep_field(new, old, "spec");
     }
     if info.is("apps", "DaemonSet") {
         let annotations = old.pointer("/metadata/annotations");

@@ -102,7 +102,9 @@ fn children<'t, 'v>(typ: Typ<'t>, value: Option<&'v Value>) -> Option<BTreeMap<S
 pub(super) fn stated(typ: Typ<'_>, value: &Value) -> FieldSet {
     let below = children(typ, Some(value)).filter(|below| !below.is_empty());
     let Some(below) = below else {
-        return FieldSet { is_member: true, below: BTreeMap::new() };
+        // Nobody owns a list of items that has none.
+        let is_member = !value.is_array() || typ.relation(value) == Relation::Atomic;
+        return FieldSet { is_member, below: BTreeMap::new() };
     };
     let is_list = value.is_array();
     let mut set = FieldSet::default();
@@ -110,7 +112,9 @@ pub(super) fn stated(typ: Typ<'_>, value: &Value) -> FieldSet {
         let mut inner = stated(child, value);
         let is_named = step.strip_prefix("f:").is_some_and(|name| typ.is_named(name));
         inner.is_member |= is_list || !is_named;
-        set.below.insert(step, inner);
+        if !inner.is_empty() {
+            set.below.insert(step, inner);
+        }
     }
     set
 }
@@ -177,7 +181,7 @@ pub(super) fn merge(typ: Typ<'_>, live: Option<&Value>, stated: &Value) -> Value
                     // Nothing stated about a map or a list of items leaves what others put there.
                     let stays = children(typ.field(name), fields.get(name)).is_some_and(|below| !below.is_empty());
                     if !stays {
-                        fields.remove(name);
+                        fields.insert(name.clone(), Value::Null);
                     }
                     continue;
                 }

@@ -60,6 +60,7 @@ impl Api {
         let within = namespace.unwrap_or_default();
         let access = Access { user, verb: "watch", info, subresource: None, namespace: within, name: "" };
         self.authorizer.check(&access)?;
+        selector.check(info)?;
         let events = match since {
             Since::Now => {
                 let found = self.store.list(&info.group_kind(), namespace).filter(|object| selector.matches(object));

@@ -12,4 +12,8 @@ mod request;
 mod simulated;
 
 mod apply;
+mod custom;
+mod names;
 mod objects;
+mod preconditions;
+mod watches;

@@ -9,52 +9,83 @@ use serde_json::{Map, Value, json};
 pub struct Symbols {
     /// A text that may stand anywhere, and its symbol; the longest first.
     texts: Vec<(String, String)>,
-    versions: Vec<String>,
+    versions: Vec<(String, String)>,
 }
+
+/// The symbols of both servers. What both name at the same place gets the same symbol.
+#[derive(Default)]
+pub struct Glossary {
+    real: Symbols,
+    sim: Symbols,
+    count: usize,
+}
+
+impl Glossary {
+    /// Both answers with symbols in them.
+    pub fn plain(&mut self, real: &Value, sim: &Value) -> (Value, Value) {
+        self.learn(real, sim);
+        let (mut real, mut sim) = (self.real.replaced(real), self.sim.replaced(sim));
+        tidy(&mut real);
+        tidy(&mut sim);
+        (real, sim)
+    }
+
+    fn learn(&mut self, real: &Value, sim: &Value) {
+        match (real, sim) {
+            (Value::Array(a), b) => {
+                a.iter().enumerate().for_each(|(index, a)| self.learn(a, b.get(index).unwrap_or(&Value::Null)));
+            }
+            (a, Value::Array(b)) => b.iter().for_each(|b| self.learn(&Value::Null, b)),
+            _ => {}
+        }
+        let names: std::collections::BTreeSet<&String> =
+            [real, sim].into_iter().filter_map(Value::as_object).flat_map(Map::keys).collect();
+        for (kind, find) in NAMES {
+            self.meet(kind, find(real).unwrap_or_default(), find(sim).unwrap_or_default());
+        }
+        for name in names {
+            self.learn(&real[name], &sim[name]);
+        }
+    }
+
+    /// Names in refusals of what was to get a generated one.
+    pub fn learn_refused(&mut self, real: &Value, sim: &Value) {
+        let name = |answer: &Value| answer["details"]["name"].as_str().unwrap_or_default().to_owned();
+        self.meet("name", &name(real), &name(sim));
+    }
+
+    /// A text that is new gets a symbol, on both sides the same if both are new.
+    fn meet(&mut self, kind: &str, real: &str, sim: &str) {
+        self.count += 1;
+        let symbol = format!("<{kind} {}>", self.count);
+        for (symbols, text) in [(&mut self.real, real), (&mut self.sim, sim)] {
+            let known = if kind == "version" { &mut symbols.versions } else { &mut symbols.texts };
+            if !text.is_empty() && !known.iter().any(|(known, _)| known == text) {
+                known.push((text.to_owned(), symbol.clone()));
+                known.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
+            }
+        }
+    }
+}
+
+type Find = fn(&Value) -> Option<&str>;
+
+/// What servers name by themselves.
+const NAMES: [(&str, Find); 6] = [
+    ("uid", |object| object["metadata"]["uid"].as_str()),
+    ("version", |object| object["metadata"]["resourceVersion"].as_str().filter(|_| object["metadata"]["uid"].is_string())),
+    ("name", |object| {
+        let metadata = &object["metadata"];
+        let is_generated = !metadata["generateName"].as_str().unwrap_or_default().is_empty() && metadata["uid"].is_string();
+        metadata["name"].as_str().filter(|_| is_generated)
+    }),
+    ("hash", |object| object["metadata"]["labels"]["pod-template-hash"].as_str()),
+    ("hash", |object| object["metadata"]["labels"]["controller-revision-hash"].as_str()?.rsplit('-').next()),
+    ("address", |object| object["spec"]["clusterIP"].as_str().filter(|address| *address != "None")),
+];
 
 impl Symbols {
     /// The answer with symbols in it.
-    pub fn plain(&mut self, answer: &Value) -> Value {
-        self.learn(answer);
-        let mut plain = self.replaced(answer);
-        tidy(&mut plain);
-        plain
-    }
-
-    fn learn(&mut self, value: &Value) {
-        if let Value::Array(items) = value {
-            items.iter().for_each(|item| self.learn(item));
-        }
-        let Value::Object(fields) = value else { return };
-        if let Some(metadata) = fields.get("metadata") {
-            let text = |name: &str| metadata[name].as_str().unwrap_or_default();
-            self.learn_text("uid", text("uid"));
-            let is_object = !text("uid").is_empty();
-            if is_object && !self.versions.iter().any(|known| known == text("resourceVersion")) {
-                self.versions.push(text("resourceVersion").to_owned());
-            }
-            if !text("generateName").is_empty() && is_object {
-                self.learn_text(text("generateName"), text("name"));
-            }
-            let hash = metadata["labels"]["pod-template-hash"].as_str().or(metadata["labels"]["controller-revision-hash"].as_str());
-            let hash = hash.unwrap_or_default();
-            self.learn_text("hash", hash.rsplit('-').next().unwrap_or_default());
-        }
-        if let Some(address) = fields.get("spec").and_then(|spec| spec["clusterIP"].as_str()).filter(|ip| *ip != "None") {
-            self.learn_text("address", address);
-        }
-        fields.values().for_each(|below| self.learn(below));
-    }
-
-    fn learn_text(&mut self, kind: &str, text: &str) {
-        if text.is_empty() || self.texts.iter().any(|(known, _)| known == text) {
-            return;
-        }
-        let number = self.texts.iter().filter(|(_, symbol)| symbol.starts_with(&format!("<{kind} "))).count() + 1;
-        self.texts.push((text.to_owned(), format!("<{kind} {number}>")));
-        self.texts.sort_by_key(|(text, _)| std::cmp::Reverse(text.len()));
-    }
-
     fn replaced(&self, value: &Value) -> Value {
         match value {
             Value::String(text) => json!(self.in_text(text)),
@@ -74,8 +105,8 @@ impl Symbols {
     }
 
     fn version(&self, version: &str) -> String {
-        let known = self.versions.iter().position(|known| known == version);
-        known.map_or_else(|| "<some version>".to_owned(), |number| format!("<version {}>", number + 1))
+        let known = self.versions.iter().find(|(known, _)| known == version);
+        known.map_or_else(|| "<some version>".to_owned(), |(_, symbol)| symbol.clone())
     }
 
     fn in_text(&self, text: &str) -> String {
@@ -103,8 +134,17 @@ fn tidy(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
             let is_list = fields.get("kind").and_then(Value::as_str).is_some_and(|kind| kind.ends_with("List"));
-            if is_list && fields.contains_key("items") {
+            if is_list && let Some(items) = fields.get_mut("items") {
+                // Items of built-in kinds do not say what they are.
+                for item in items.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+                    item.retain(|name, _| name != "apiVersion" && name != "kind");
+                }
                 fields.remove("metadata");
+            }
+            if let Some(metadata) = fields.get_mut("metadata").filter(|metadata| metadata["uid"].is_null())
+                && metadata["resourceVersion"].is_string()
+            {
+                metadata["resourceVersion"] = json!("<some version>");
             }
             if let Some(entries) = fields.get_mut("managedFields").and_then(Value::as_array_mut) {
                 entries.sort_by_key(|entry| format!("{}{}{}", entry["operation"], entry["manager"], entry["subresource"]));
@@ -123,7 +163,19 @@ fn tidy(value: &mut Value) {
 /// Where two values differ: the place, and what is there.
 pub fn differences(real: &Value, sim: &Value) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    collect("", Some(real), Some(sim), &mut found);
+    let refused = |answer: &Value| answer["kind"] == "Status";
+    let shown = |answer: &Value| if refused(answer) { answer["message"].to_string() } else { "passes".to_owned() };
+    if refused(real) == refused(sim) {
+        collect("", Some(real), Some(sim), &mut found);
+    } else {
+        found.push((String::new(), format!("\n       real {}\n       sim  {}", shown(real), shown(sim))));
+    }
+    // The message says what the details say.
+    if let Some(message) = found.iter().position(|(place, _)| place == "/message") {
+        let message = found.swap_remove(message);
+        found.retain(|(place, _)| ["/code", "/reason"].contains(&place.as_str()));
+        found.push(message);
+    }
     found
 }
 
@@ -142,7 +194,7 @@ fn collect(path: &str, real: Option<&Value>, sim: Option<&Value>, found: &mut Ve
         }
         (real, sim) if real != sim => {
             let shown = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), Value::to_string);
-            found.push((path.to_owned(), format!("real {}, simulated {}", shown(real), shown(sim))));
+            found.push((path.to_owned(), format!("\n       real {}\n       sim  {}", shown(real), shown(sim))));
         }
         _ => {}
     }

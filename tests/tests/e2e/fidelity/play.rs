@@ -1,14 +1,14 @@
 //! Plays a case on both servers in step, and compares each answer.
 
 use interlock_sim::api::Api as SimApi;
-use interlock_tests::{Api, bare};
+use interlock_tests::{Api, bare, path_of, served};
 use serde_json::{Value, json};
 
 use super::{
     exceptions::EXCEPTIONS,
-    plain::{Symbols, differences},
+    plain::{Glossary, differences},
     real,
-    request::{Both, Request, create},
+    request::{Both, Request, create, delete, get, replace},
     simulated,
 };
 
@@ -18,7 +18,7 @@ pub struct Case {
     namespace: String,
     real: &'static Api,
     sim: SimApi,
-    symbols: [Symbols; 2],
+    glossary: Glossary,
     asked: usize,
     found: Vec<String>,
     /// The exceptions that were met.
@@ -29,8 +29,7 @@ pub struct Case {
 pub fn play(name: &'static str, script: impl FnOnce(&mut Case)) {
     let sim = SimApi::new("2026-11-24T08:00:00Z".parse().unwrap());
     let namespace = format!("fidelity-{}", name.replace(' ', "-"));
-    let symbols = [Symbols::default(), Symbols::default()];
-    let mut case = Case { name, namespace, real: bare(), sim, symbols, asked: 0, found: Vec::new(), met: Vec::new() };
+    let mut case = Case { name, namespace, real: real(), sim, glossary: Glossary::default(), asked: 0, found: Vec::new(), met: Vec::new() };
     let place = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}});
     case.ask(create(&place));
     script(&mut case);
@@ -40,6 +39,13 @@ pub fn play(name: &'static str, script: impl FnOnce(&mut Case)) {
         }
     }
     assert!(case.found.is_empty(), "{name}: {} differences\n{}", case.found.len(), case.found.join("\n"));
+}
+
+/// The real server, with Interlock's definitions.
+fn real() -> &'static Api {
+    let definitions = interlock_crds::all();
+    let definitions: Vec<Value> = definitions.iter().map(|definition| serde_json::to_value(definition).unwrap()).collect();
+    bare(&definitions)
 }
 
 impl Case {
@@ -58,6 +64,9 @@ impl Case {
     pub fn ask(&mut self, request: Request) -> Both {
         self.asked += 1;
         let answers = Both { real: real::ask(self.real, &request), sim: simulated::ask(&mut self.sim, &request) };
+        if request.object.real["metadata"]["generateName"].is_string() {
+            self.glossary.learn_refused(&answers.real, &answers.sim);
+        }
         self.compare(&request.shown(), request.name, &answers);
         answers
     }
@@ -69,20 +78,53 @@ impl Case {
         }
     }
 
+    /// Creates an object, writes each of these values in turn, as far as they are accepted, and deletes it.
+    pub fn walk(&mut self, object: &Value, edits: &[(&str, Value)]) {
+        self.ask(create(object).dry());
+        let mut live = self.ask(create(object));
+        self.ask(replace(&live).by("two"));
+        for (pointer, value) in edits {
+            let answer = self.ask(replace(live.with(pointer, value)).by("three"));
+            if answer.real["kind"] != "Status" && answer.sim["kind"] != "Status" {
+                live = answer;
+            }
+        }
+        self.all([get(object), delete(object), get(object)]);
+    }
+
     /// Watches a kind in the case's namespace after an answer, or with the objects that exist, up to an object called
     /// `end` (or the bookmark that ends what exists).
     pub fn watch(&mut self, kind: &Value, since: Option<&Both>, labels: &'static str) {
+        let kind = self.placed(kind.clone());
+        self.watch_all(&kind, since, labels);
+    }
+
+    /// Watches a kind wherever its objects are.
+    pub fn watch_all(&mut self, kind: &Value, since: Option<&Both>, labels: &'static str) {
         self.asked += 1;
         let version = since.map(|answer| answer.at("/metadata/resourceVersion")).unwrap_or_default();
-        let is_end = |event: &Value| {
-            event["object"]["metadata"]["name"] == "end" || ["BOOKMARK", "ERROR"].contains(&event["type"].as_str().unwrap())
+        let is_stream = since.is_some();
+        let is_end = move |event: &Value| {
+            let is_last = is_stream && event["object"]["metadata"]["name"] == "end";
+            is_last || ["BOOKMARK", "ERROR"].contains(&event["type"].as_str().unwrap())
         };
-        let kind = self.placed(kind.clone());
         let answers = Both {
-            real: real::watch(self.real, &kind, &version.real, labels, is_end),
-            sim: simulated::watch(&self.sim, &kind, &version.sim, labels),
+            real: real::watch(self.real, kind, &version.real, labels, is_end),
+            sim: simulated::watch(&self.sim, kind, &version.sim, labels),
         };
         self.compare(&format!("watch of {}", kind["kind"]), "watch", &answers);
+    }
+
+    /// Creates a definition, and waits until the real server serves its kind.
+    pub fn define(&mut self, definition: &Value) {
+        self.ask(create(definition));
+        served(self.real, definition);
+        self.ask(get(definition));
+    }
+
+    /// The definition goes, and with it its kind.
+    pub fn undefine(&mut self, definition: &Value) {
+        self.real.delete(&path_of(definition)).unwrap();
     }
 
     /// The simulated server, for what a client cannot ask.
@@ -90,27 +132,17 @@ impl Case {
         &mut self.sim
     }
 
-    /// The real server, for what a client cannot ask of the other.
-    pub fn real(&self) -> &'static Api {
-        self.real
-    }
-
     /// Both answers are alike, but for exceptions.
     pub fn compare(&mut self, request: &str, name: &str, answers: &Both) {
-        let [real, sim] = &mut self.symbols;
-        let (real, sim) = (real.plain(&answers.real), sim.plain(&answers.sim));
+        let (real, sim) = self.glossary.plain(&answers.real, &answers.sim);
         let mut differences = differences(&real, &sim);
         differences.retain(|(place, _)| {
-            let met = EXCEPTIONS.iter().position(|exception| exception.covers(self.case_name(), name, place));
+            let met = EXCEPTIONS.iter().position(|exception| exception.covers(self.name, name, place));
             self.met.extend(met);
             met.is_none()
         });
         for (place, values) in differences {
             self.found.push(format!("{}. {request}\n     {place}: {values}", self.asked));
         }
-    }
-
-    fn case_name(&self) -> &'static str {
-        self.name
     }
 }

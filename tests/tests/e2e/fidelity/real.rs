@@ -26,8 +26,8 @@ pub fn ask(api: &Api, request: &Request) -> Value {
             ("PATCH", query, "application/apply-patch+yaml", Some(object.clone()))
         }
         Verb::Delete => {
-            let options = delete_options(&request.uid.real, &request.version.real, request.propagation);
-            ("DELETE", dry.trim_start_matches('&').to_owned(), json, Some(options))
+            let options = delete_options(request);
+            ("DELETE", String::new(), json, Some(options))
         }
     };
     let (_, answer) = api.raw(method, &format!("{path}?{query}"), content, body.as_ref()).unwrap();
@@ -59,7 +59,10 @@ pub fn watch(
     );
     let path = format!("{}?watch=true&{since}&labelSelector={}", collection_of(object), escaped(labels));
     match api.watch(&path, is_last) {
-        Ok(events) => json!(events),
+        Ok(events) => match events.as_slice() {
+            [only] if only["type"] == "ERROR" => only["object"].clone(),
+            _ => json!(events),
+        },
         Err(refusal) => json!({"kind": "Status", "code": refusal.code, "reason": refusal.reason, "message": refusal.message}),
     }
 }

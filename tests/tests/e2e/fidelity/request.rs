@@ -216,13 +216,14 @@ fn text_or(stated: Both, pointer: &str) -> Both {
     if stated.real.is_string() { stated } else { stated.at(pointer) }
 }
 
-/// The options of a deletion as a client sends them.
-pub fn delete_options(uid: &Value, version: &Value, propagation: Option<&str>) -> Value {
+/// The options of a deletion as a client of the real server sends them: in the body, for then the query is not looked at.
+pub fn delete_options(request: &Request) -> Value {
     let mut options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
     for (pointer, value) in [
-        ("/preconditions/uid", uid.clone()),
-        ("/preconditions/resourceVersion", version.clone()),
-        ("/propagationPolicy", json!(propagation)),
+        ("/preconditions/uid", request.uid.real.clone()),
+        ("/preconditions/resourceVersion", request.version.real.clone()),
+        ("/propagationPolicy", json!(request.propagation)),
+        ("/dryRun", if request.is_dry { json!(["All"]) } else { Value::Null }),
     ] {
         if !value.is_null() {
             put(&mut options, pointer, value);

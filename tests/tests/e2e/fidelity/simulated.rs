@@ -42,7 +42,7 @@ fn tell(api: &mut Api, request: &Request) -> Result<Value, ApiError> {
     write.subresource = request.subresource.map(ToOwned::to_owned);
     let answer = api.write(write)?;
     // As a client of the real server it learns no more of what is gone.
-    let is_gone = request.verb == Verb::Delete && api.get(&user, &id).is_err();
+    let is_gone = request.verb == Verb::Delete && answer["metadata"]["deletionTimestamp"].is_null();
     Ok(if is_gone { Value::Null } else { (*answer).clone() })
 }
 
@@ -77,11 +77,11 @@ pub fn watch(api: &Api, object: &Value, version: &Value, labels: &str) -> Value 
     }
 }
 
-/// The place that an object names; the name may still be to come.
+/// The place that an object names, well or not.
 fn id_of(object: &Value) -> ObjectId {
-    let mut named = object.clone();
-    if named["metadata"]["name"].is_null() {
-        named["metadata"]["name"] = json!("unnamed");
-    }
-    ObjectId::of(&named).unwrap()
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (version, metadata) = (text(&object["apiVersion"]), &object["metadata"]);
+    let (group, version) = version.rsplit_once('/').unwrap_or(("", &version));
+    let namespace = metadata["namespace"].as_str().map(ToOwned::to_owned);
+    ObjectId { group: group.into(), version: version.into(), kind: text(&object["kind"]), namespace, name: text(&metadata["name"]) }
 }
