@@ -51,12 +51,15 @@ impl Api {
         match (prepared.operation, prepared.old.clone()) {
             (Operation::Create, _) => {
                 self.name_and_date(&mut prepared.key, &mut new);
-                self.allocate(&info, &mut new);
+                self.allocate(&info, &mut new, prepared.write.dry_run);
                 strategy::prepare_create(&info, &mut new);
                 validate::created(&info, &new)?;
             }
             (Operation::Update, Some(old)) => {
                 strategy::prepare_update(&info, prepared.write.subresource.as_deref(), &old, &mut new);
+                if info.is("", "Service") {
+                    self.allocate_addresses(&mut new, prepared.write.dry_run);
+                }
                 validate::updated(&info, &old, &new)?;
                 is_no_op = strategy::same_but_times(&old, &new);
                 if is_no_op {
@@ -94,7 +97,13 @@ impl Api {
         let (resource, name) = (prepared.info.resource(), prepared.key.name.as_str());
         let plain_create = matches!(prepared.write.verb, Verb::Create(_));
         match (&prepared.old, &current) {
-            (None, Some(_)) if plain_create => return Err(ApiError::already_exists(&resource, name)),
+            (None, Some(current)) if plain_create => {
+                let mut error = ApiError::already_exists(&resource, name);
+                if meta::is_terminating(current) {
+                    error.message = format!("object is being deleted: {}", error.message);
+                }
+                return Err(error);
+            }
             (None, None) => {}
             (Some(old), Some(current)) if Arc::ptr_eq(old, current) => {}
             (Some(_), None) if !matches!(prepared.write.verb, Verb::Apply { .. }) => {

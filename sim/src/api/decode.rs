@@ -24,7 +24,7 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
         }
         schema::default(schema, &mut object);
         schema::trim_numbers(&mut object);
-        tidy_metadata(&mut object);
+        tidy_metadata_of(&mut object);
         return Ok(object);
     }
     let mut known = typed::through_type(info, &object).map_err(|why| cannot_handle(info, &why))?;
@@ -41,8 +41,11 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
     if !keeps_empty(info) {
         tidy(Shape::of_kind(&info.group_kind()), &mut known, "");
     }
-    tidy_metadata(&mut known);
-    quantities::rewrite(Shape::of_kind(&info.group_kind()), &mut known);
+    tidy_metadata_of(&mut known);
+    if !quantities::rewrite(Shape::of_kind(&info.group_kind()), &mut known) {
+        let pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
+        return Err(cannot_handle(info, &format!("quantities must match the regular expression '{pattern}'")));
+    }
     defaults::fill(info, &mut known);
     if keeps_empty(info) {
         schema::trim_numbers(&mut known);
@@ -108,7 +111,7 @@ fn keeps_empty(info: &KindInfo) -> bool {
 }
 
 /// Scalars that the server does not store when they are zero, by the field around them (or none) and their name.
-const OMITTED: [(&str, &str); 26] = [
+const OMITTED: [(&str, &str); 25] = [
     ("", "hostNetwork"),
     ("", "hostPID"),
     ("", "hostIPC"),
@@ -131,7 +134,6 @@ const OMITTED: [(&str, &str); 26] = [
     ("", "priorityClassName"),
     ("", "workingDir"),
     ("", "image"),
-    ("", "serviceName"),
     ("", "generateName"),
     ("env", "value"),
     ("ports", "name"),
@@ -153,7 +155,7 @@ fn tidy(shape: Shape, value: &mut Value, around: &str) {
                 tidy(below, value, within);
                 let is_empty = match value {
                     Value::Null => true,
-                    Value::Array(items) => items.is_empty(),
+                    Value::Array(items) => items.is_empty() && name != "managedFields",
                     Value::Object(fields) => is_map && fields.is_empty(),
                     Value::Bool(false) => is_omitted(around, within),
                     Value::Number(number) => number.as_i64() == Some(0) && is_omitted(around, within),
@@ -174,9 +176,15 @@ fn is_omitted(around: &str, name: &str) -> bool {
     OMITTED.iter().any(|(within, field)| *field == name && (within.is_empty() || *within == around))
 }
 
+fn tidy_metadata_of(object: &mut Value) {
+    // It is there also where the client left it out.
+    super::meta::of_mut(object);
+    object.get_mut("metadata").map(tidy_metadata);
+}
+
 /// Empty parts of metadata are none.
-fn tidy_metadata(object: &mut Value) {
-    let Some(metadata) = super::meta::of_mut(object) else {
+pub(super) fn tidy_metadata(metadata: &mut Value) {
+    let Some(metadata) = metadata.as_object_mut() else {
         return;
     };
     metadata.retain(|name, value| match value {

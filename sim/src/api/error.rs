@@ -117,13 +117,20 @@ impl ApiError {
     /// 422: each cause is a field and what is wrong with it.
     pub fn invalid(kind: &GroupKind, name: &str, causes: &[Cause]) -> Self {
         let qualified = if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
-        let shown: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.detail)).collect();
+        // Each is told once.
+        let mut told: Vec<Cause> = Vec::new();
+        for cause in causes {
+            if !told.contains(cause) {
+                told.push(cause.clone());
+            }
+        }
+        let shown: Vec<String> = told.iter().map(|cause| format!("{}: {}", cause.field, cause.detail)).collect();
         let shown = match shown.as_slice() {
             [only] => only.clone(),
             many => format!("[{}]", many.join(", ")),
         };
         let message = format!("{qualified} \"{name}\" is invalid: {shown}");
-        Self::new(422, "Invalid", message).about(&qualified, name).because(causes.to_vec())
+        Self::new(422, "Invalid", message).about(&qualified, name).because(told)
     }
 
     /// 404 of a whole kind.

@@ -38,6 +38,8 @@ mod store;
 mod watch;
 mod write;
 
+pub(crate) use schema::compiled as pattern;
+
 pub use auth::{Access, Authorizer, DenyRule};
 pub use error::{ApiError, Cause, Details};
 pub use log::{Event, EventType};
@@ -47,6 +49,7 @@ pub use store::Key;
 pub use watch::{Since, WatchEvent, Watched};
 pub use write::{Admission, NoAdmission, Outcome, Pending, Prepared, Propagation, Verb, Write};
 
+mod addresses;
 mod apply;
 mod bootstrap;
 mod commit;

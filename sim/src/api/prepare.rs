@@ -111,10 +111,26 @@ impl Api {
         self.check_namespace(info, key)?;
         strategy::clear_deletion(new);
         if info.is("", "Pod") {
+            self.check_account(key, new)?;
             self.counted += 1;
             pod_admission::admit(new, &super::suffix_of(self.counted));
         }
         Ok(())
+    }
+
+    /// The plugin `ServiceAccount`: a Pod runs as an account that exists. The account `default` may be missing, since not
+    /// every simulation has the controller that makes it.
+    fn check_account(&self, key: &Key, pod: &Value) -> Result<(), ApiError> {
+        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+        let accounts = GroupKind::new("", "ServiceAccount");
+        if account == "default" || self.store.get(&accounts, &key.namespace, account).is_some() {
+            return Ok(());
+        }
+        let why = format!(
+            "error looking up service account {}/{account}: serviceaccount \"{account}\" not found",
+            key.namespace
+        );
+        Err(ApiError::forbidden("pods", &key.name, &why))
     }
 
     /// The plugin `NamespaceLifecycle`: objects are created only in namespaces that exist and stay.

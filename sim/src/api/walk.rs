@@ -258,7 +258,7 @@ pub(super) fn malformed(typ: Typ<'_>, value: &Value, path: &str) -> Option<Strin
             for (index, item) in list.iter().enumerate().filter(|_| relation != Relation::Atomic) {
                 match (item_step(&relation, item), &relation) {
                     (None, Relation::ListMap(keys)) => {
-                        let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+                        let keys: Vec<String> = keys.iter().map(|(key, _)| format!("\"{key}\"")).collect();
                         return Some(format!(
                             "{path}: element {index}: associative list with keys has an element that omits all key \
                              fields [{}] (and doesn't have default values for any key fields)",
@@ -271,7 +271,10 @@ pub(super) fn malformed(typ: Typ<'_>, value: &Value, path: &str) -> Option<Strin
                     _ => {}
                 }
             }
-            list.iter().find_map(|item| malformed(typ.item(), item, path))
+            list.iter().enumerate().find_map(|(index, item)| {
+                let step = item_step(&relation, item).map_or_else(|| format!("[{index}]"), |step| super::fields::shown(&step));
+                malformed(typ.item(), item, &format!("{path}{step}"))
+            })
         }
         _ => None,
     }

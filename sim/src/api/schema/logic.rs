@@ -51,6 +51,6 @@ pub(super) fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<
 
 fn wrong(schema: &Value, value: &Value, path: &str) -> Vec<Cause> {
     let mut causes = Vec::new();
-    validate_at(schema, value, path, false, &mut causes);
+    validate_at(schema, value, None, (path, false), &mut causes);
     causes
 }

@@ -2,11 +2,16 @@
 
 mod formats;
 mod logic;
+mod rules;
 mod texts;
 mod validate;
 
 use serde_json::{Number, Value};
 
+use super::decode::tidy_metadata;
+
+pub(crate) use texts::compiled;
+pub(super) use rules::{has_rules, refused};
 pub(super) use validate::{mistyped, validate};
 
 fn has(schema: &Value, name: &str) -> bool {
@@ -21,6 +26,13 @@ fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
 /// Whether this field belongs to an object as such and not to its schema.
 fn is_type_meta(schema: &Value, is_root: bool, name: &str) -> bool {
     (is_root || has(schema, "x-kubernetes-embedded-resource")) && ["apiVersion", "kind", "metadata"].contains(&name)
+}
+
+/// What an item of a list was before, if that can be told: items of a map are known by their keys.
+fn counterpart<'v>(schema: &Value, old: &'v Value, item: &Value) -> Option<&'v Value> {
+    let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array)?;
+    let keys: Vec<&str> = keys.iter().filter_map(Value::as_str).collect();
+    old.as_array()?.iter().find(|old| keys.iter().all(|key| old.get(key) == item.get(key)))
 }
 
 /// Removes what the schema does not know and says what that was.
@@ -71,6 +83,9 @@ fn prune_at(schema: &Value, value: &mut Value, is_root: bool, path: &str, remove
 pub(super) fn default(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
+            if has(schema, "x-kubernetes-embedded-resource") {
+                fields.entry("metadata").and_modify(tidy_metadata);
+            }
             let properties = schema.get("properties").and_then(Value::as_object);
             for (name, below) in properties.into_iter().flatten() {
                 let is_unset = fields.get(name).is_none_or(|value| value.is_null() && !has(below, "nullable"));

@@ -5,16 +5,26 @@ use serde_json::{Map, Value};
 use super::super::error::Cause;
 use super::super::fields::shown;
 use super::super::kinds::{Typ, item_step};
-use super::{formats, has, is_type_meta, logic, property, texts::compiled};
+use super::{counterpart, formats, has, is_type_meta, logic, property, texts::compiled};
 
 /// What the schema finds wrong.
-pub(in crate::api) fn validate(schema: &Value, value: &Value) -> Vec<Cause> {
+pub(in crate::api) fn validate(schema: &Value, value: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    validate_at(schema, value, "", true, &mut causes);
+    validate_at(schema, value, old, ("", true), &mut causes);
     causes
 }
 
-pub(super) fn validate_at(schema: &Value, value: &Value, path: &str, is_root: bool, causes: &mut Vec<Cause>) {
+/// What was there before, unchanged, is not judged again.
+pub(super) fn validate_at(
+    schema: &Value,
+    value: &Value,
+    old: Option<&Value>,
+    (path, is_root): (&str, bool),
+    causes: &mut Vec<Cause>,
+) {
+    if old == Some(value) && !is_root {
+        return;
+    }
     let shown_path = if path.is_empty() { "<nil>" } else { path };
     if value.is_null() && has(schema, "nullable") {
         return;
@@ -44,13 +54,13 @@ pub(super) fn validate_at(schema: &Value, value: &Value, path: &str, is_root: bo
     match value {
         Value::String(text) => text_rules(schema, text, shown_path, causes),
         Value::Number(number) => number_rules(schema, number, shown_path, causes),
-        Value::Array(items) => list_rules(schema, items, path, causes),
-        Value::Object(fields) => map_rules(schema, fields, path, is_root, causes),
+        Value::Array(items) => list_rules(schema, items, old, path, causes),
+        Value::Object(fields) => map_rules(schema, fields, old, (path, is_root), causes),
         _ => {}
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -85,10 +95,12 @@ fn text_rules(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>) {
     let length = text.chars().count() as u64;
     if let Some(most) = limit("maxLength").filter(|most| length > *most) {
         causes.push(Cause::new(path, format!("Too long: may not be more than {most} bytes")));
+        return;
     }
     if let Some(least) = limit("minLength").filter(|least| length < *least) {
         let detail = format!("Invalid value: \"{text}\": {path} in body should be at least {least} chars long");
         causes.push(Cause::new(path, detail));
+        return;
     }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if let Some(pattern) = pattern.filter(|pattern| compiled(pattern).is_some_and(|regex| !regex.is_match(text))) {
@@ -132,7 +144,7 @@ fn number_rules(schema: &Value, number: &serde_json::Number, path: &str, causes:
     }
 }
 
-fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+fn list_rules(schema: &Value, items: &[Value], old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     let limit = |name: &str| schema.get(name).and_then(Value::as_u64);
     let count = items.len() as u64;
     if let Some(most) = limit("maxItems").filter(|most| count > *most) {
@@ -144,7 +156,8 @@ fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Caus
     }
     if let Some(below) = schema.get("items") {
         for (index, item) in items.iter().enumerate() {
-            validate_at(below, item, &format!("{path}[{index}]"), false, causes);
+            let before = old.and_then(|old| counterpart(schema, old, item));
+            validate_at(below, item, before, (&format!("{path}[{index}]"), false), causes);
         }
     }
     let identity = |item: &Value| match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -167,7 +180,13 @@ fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Caus
     }
 }
 
-fn map_rules(schema: &Value, fields: &Map<String, Value>, path: &str, is_root: bool, causes: &mut Vec<Cause>) {
+fn map_rules(
+    schema: &Value,
+    fields: &Map<String, Value>,
+    old: Option<&Value>,
+    (path, is_root): (&str, bool),
+    causes: &mut Vec<Cause>,
+) {
     let dot = if path.is_empty() { "" } else { "." };
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
     for name in required.filter_map(Value::as_str) {
@@ -194,7 +213,8 @@ fn map_rules(schema: &Value, fields: &Map<String, Value>, path: &str, is_root: b
             continue;
         }
         if let Some(below) = property(schema, name) {
-            validate_at(below, value, &format!("{path}{dot}{name}"), false, causes);
+            let before = old.and_then(|old| old.get(name));
+            validate_at(below, value, before, (&format!("{path}{dot}{name}"), false), causes);
         }
     }
 }

@@ -61,18 +61,36 @@ fn name(info: &KindInfo, field: &str, shown: &str, name: &str, causes: &mut Vec<
     if is_label && name.contains('.') && matches(&IS_SUBDOMAIN, name) {
         causes.push(invalid(field, shown, "must not contain dots"));
     } else if is_label && !matches(&IS_LABEL, name) {
-        causes.push(invalid(
-            field,
-            shown,
-            format_args!(
-                "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
-                 and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
-                 '{LABEL}')"
-            ),
-        ));
+        causes.push(invalid(field, shown, label_rule()));
     } else if !is_label && !matches(&IS_SUBDOMAIN, name) {
         causes.push(invalid(field, shown, subdomain_rule()));
     }
+}
+
+/// A name that is one label, such as that of a container.
+pub(super) fn label_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
+    if name.len() > 63 {
+        causes.push(invalid(field, name, "must be no more than 63 characters"));
+    }
+    if !matches(&IS_LABEL, name) {
+        causes.push(invalid(field, name, label_rule()));
+    }
+}
+
+/// A name like that of most objects.
+pub(super) fn subdomain_name(causes: &mut Vec<Cause>, field: &str, name: &str) {
+    if name.is_empty() {
+        causes.push(Cause::new(field, "Required value"));
+    } else if !matches(&IS_SUBDOMAIN, name) {
+        causes.push(invalid(field, name, subdomain_rule()));
+    }
+}
+
+fn label_rule() -> String {
+    format!(
+        "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end \
+         with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{LABEL}')"
+    )
 }
 
 fn subdomain_rule() -> String {

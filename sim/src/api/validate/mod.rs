@@ -1,21 +1,28 @@
 //! What a stored object must be like: names, required fields, what may not change. Of built-in kinds only the usual
 //! mistakes are noticed.
 
+mod check;
+mod containers;
 mod immutable;
+mod jobs;
 mod metadata;
+mod pods;
+mod rbac;
+mod scaling;
+mod selectors;
+mod services;
+mod storage;
 mod workloads;
 
-use std::sync::LazyLock;
-
-use regex::Regex;
 use serde_json::Value;
 
 use super::error::{ApiError, Cause};
 use super::registry::KindInfo;
 use super::{meta, schema};
 
-/// What the values of a ConfigMap or a Secret may hold together.
-const MOST_OF_DATA: usize = 1024 * 1024;
+/// Mistakes after which rules are not looked at.
+const BLOCKING: [&str; 5] =
+    ["FieldValueNotSupported", "FieldValueRequired", "FieldValueTooLong", "FieldValueTooMany", "FieldValueTypeInvalid"];
 
 /// Refuses a new object.
 ///
@@ -24,7 +31,10 @@ const MOST_OF_DATA: usize = 1024 * 1024;
 pub(super) fn created(info: &KindInfo, new: &Value) -> Result<(), ApiError> {
     let mut causes = Vec::new();
     metadata::names(info, new, &mut causes);
-    content(info, new, &mut causes);
+    content(info, None, new, &mut causes);
+    if info.is("batch", "Job") {
+        jobs::own_selector(&mut causes, new);
+    }
     refuse(info, new, &causes)
 }
 
@@ -51,7 +61,7 @@ pub(super) fn updated(info: &KindInfo, old: &Value, new: &Value) -> Result<(), A
         let detail = format!("Invalid value: \"{asked}\": field is immutable");
         causes.push(Cause::new("metadata.deletionTimestamp", detail));
     }
-    content(info, new, &mut causes);
+    content(info, Some(old), new, &mut causes);
     immutable::check(info, old, new, &mut causes);
     refuse(info, new, &causes)
 }
@@ -63,53 +73,47 @@ fn refuse(info: &KindInfo, new: &Value, causes: &[Cause]) -> Result<(), ApiError
     Err(ApiError::invalid(&info.group_kind(), meta::name(new), causes))
 }
 
-static IS_KEY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new("^[-._a-zA-Z0-9]+$").ok());
-
-fn content(info: &KindInfo, new: &Value, causes: &mut Vec<Cause>) {
+fn content(info: &KindInfo, old: Option<&Value>, new: &Value, causes: &mut Vec<Cause>) {
     metadata::check(info, new, causes);
     if let Some(schema) = &info.schema {
-        causes.extend(schema::validate(schema, new));
+        let found = schema::validate(schema, new, old);
+        let is_readable = !found.iter().any(|cause| BLOCKING.contains(&cause.reason()));
+        causes.extend(found);
+        if is_readable {
+            causes.extend(schema::refused(schema, new, old));
+        } else if info.has_rules {
+            let detail = "Invalid value: null: some validation rules were not checked because the object was invalid; \
+                          correct the existing errors to complete validation";
+            causes.push(Cause::new("<nil>", detail));
+        }
     } else {
-        keys(info, new, causes);
-        workloads::check(info, new, causes);
+        built_in(info, new, causes);
     }
 }
 
-/// The keys of a ConfigMap or a Secret, and how much they hold.
-fn keys(info: &KindInfo, object: &Value, causes: &mut Vec<Cause>) {
-    if !info.is("", "ConfigMap") && !info.is("", "Secret") {
-        return;
-    }
-    let of = |field: &str| object.get(field).and_then(Value::as_object).into_iter().flatten();
-    let mut size = 0;
-    for (field, other) in [("data", "binaryData"), ("binaryData", "data")] {
-        for (key, value) in of(field) {
-            let invalid = |why: &str| Cause::new(format!("{field}[{key}]"), format!("Invalid value: \"{key}\": {why}"));
-            if key.len() > 253 {
-                causes.push(invalid("must be no more than 253 characters"));
+fn built_in(info: &KindInfo, object: &Value, causes: &mut Vec<Cause>) {
+    match (info.group.as_str(), info.kind.as_str()) {
+        ("", "ConfigMap" | "Secret") => storage::data(causes, info, object),
+        ("", "Pod") => pods::spec(causes, object.get("spec"), "spec"),
+        ("", "Service") => services::service(causes, object),
+        ("", "PersistentVolumeClaim") => storage::claim(causes, object),
+        ("", "ResourceQuota") => storage::quota(causes, object),
+        ("apps", "ControllerRevision") => check::not_negative(causes, "", object, &["revision"]),
+        ("apps", _) => workloads::check(causes, info, object),
+        ("batch", "Job") => jobs::job(causes, object),
+        ("batch", "CronJob") => jobs::cron_job(causes, object),
+        ("autoscaling", _) => scaling::autoscaler(causes, object),
+        ("policy", "PodDisruptionBudget") => scaling::budget(causes, object),
+        ("networking.k8s.io", "NetworkPolicy") => services::network_policy(causes, object),
+        ("networking.k8s.io", "Ingress") => services::ingress(causes, object),
+        ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(causes, object),
+        ("rbac.authorization.k8s.io", _) => rbac::binding(causes, object),
+        ("coordination.k8s.io", "Lease") => {
+            if object.pointer("/spec/leaseDurationSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds <= 0) {
+                let found = object.pointer("/spec/leaseDurationSeconds").cloned().unwrap_or_default();
+                check::invalid(causes, "spec.leaseDurationSeconds", &found, "must be greater than 0");
             }
-            if IS_KEY.as_ref().is_some_and(|regex| !regex.is_match(key)) {
-                causes.push(invalid(
-                    "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
-                     'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
-                ));
-            }
-            match key.as_str() {
-                "." => causes.push(invalid("must not be '.'")),
-                ".." => causes.push(invalid("must not be '..'")),
-                dotted if dotted.starts_with("..") => causes.push(invalid("must not start with '..'")),
-                _ => {}
-            }
-            if field == "data" && of(other).any(|(name, _)| name == key) {
-                causes.push(invalid(&format!("duplicate of key present in {other}")));
-            }
-            // What is written in base64 is smaller than it looks.
-            let length = value.as_str().map_or(0, str::len);
-            size += if field == "data" && info.is("", "ConfigMap") { length } else { length / 4 * 3 };
         }
-    }
-    if size > MOST_OF_DATA {
-        let field = if info.is("", "Secret") { "data" } else { "[]" };
-        causes.push(Cause::new(field, format!("Too long: may not be more than {MOST_OF_DATA} bytes")));
+        _ => {}
     }
 }

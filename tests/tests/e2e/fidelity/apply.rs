@@ -1,10 +1,10 @@
 //! Server-side apply: who owns which field.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     play::play,
-    request::{apply, create, delete, merge},
+    request::{apply, create, delete, merge, replace},
 };
 
 #[test]
@@ -47,5 +47,41 @@ fn preconditions_of_an_apply() {
         on.ask(apply(&old).forced());
         on.ask(apply(old.with("/data/a", &json!("3"))).forced());
         on.ask(delete(&wanted));
+    });
+}
+
+#[test]
+fn managers_are_kept_unless_they_are_to_be_forgotten() {
+    play("managers", |on| {
+        let made = on.ask(apply(on.config("managers", json!({"a": "1"}))));
+        let forgetting = |entries: Value| made.edited(|object| {
+            object["metadata"]["managedFields"] = entries.clone();
+            object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+        });
+        on.all([
+            replace(forgetting(Value::Null)).by("two"),
+            replace(forgetting(json!([]))).by("two"),
+            replace(forgetting(json!([])).with("/data/b", &json!("2"))).by("two"),
+            apply(on.config("managers", json!({"a": "2"}))).by("three"),
+            merge(&made, json!({"metadata": {"managedFields": null}})),
+            replace(forgetting(json!([{}]))).by("two"),
+            merge(&made, json!({"data": {"c": "3"}})).by("two"),
+            apply(on.config("managers", json!({"a": "2"}))).by("three"),
+            apply(on.config("managers", json!({"a": "2"}))).by("three").forced(),
+            merge(&made, json!({"metadata": {"managedFields": []}})),
+            merge(&made, json!({"data": {"c": "4"}})),
+        ]);
+        // A manager may be renamed by hand, which is how ownership is handed over.
+        let applied = on.ask(apply(on.config("managers", json!({"a": "2"}))).by("three").forced());
+        let index = |object: &Value| {
+            let entries = object["metadata"]["managedFields"].as_array().unwrap();
+            entries.iter().position(|entry| entry["manager"] == "three").unwrap()
+        };
+        let renamed = applied.edited(|object| {
+            let index = index(object);
+            object["metadata"]["managedFields"][index]["manager"] = json!("four");
+        });
+        let odd = applied.edited(|object| object["metadata"]["managedFields"][0]["operation"] = json!("Nonsense"));
+        on.all([replace(odd), replace(&renamed).by("five"), apply(on.config("managers", json!({}))).by("four")]);
     });
 }

@@ -13,7 +13,10 @@ mod simulated;
 
 mod apply;
 mod custom;
+mod kinds;
 mod names;
 mod objects;
 mod preconditions;
+mod rules;
 mod watches;
+mod workloads;

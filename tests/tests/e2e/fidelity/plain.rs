@@ -71,7 +71,7 @@ impl Glossary {
 type Find = fn(&Value) -> Option<&str>;
 
 /// What servers name by themselves.
-const NAMES: [(&str, Find); 6] = [
+const NAMES: [(&str, Find); 7] = [
     ("uid", |object| object["metadata"]["uid"].as_str()),
     ("version", |object| object["metadata"]["resourceVersion"].as_str().filter(|_| object["metadata"]["uid"].is_string())),
     ("name", |object| {
@@ -79,6 +79,7 @@ const NAMES: [(&str, Find); 6] = [
         let is_generated = !metadata["generateName"].as_str().unwrap_or_default().is_empty() && metadata["uid"].is_string();
         metadata["name"].as_str().filter(|_| is_generated)
     }),
+    ("token", |object| object["name"].as_str().filter(|name| name.starts_with("kube-api-access-"))),
     ("hash", |object| object["metadata"]["labels"]["pod-template-hash"].as_str()),
     ("hash", |object| object["metadata"]["labels"]["controller-revision-hash"].as_str()?.rsplit('-').next()),
     ("address", |object| object["spec"]["clusterIP"].as_str().filter(|address| *address != "None")),
@@ -128,6 +129,25 @@ impl Symbols {
     }
 }
 
+/// The reasons of a refusal in one order, for a real server finds the fields of a map in any, and without the difference
+/// of two of the server's own structures that follows some.
+fn sort_causes(status: &mut Map<String, Value>) {
+    let message = status["message"].as_str().unwrap_or_default().to_owned();
+    let Some(causes) = status.get_mut("details").and_then(|details| details["causes"].as_array_mut()) else { return };
+    let mut shown = std::collections::BTreeSet::new();
+    for cause in causes.iter_mut() {
+        let text = cause["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(&text) || !message.contains(" is invalid: "), "{message} lacks {text}");
+        cause["message"] = json!(text.split("\n@@").next());
+        shown.insert(format!("{}: {}", cause["field"].as_str().unwrap(), cause["message"].as_str().unwrap()));
+    }
+    causes.sort_by_key(Value::to_string);
+    if let Some((start, _)) = message.split_once(" is invalid: ") {
+        let list = shown.into_iter().collect::<Vec<_>>().join(", ");
+        status["message"] = json!(format!("{start} is invalid: {list}"));
+    }
+}
+
 /// Without the order that follows from times of whole seconds, and what only lists have.
 fn tidy(value: &mut Value) {
     match value {
@@ -153,6 +173,12 @@ fn tidy(value: &mut Value) {
                 if port["nodePort"].is_number() {
                     port["nodePort"] = json!("<port>");
                 }
+            }
+            if let Some(port) = fields.get_mut("healthCheckNodePort") {
+                *port = json!("<port>");
+            }
+            if fields.get("kind").is_some_and(|kind| kind == "Status") {
+                sort_causes(fields);
             }
             fields.values_mut().for_each(tidy);
         }

@@ -1,14 +1,14 @@
 //! Plays a case on both servers in step, and compares each answer.
 
 use interlock_sim::api::Api as SimApi;
-use interlock_tests::{Api, bare, path_of, served};
+use interlock_tests::{Api, bare, collection_of, eventually, path_of, served, world::SOON};
 use serde_json::{Value, json};
 
 use super::{
     exceptions::EXCEPTIONS,
     plain::{Glossary, differences},
     real,
-    request::{Both, Request, create, delete, get, replace},
+    request::{Both, Request, create, delete, get, merge, replace},
     simulated,
 };
 
@@ -21,6 +21,8 @@ pub struct Case {
     glossary: Glossary,
     asked: usize,
     found: Vec<String>,
+    /// What an exception calls the requests of a walk.
+    naming: &'static str,
     /// The exceptions that were met.
     met: Vec<usize>,
 }
@@ -29,7 +31,7 @@ pub struct Case {
 pub fn play(name: &'static str, script: impl FnOnce(&mut Case)) {
     let sim = SimApi::new("2026-11-24T08:00:00Z".parse().unwrap());
     let namespace = format!("fidelity-{}", name.replace(' ', "-"));
-    let mut case = Case { name, namespace, real: real(), sim, glossary: Glossary::default(), asked: 0, found: Vec::new(), met: Vec::new() };
+    let mut case = Case { name, namespace, real: real(), sim, glossary: Glossary::default(), asked: 0, naming: "", found: Vec::new(), met: Vec::new() };
     let place = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}});
     case.ask(create(&place));
     script(&mut case);
@@ -78,18 +80,26 @@ impl Case {
         }
     }
 
+    /// The requests of walks have this name from here on.
+    pub fn named(&mut self, name: &'static str) -> &mut Self {
+        self.naming = name;
+        self
+    }
+
     /// Creates an object, writes each of these values in turn, as far as they are accepted, and deletes it.
     pub fn walk(&mut self, object: &Value, edits: &[(&str, Value)]) {
-        self.ask(create(object).dry());
-        let mut live = self.ask(create(object));
-        self.ask(replace(&live).by("two"));
+        self.ask(create(object).dry().named(self.naming));
+        let mut live = self.ask(create(object).named(self.naming));
+        live = self.ask(replace(&live).by("two").named(if self.naming.is_empty() { "unchanged" } else { self.naming }));
         for (pointer, value) in edits {
-            let answer = self.ask(replace(live.with(pointer, value)).by("three"));
+            let edit = replace(live.with(pointer, value)).by("three").named(self.naming);
+            let answer = self.ask(edit.clone().dry());
+            // What one of them refuses is tried only, so that later answers can be compared.
             if answer.real["kind"] != "Status" && answer.sim["kind"] != "Status" {
-                live = answer;
+                live = self.ask(edit);
             }
         }
-        self.all([get(object), delete(object), get(object)]);
+        self.all([get(object).named(self.naming), delete(object), get(object)]);
     }
 
     /// Watches a kind in the case's namespace after an answer, or with the objects that exist, up to an object called
@@ -117,9 +127,22 @@ impl Case {
 
     /// Creates a definition, and waits until the real server serves its kind.
     pub fn define(&mut self, definition: &Value) {
-        self.ask(create(definition));
+        let made = self.ask(create(definition));
+        assert_eq!(made.real["kind"], "CustomResourceDefinition", "{}", made.real);
         served(self.real, definition);
         self.ask(get(definition));
+    }
+
+    /// Changes a definition, and waits until the real server refuses what is wrong by it.
+    pub fn redefine(&mut self, definition: &Value, wrong: &Value) {
+        let path = path_of(definition);
+        self.real.merge(&path, &json!({"spec": definition["spec"]})).unwrap();
+        let answer = simulated::ask(&mut self.sim, &merge(definition, json!({"spec": definition["spec"]})));
+        assert_eq!(answer["kind"], "CustomResourceDefinition", "{answer}");
+        let mut wrong = wrong.clone();
+        wrong["metadata"]["name"] = json!("wrong");
+        let trial = format!("{}?dryRun=All", collection_of(&wrong));
+        eventually(SOON, || self.real.post(&trial, &wrong).err().ok_or_else(|| "still accepted".to_owned()));
     }
 
     /// The definition goes, and with it its kind.
@@ -142,7 +165,11 @@ impl Case {
             met.is_none()
         });
         for (place, values) in differences {
-            self.found.push(format!("{}. {request}\n     {place}: {values}", self.asked));
+            // A difference that stays is told once.
+            let told = format!("{place}: {values}");
+            if !self.found.iter().any(|earlier| earlier.ends_with(&told)) {
+                self.found.push(format!("{}. {request}\n     {told}", self.asked));
+            }
         }
     }
 }

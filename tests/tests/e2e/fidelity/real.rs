@@ -3,7 +3,7 @@
 use interlock_tests::{Api, collection_of, path_of};
 use serde_json::{Value, json};
 
-use super::request::{Request, Verb, delete_options};
+use super::request::{Request, Verb, delete_options, stays};
 
 /// The answer, a `Status` if it is a refusal.
 pub fn ask(api: &Api, request: &Request) -> Value {
@@ -33,7 +33,10 @@ pub fn ask(api: &Api, request: &Request) -> Value {
     let (_, answer) = api.raw(method, &format!("{path}?{query}"), content, body.as_ref()).unwrap();
     let answer = answer.object;
     // Where a deletion is done at once, the server says so instead of showing what is gone.
-    if answer["kind"] == "Status" && answer["status"] == "Success" { Value::Null } else { answer }
+    let is_done = answer["kind"] == "Status" && answer["status"] == "Success";
+    // Of some kinds it does show it.
+    let is_gone = request.verb == Verb::Delete && answer["kind"] != "Status" && !stays(&answer);
+    if is_done || is_gone { Value::Null } else { answer }
 }
 
 fn selectors(request: &Request) -> String {

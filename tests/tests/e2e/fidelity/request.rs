@@ -222,7 +222,7 @@ pub fn delete_options(request: &Request) -> Value {
     for (pointer, value) in [
         ("/preconditions/uid", request.uid.real.clone()),
         ("/preconditions/resourceVersion", request.version.real.clone()),
-        ("/propagationPolicy", json!(request.propagation)),
+        ("/propagationPolicy", json!(request.propagation.unwrap_or("Background"))),
         ("/dryRun", if request.is_dry { json!(["All"]) } else { Value::Null }),
     ] {
         if !value.is_null() {
@@ -230,4 +230,11 @@ pub fn delete_options(request: &Request) -> Value {
         }
     }
     options
+}
+
+/// Whether the object that a deletion answers with is still there, and waits for something.
+pub fn stays(object: &Value) -> bool {
+    let metadata = &object["metadata"];
+    let waits = metadata["finalizers"].is_array() || metadata["deletionGracePeriodSeconds"] != 0;
+    metadata["deletionTimestamp"].is_string() && waits
 }

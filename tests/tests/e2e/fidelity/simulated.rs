@@ -4,7 +4,7 @@ use interlock_core::{admission::User, object::ObjectId, port::Precondition};
 use interlock_sim::api::{Api, ApiError, Propagation, Selector, Since, WatchEvent, Write};
 use serde_json::{Value, json};
 
-use super::request::{Request, Verb};
+use super::request::{Request, Verb, stays};
 
 /// Who asks: the administrator of the real cluster.
 pub fn user() -> User {
@@ -42,7 +42,7 @@ fn tell(api: &mut Api, request: &Request) -> Result<Value, ApiError> {
     write.subresource = request.subresource.map(ToOwned::to_owned);
     let answer = api.write(write)?;
     // As a client of the real server it learns no more of what is gone.
-    let is_gone = request.verb == Verb::Delete && answer["metadata"]["deletionTimestamp"].is_null();
+    let is_gone = request.verb == Verb::Delete && !stays(&answer);
     Ok(if is_gone { Value::Null } else { (*answer).clone() })
 }
 
