@@ -4,4 +4,5 @@
 #![deny(missing_docs)]
 
 pub mod api;
+mod cel;
 pub mod workloads;

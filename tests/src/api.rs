@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use futures::{AsyncBufReadExt as _, StreamExt as _};
 use http::Request;
 use kube::{
     Client, Config,
@@ -10,6 +11,8 @@ use kube::{
 };
 use serde_json::Value;
 use tokio::runtime::Runtime;
+
+use crate::world::SOON;
 
 /// Why the API server refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +78,16 @@ impl Api {
 
     /// Any request.
     pub fn send(&self, method: &str, path: &str, content: &str, body: Option<&Value>) -> Result<Answer, Refusal> {
+        let (code, answer) = self.raw(method, path, content, body)?;
+        if code < 400 {
+            return Ok(answer);
+        }
+        let text = |field: &str| answer.object[field].as_str().unwrap_or_default().to_owned();
+        Err(Refusal { code, reason: text("reason"), message: text("message") })
+    }
+
+    /// Any request, and the answer as it is, also if it is a refusal.
+    pub fn raw(&self, method: &str, path: &str, content: &str, body: Option<&Value>) -> Result<(u16, Answer), Refusal> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)
@@ -103,12 +116,36 @@ impl Api {
             let bytes = response.into_body().collect_bytes().await.map_err(|e| lost(&e))?;
             let object: Value = serde_json::from_slice(&bytes)
                 .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-            if code < 400 {
-                return Ok(Answer { object, warnings });
-            }
-            let text = |field: &str| object[field].as_str().unwrap_or_default().to_owned();
-            Err(Refusal { code, reason: text("reason"), message: text("message") })
+            Ok((code, Answer { object, warnings }))
         })
+    }
+
+    /// The events of a watch, up to one that ends it; panics when that takes too long.
+    pub fn watch(&self, path: &str, is_last: impl Fn(&Value) -> bool) -> Result<Vec<Value>, Refusal> {
+        let request = Request::get(path).body(Vec::new()).unwrap();
+        let mut events = Vec::new();
+        let all = async {
+            let mut lines = match self.client.request_stream(request).await {
+                Ok(stream) => stream.lines(),
+                Err(kube::Error::Api(status)) => {
+                    return Err(Refusal { code: status.code, reason: status.reason, message: status.message });
+                }
+                Err(other) => panic!("{path}: {other}"),
+            };
+            while let Some(line) = lines.next().await {
+                let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                events.push(event);
+                if events.last().is_some_and(&is_last) {
+                    return Ok(());
+                }
+            }
+            panic!("{path}: the watch ended")
+        };
+        let ended = self.runtime.block_on(async { tokio::time::timeout(SOON, all).await });
+        match ended {
+            Ok(answer) => answer.map(|()| events),
+            Err(_) => panic!("{path}: in {} s only {events:?}", SOON.as_secs()),
+        }
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Refusal> {

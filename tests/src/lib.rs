@@ -21,11 +21,13 @@
 
 pub mod api;
 pub mod audit;
+pub mod bare;
 pub mod objects;
 pub mod stage;
 pub mod world;
 
-pub use api::{Api, Patch, Refusal, path_of};
+pub use api::{Api, Patch, Refusal, collection_of, path_of};
+pub use bare::{bare, served};
 pub use objects::{config_map, deployment, deployment_image, patch_of};
 pub use stage::{Change, Options, Stage, policy_of};
 pub use world::{Installation, World, eventually, world};

@@ -28,6 +28,11 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 });
 
+/// The API server of a kubeconfig.
+pub fn api(kubeconfig: &Path) -> Api {
+    Api::new(&RUNTIME, kubeconfig)
+}
+
 /// The cluster that all tests of this binary share.
 pub fn world() -> &'static World {
     static WORLD: OnceLock<World> = OnceLock::new();
@@ -110,7 +115,7 @@ impl World {
         let cluster = Cluster::up(&ClusterOptions::ephemeral(installation.name).with_audit(installation.audit))
             .unwrap_or_else(|error| panic!("no cluster: {error:?}"));
         let apis = USERS.iter().map(|user| user.name).chain([ADMIN]);
-        let apis = apis.map(|user| (user, Api::new(&RUNTIME, &cluster.kubeconfig(user)))).collect();
+        let apis = apis.map(|user| (user, api(&cluster.kubeconfig(user)))).collect();
         let (webhook, metrics) = (free_port(), free_port());
         let mut world = Self {
             cluster,

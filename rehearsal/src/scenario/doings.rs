@@ -67,7 +67,9 @@ impl Doing {
             let reason = step.reason.clone().unwrap_or_default();
             found.extend(text.as_ref().map(|text| (name, change(text).map(|c| Self::Command(c, verb, reason)))));
         }
-        found.extend(step.apply.as_ref().map(|value| ("apply", object(value, folder).map(|value| Self::Apply(Arc::new(value))))));
+        found.extend(
+            step.apply.as_ref().map(|value| ("apply", object(value, folder).map(|value| Self::Apply(Arc::new(value))))),
+        );
         if let Some(text) = &step.edit {
             let patch = step.patch.clone().ok_or_else(|| "edit needs a patch that says how".to_owned());
             found.push(("edit", patch.and_then(|patch| Ok(Self::Edit(text.parse()?, patch)))));

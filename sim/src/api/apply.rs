@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::error::ApiError;
+use super::error::{ApiError, Cause};
 use super::fields::FieldSet;
 use super::kinds::Typ;
 use super::managers::{self, Entry, Manager};
@@ -90,7 +90,9 @@ fn conflict(conflicts: &[(&Entry, FieldSet)]) -> ApiError {
             .collect();
         format!("Apply failed with {count} conflicts: {}", shown.join("\n"))
     };
-    let mut error = ApiError::new(409, "Conflict", message);
-    error.fields = sorted.into_iter().flat_map(|(_, paths)| paths).collect();
-    error
+    let of_manager = |(manager, paths): (String, Vec<String>)| {
+        let detail = format!("conflict with {manager}");
+        paths.into_iter().map(move |path| Cause::new(path, detail.clone())).collect::<Vec<_>>()
+    };
+    ApiError::new(409, "Conflict", message).because(sorted.into_iter().flat_map(of_manager).collect())
 }

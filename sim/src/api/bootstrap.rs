@@ -43,49 +43,16 @@ impl Api {
     }
 
     /// Values that the server hands out to a new object.
-    pub(super) fn allocate(&mut self, info: &KindInfo, new: &mut Value) {
+    pub(super) fn allocate(&mut self, info: &KindInfo, new: &mut Value, is_trial: bool) {
         match (info.group.as_str(), info.kind.as_str()) {
             ("", "Namespace") => {
                 if let Some(spec) = field(new, "spec") {
                     spec.entry("finalizers").or_insert(json!(["kubernetes"]));
                 }
             }
-            ("", "Service") => self.allocate_addresses(new),
+            ("", "Service") => self.allocate_addresses(new, is_trial),
             ("batch", "Job") => select_own_pods(new),
             _ => {}
-        }
-    }
-
-    fn allocate_addresses(&mut self, service: &mut Value) {
-        let kind = service.pointer("/spec/type").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Some(spec) = field(service, "spec").filter(|_| kind != "ExternalName") else {
-            return;
-        };
-        let stated = spec.get("clusterIP").and_then(Value::as_str).filter(|address| !address.is_empty());
-        let address = stated.map_or_else(
-            || {
-                self.addresses += 1;
-                format!(
-                    "10.{}.{}.{}",
-                    96 + (self.addresses >> 16) % 16,
-                    (self.addresses >> 8) % 256,
-                    self.addresses % 256
-                )
-            },
-            ToOwned::to_owned,
-        );
-        spec.insert("clusterIP".to_owned(), json!(address));
-        spec.entry("clusterIPs").or_insert(json!([address]));
-        spec.entry("ipFamilies").or_insert(json!(["IPv4"]));
-        spec.entry("ipFamilyPolicy").or_insert(json!("SingleStack"));
-        if !["NodePort", "LoadBalancer"].contains(&kind.as_str()) {
-            return;
-        }
-        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            if let Some(port) = port.as_object_mut().filter(|port| !port.contains_key("nodePort")) {
-                self.addresses += 1;
-                port.insert("nodePort".to_owned(), json!(30000 + self.addresses % 2768));
-            }
         }
     }
 }
@@ -108,7 +75,13 @@ fn select_own_pods(job: &mut Value) {
     let Some(spec) = field(job, "spec") else {
         return;
     };
-    spec.insert("selector".to_owned(), json!({"matchLabels": {"batch.kubernetes.io/controller-uid": uid}}));
+    let selector = spec.entry("selector").or_insert_with(|| json!({}));
+    if let Some(selector) = selector.as_object_mut() {
+        let wanted = selector.entry("matchLabels").or_insert_with(|| json!({}));
+        if let Some(wanted) = wanted.as_object_mut() {
+            wanted.insert("batch.kubernetes.io/controller-uid".to_owned(), json!(uid));
+        }
+    }
     if let Some(template) = spec.get_mut("template") {
         label(template, &labels);
     }

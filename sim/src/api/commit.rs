@@ -7,10 +7,14 @@ use serde_json::{Value, json as value};
 
 use super::error::ApiError;
 use super::log::{Event, EventType};
+use super::managers::{self, Manager};
 use super::registry::Registry;
 use super::store::Key;
 use super::write::{Admission, Outcome, Pending, Prepared, Verb, Write};
 use super::{Api, decode, delete, json, meta, strategy, validate};
+
+/// What of a `generateName` fits before five generated letters.
+const LONGEST_PREFIX: usize = 58;
 
 impl Api {
     /// Applies what mutating admission answered.
@@ -48,7 +52,7 @@ impl Api {
         match (prepared.operation, prepared.old.clone()) {
             (Operation::Create, _) => {
                 self.name_and_date(&mut prepared.key, &mut new);
-                self.allocate(&info, &mut new);
+                self.allocate(&info, &mut new, prepared.write.dry_run);
                 strategy::prepare_create(&info, &mut new);
                 validate::created(&info, &new)?;
             }
@@ -57,6 +61,9 @@ impl Api {
                     strategy::before_managers(&info, prepared.write.subresource.as_deref(), &old, &mut new);
                 }
                 strategy::prepare_update(&info, &old, &mut new);
+                if info.is("", "Service") {
+                    self.allocate_addresses(&mut new, prepared.write.dry_run);
+                }
                 validate::updated(&info, &old, &new)?;
                 is_no_op = strategy::same_but_times(&old, &new);
                 if is_no_op {
@@ -73,7 +80,8 @@ impl Api {
         let prefix = meta::text(new, "generateName").map(ToOwned::to_owned);
         if let Some(prefix) = prefix.filter(|_| meta::name(new).is_empty()) {
             self.counted += 1;
-            let name = format!("{prefix}{}", super::suffix_of(self.counted));
+            let beginning: String = prefix.chars().take(LONGEST_PREFIX).collect();
+            let name = format!("{beginning}{}", super::suffix_of(self.counted));
             meta::set(new, "name", Some(value!(name)));
         }
         meta::name(new).clone_into(&mut key.name);
@@ -93,7 +101,13 @@ impl Api {
         let (resource, name) = (prepared.info.resource(), prepared.key.name.as_str());
         let plain_create = matches!(prepared.write.verb, Verb::Create(_));
         match (&prepared.old, &current) {
-            (None, Some(_)) if plain_create => return Err(ApiError::already_exists(&resource, name)),
+            (None, Some(current)) if plain_create => {
+                let mut error = ApiError::already_exists(&resource, name);
+                if meta::is_terminating(current) {
+                    error.message = format!("object is being deleted: {}", error.message);
+                }
+                return Err(error);
+            }
             (None, None) => {}
             (Some(old), Some(current)) if Arc::ptr_eq(old, current) => {}
             (Some(_), None) if !matches!(prepared.write.verb, Verb::Apply { .. }) => {
@@ -123,7 +137,12 @@ impl Api {
             return Ok(Outcome::Done(Arc::new(new)));
         }
         if !creates && delete::is_finished(&new) {
-            return Ok(Outcome::Done(self.remove(&prepared.key, new)));
+            // The writer is told its own write; watches are told the last state that was stored.
+            if let Some(old) = &prepared.old {
+                meta::keep(&mut new, old, "resourceVersion");
+            }
+            self.remove(&prepared.key);
+            return Ok(Outcome::Done(Arc::new(new)));
         }
         let change = if creates { EventType::Added } else { EventType::Modified };
         Ok(Outcome::Done(self.put(&prepared.key, new, change)))
@@ -137,32 +156,41 @@ impl Api {
             self.store.rest();
         }
         let object = Arc::new(object);
+        let before = self.store.at(key).cloned();
         self.store.put(key, Arc::clone(&object));
         if is_definition(key)
             && let Some(info) = Registry::of_definition(&object)
         {
             self.registry.add(info);
         }
-        self.log.push(Event { rv: self.rv, change, kind: key.kind.clone(), object: Arc::clone(&object) });
+        self.log.push(Event { rv: self.rv, change, kind: key.kind.clone(), object: Arc::clone(&object), before });
         if change == EventType::Added && is_definition(key) {
             // The kind is served at once; the real server needs a moment.
             let mut served = (*object).clone();
             if let Some(fields) = served.as_object_mut() {
                 fields.insert("status".to_owned(), strategy::established(&object));
             }
+            let time = super::whole_seconds(self.now);
+            let manager = Manager { name: "kube-apiserver".to_owned(), subresource: Some("status".to_owned()), time };
+            if let Some(info) = self.registry.get(&key.kind).cloned() {
+                managers::record_update(&info, Some(&object), &mut served, &manager);
+            }
             self.put(key, served, EventType::Modified);
         }
         object
     }
 
-    /// Removes an object; its last state gets a fresh resourceVersion.
-    pub(super) fn remove(&mut self, key: &Key, mut last: Value) -> Arc<Value> {
-        self.rv += 1;
-        meta::set(&mut last, "resourceVersion", Some(value!(self.rv.to_string())));
-        let object = Arc::new(last);
+    /// Removes an object; watches are told its last stored state, with a fresh resourceVersion.
+    pub(super) fn remove(&mut self, key: &Key) {
+        let Some(before) = self.store.at(key).cloned() else {
+            return;
+        };
         self.store.remove(key);
+        self.rv += 1;
+        let mut last = (*before).clone();
+        meta::set(&mut last, "resourceVersion", Some(value!(self.rv.to_string())));
         if is_definition(key)
-            && let Some(info) = Registry::of_definition(&object)
+            && let Some(info) = Registry::of_definition(&last)
         {
             self.registry.remove(&info.group_kind());
         }
@@ -170,9 +198,9 @@ impl Api {
             rv: self.rv,
             change: EventType::Deleted,
             kind: key.kind.clone(),
-            object: Arc::clone(&object),
+            object: Arc::new(last),
+            before: Some(before),
         });
-        object
     }
 
     /// A write with webhooks that answer at once.

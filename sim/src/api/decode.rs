@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::error::ApiError;
 use super::kinds::Typ;
 use super::registry::KindInfo;
-use super::{defaults, openapi, quantities, typed, walk};
+use super::{defaults, quantities, schema, typed, walk};
 
 /// The object in the server's form.
 ///
@@ -18,12 +18,13 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
         return Err(cannot_handle(info, "json: an object is expected"));
     }
     if let Some(schema) = &info.schema {
-        let unknown = openapi::prune(schema, &mut object, true);
+        let unknown = schema::prune(schema, &mut object, true);
         if !unknown.is_empty() {
             return Err(ApiError::bad_request(strict(info, &unknown)));
         }
-        openapi::default(schema, &mut object);
-        tidy_metadata(&mut object);
+        schema::default(schema, &mut object);
+        schema::trim_numbers(&mut object);
+        tidy_metadata_of(&mut object);
         return Ok(object);
     }
     let mut known = typed::through_type(info, &object).map_err(|why| cannot_handle(info, &why))?;
@@ -40,9 +41,15 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
     if !keeps_empty(info) {
         tidy(Shape::of_kind(&info.group_kind()), &mut known, "");
     }
-    tidy_metadata(&mut known);
-    quantities::rewrite(Shape::of_kind(&info.group_kind()), &mut known);
+    tidy_metadata_of(&mut known);
+    if !quantities::rewrite(Shape::of_kind(&info.group_kind()), &mut known) {
+        let pattern = "^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$";
+        return Err(cannot_handle(info, &format!("quantities must match the regular expression '{pattern}'")));
+    }
     defaults::fill(info, &mut known);
+    if keeps_empty(info) {
+        schema::trim_numbers(&mut known);
+    }
     Ok(known)
 }
 
@@ -52,18 +59,22 @@ pub(super) fn decode(info: &KindInfo, mut object: Value) -> Result<Value, ApiErr
 /// 500 of a field that the schema does not have, 400 of a wrong type.
 pub(super) fn check_config(info: &KindInfo, config: &Value) -> Result<(), ApiError> {
     let unknown = if let Some(schema) = &info.schema {
-        openapi::prune(schema, &mut config.clone(), true)
+        schema::prune(schema, &mut config.clone(), true)
     } else {
         let known = typed::through_type(info, config).map_err(|why| not_typed(info, config, &why))?;
         typed::missing(config, &known)
     };
     match unknown.first() {
-        None => match walk::malformed(Typ::of(info), config, "") {
+        None => match mistyped(info, config).or_else(|| walk::malformed(Typ::of(info), config, "")) {
             None => Ok(()),
             Some(why) => Err(not_typed(info, config, &why)),
         },
         Some(field) => Err(not_typed(info, config, &format!(".{field}: field not declared in schema"))),
     }
+}
+
+fn mistyped(info: &KindInfo, config: &Value) -> Option<String> {
+    info.schema.as_ref().and_then(|schema| schema::mistyped(schema, config, ""))
 }
 
 fn not_typed(info: &KindInfo, config: &Value, why: &str) -> ApiError {
@@ -100,7 +111,7 @@ fn keeps_empty(info: &KindInfo) -> bool {
 }
 
 /// Scalars that the server does not store when they are zero, by the field around them (or none) and their name.
-const OMITTED: [(&str, &str); 26] = [
+const OMITTED: [(&str, &str); 25] = [
     ("", "hostNetwork"),
     ("", "hostPID"),
     ("", "hostIPC"),
@@ -123,7 +134,6 @@ const OMITTED: [(&str, &str); 26] = [
     ("", "priorityClassName"),
     ("", "workingDir"),
     ("", "image"),
-    ("", "serviceName"),
     ("", "generateName"),
     ("env", "value"),
     ("ports", "name"),
@@ -145,7 +155,7 @@ fn tidy(shape: Shape, value: &mut Value, around: &str) {
                 tidy(below, value, within);
                 let is_empty = match value {
                     Value::Null => true,
-                    Value::Array(items) => items.is_empty(),
+                    Value::Array(items) => items.is_empty() && name != "managedFields",
                     Value::Object(fields) => is_map && fields.is_empty(),
                     Value::Bool(false) => is_omitted(around, within),
                     Value::Number(number) => number.as_i64() == Some(0) && is_omitted(around, within),
@@ -166,9 +176,15 @@ fn is_omitted(around: &str, name: &str) -> bool {
     OMITTED.iter().any(|(within, field)| *field == name && (within.is_empty() || *within == around))
 }
 
+fn tidy_metadata_of(object: &mut Value) {
+    // It is there also where the client left it out.
+    super::meta::of_mut(object);
+    object.get_mut("metadata").map(tidy_metadata);
+}
+
 /// Empty parts of metadata are none.
-fn tidy_metadata(object: &mut Value) {
-    let Some(metadata) = super::meta::of_mut(object) else {
+pub(super) fn tidy_metadata(metadata: &mut Value) {
+    let Some(metadata) = metadata.as_object_mut() else {
         return;
     };
     metadata.retain(|name, value| match value {

@@ -67,7 +67,8 @@ impl Api {
             return Ok(if is_finished(&new) { old } else { Arc::new(new) });
         }
         if is_finished(&new) {
-            return Ok(self.remove(&prepared.key, (*old).clone()));
+            self.remove(&prepared.key);
+            return Ok(old);
         }
         Ok(if new == *old { old } else { self.put(&prepared.key, new, EventType::Modified) })
     }

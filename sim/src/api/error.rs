@@ -2,6 +2,7 @@
 
 use interlock_core::object::GroupKind;
 use interlock_core::port::PortError;
+use serde_json::{Map, Value, json};
 
 /// A `Status` of kind failure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -13,29 +14,87 @@ pub struct ApiError {
     pub reason: String,
     /// What a person reads.
     pub message: String,
-    /// The fields of `details.causes`.
-    pub fields: Vec<String>,
+    /// What a program reads.
+    pub details: Box<Details>,
+}
+
+/// What a refusal is about. What is empty is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Details {
+    /// API group.
+    pub group: String,
+    /// Plural of the resource, or the kind where the object's content is at fault.
+    pub kind: String,
+    /// Name of the object.
+    pub name: String,
+    /// The reasons, one by one.
+    pub causes: Vec<Cause>,
 }
 
 impl ApiError {
     /// An error with a code, a reason and a message.
     pub fn new(code: u16, reason: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { code, reason: reason.into(), message: message.into(), fields: Vec::new() }
+        Self { code, reason: reason.into(), message: message.into(), details: Box::default() }
+    }
+
+    /// The same error about that object; `resource` is `deployments.apps`, or `pods` in the core group.
+    #[must_use]
+    fn about(mut self, resource: &str, name: &str) -> Self {
+        let (kind, group) = resource.split_once('.').unwrap_or((resource, ""));
+        (self.details.kind, self.details.group) = (kind.to_owned(), group.to_owned());
+        name.clone_into(&mut self.details.name);
+        self
+    }
+
+    /// The same error with its reasons one by one.
+    #[must_use]
+    pub(super) fn because(mut self, causes: Vec<Cause>) -> Self {
+        self.details.causes = causes;
+        self
+    }
+
+    /// The `Status` that the server answers.
+    pub fn status(&self) -> Value {
+        let Details { group, kind, name, causes } = &*self.details;
+        let mut details = Map::new();
+        for (field, text) in [("name", name), ("group", group), ("kind", kind)] {
+            if !text.is_empty() {
+                details.insert(field.to_owned(), json!(text));
+            }
+        }
+        if !causes.is_empty() {
+            details.insert("causes".to_owned(), causes.iter().map(Cause::shown).collect());
+        }
+        let mut status = json!({
+            "apiVersion": "v1", "kind": "Status", "metadata": {}, "status": "Failure",
+            "code": self.code, "message": self.message,
+        });
+        if let Some(fields) = status.as_object_mut() {
+            if !self.reason.is_empty() {
+                fields.insert("reason".to_owned(), json!(self.reason));
+            }
+            // About a path that leads nowhere it says that it says nothing.
+            if !details.is_empty() || self.code == 404 {
+                fields.insert("details".to_owned(), Value::Object(details));
+            }
+        }
+        status
     }
 
     /// 404 of an object; `resource` is `deployments.apps`.
     pub fn not_found(resource: &str, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{resource} \"{name}\" not found"))
+        Self::new(404, "NotFound", format!("{resource} \"{name}\" not found")).about(resource, name)
     }
 
     /// 409 of a create.
     pub fn already_exists(resource: &str, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists"))
+        Self::new(409, "AlreadyExists", format!("{resource} \"{name}\" already exists")).about(resource, name)
     }
 
     /// 409 of a write.
     pub fn conflict(resource: &str, name: &str, why: &str) -> Self {
-        Self::new(409, "Conflict", format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}"))
+        let message = format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}");
+        Self::new(409, "Conflict", message).about(resource, name)
     }
 
     /// 409 since the object is no longer the one that was read.
@@ -51,21 +110,27 @@ impl ApiError {
 
     /// 403 about one object.
     pub fn forbidden(resource: &str, name: &str, why: &str) -> Self {
-        let name = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
-        Self::new(403, "Forbidden", format!("{resource}{name} is forbidden: {why}"))
+        let shown = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+        Self::new(403, "Forbidden", format!("{resource}{shown} is forbidden: {why}")).about(resource, name)
     }
 
     /// 422: each cause is a field and what is wrong with it.
     pub fn invalid(kind: &GroupKind, name: &str, causes: &[Cause]) -> Self {
         let qualified = if kind.group.is_empty() { kind.kind.clone() } else { format!("{}.{}", kind.kind, kind.group) };
-        let shown: Vec<String> = causes.iter().map(|cause| format!("{}: {}", cause.field, cause.detail)).collect();
+        // Each is told once.
+        let mut told: Vec<Cause> = Vec::new();
+        for cause in causes {
+            if !told.contains(cause) {
+                told.push(cause.clone());
+            }
+        }
+        let shown: Vec<String> = told.iter().map(|cause| format!("{}: {}", cause.field, cause.detail)).collect();
         let shown = match shown.as_slice() {
             [only] => only.clone(),
             many => format!("[{}]", many.join(", ")),
         };
-        let mut error = Self::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {shown}"));
-        error.fields = causes.iter().map(|cause| cause.field.clone()).collect();
-        error
+        let message = format!("{qualified} \"{name}\" is invalid: {shown}");
+        Self::new(422, "Invalid", message).about(&qualified, name).because(told)
     }
 
     /// 404 of a whole kind.
@@ -108,6 +173,31 @@ impl Cause {
     pub fn new(field: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { field: field.into(), detail: detail.into() }
     }
+
+    /// The server's word for the kind of mistake, which its sentence begins with.
+    pub fn reason(&self) -> &'static str {
+        const WORDS: [(&str, &str); 10] = [
+            ("Required value", "FieldValueRequired"),
+            ("Duplicate value", "FieldValueDuplicate"),
+            ("Unsupported value", "FieldValueNotSupported"),
+            ("Forbidden", "FieldValueForbidden"),
+            ("Not found", "FieldValueNotFound"),
+            ("Too long", "FieldValueTooLong"),
+            ("Too many", "FieldValueTooMany"),
+            ("Internal error", "InternalError"),
+            ("conflict with", "FieldManagerConflict"),
+            ("namespace ", "NamespaceTerminating"),
+        ];
+        if self.detail.contains(" in body must be of type ") {
+            return "FieldValueTypeInvalid";
+        }
+        let word = WORDS.iter().find(|(beginning, _)| self.detail.starts_with(beginning));
+        word.map_or("FieldValueInvalid", |(_, reason)| reason)
+    }
+
+    fn shown(&self) -> Value {
+        json!({"reason": self.reason(), "message": self.detail, "field": self.field})
+    }
 }
 
 impl From<ApiError> for PortError {
@@ -115,7 +205,9 @@ impl From<ApiError> for PortError {
     fn from(error: ApiError) -> Self {
         let message = error.message;
         match (error.reason.as_str(), error.code) {
-            ("Invalid", _) if error.fields.iter().any(|field| field == "metadata.uid") => Self::Conflict(message),
+            ("Invalid", _) if error.details.causes.iter().any(|cause| cause.field == "metadata.uid") => {
+                Self::Conflict(message)
+            }
             (_, 500) if message.starts_with("failed to create typed patch object") => Self::Invalid(message),
             ("NotFound", _) => Self::NotFound(message),
             ("AlreadyExists", _) => Self::AlreadyExists(message),

@@ -155,7 +155,7 @@ impl Api {
             meta::finalizers(object).into_iter().filter(|name| !gone.contains(&name.as_str())).collect();
         meta::set(&mut new, "finalizers", (!kept.is_empty()).then(|| json!(kept)));
         if is_finished(&new) {
-            self.remove(&key, new);
+            self.remove(&key);
         } else if new != *object {
             self.put(&key, new, EventType::Modified);
         }
@@ -207,7 +207,7 @@ impl Api {
             spec.retain(|_, value| value.as_array().is_none_or(|items| !items.is_empty()));
         }
         if is_finished(&new) {
-            self.remove(&key, new);
+            self.remove(&key);
         } else if new != *namespace {
             self.put(&key, new, EventType::Modified);
         }

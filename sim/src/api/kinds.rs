@@ -31,8 +31,8 @@ pub(super) enum Relation {
     Atomic,
     /// Field by field, or item by item.
     Granular,
-    /// A list of objects, by these keys.
-    ListMap(Vec<String>),
+    /// A list of objects, by these keys, each with the value that it has when it is left out.
+    ListMap(Vec<(String, Option<Value>)>),
     /// A list of scalars, each at most once.
     Set,
 }
@@ -111,7 +111,7 @@ impl<'a> Typ<'a> {
     }
 
     fn relation_of_list(self) -> Relation {
-        let owned = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect();
+        let owned = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), zero(key))).collect();
         match self {
             Self::Known(Shape::ListMap { keys, .. }) | Self::ByKeys(keys) => Relation::ListMap(owned(keys)),
             Self::Known(Shape::Set) => Relation::Set,
@@ -119,13 +119,25 @@ impl<'a> Typ<'a> {
                 Some("map") => {
                     let keys = schema.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
                     let keys = keys.into_iter().flatten().filter_map(Value::as_str);
-                    Relation::ListMap(keys.map(ToOwned::to_owned).collect())
+                    let default = |key: &str| schema.get("items")?.get("properties")?.get(key)?.get("default").cloned();
+                    Relation::ListMap(keys.map(|key| (key.to_owned(), default(key))).collect())
                 }
                 Some("set") => Relation::Set,
                 _ => Relation::Atomic,
             },
             _ => Relation::Atomic,
         }
+    }
+}
+
+/// What a key of a built-in list is when it is left out.
+fn zero(key: &str) -> Option<Value> {
+    match key {
+        "protocol" => Some(Value::from("TCP")),
+        // The name of a section may be left out, which is not the same as an empty one.
+        "sectionName" | "namespace" | "group" | "kind" => None,
+        "containerPort" | "port" => Some(Value::from(0)),
+        _ => Some(Value::from("")),
     }
 }
 
@@ -140,10 +152,9 @@ pub(super) fn item_step(relation: &Relation, item: &Value) -> Option<String> {
         Relation::ListMap(keys) => {
             let mut stated = serde_json::Map::new();
             let mut sorted = keys.clone();
-            sorted.sort();
-            for key in sorted {
-                let value = item.as_object()?.get(&key).cloned().filter(|value| !value.is_null());
-                let value = value.or_else(|| (key == "protocol").then(|| Value::String("TCP".to_owned())));
+            sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+            for (key, default) in sorted {
+                let value = item.as_object()?.get(&key).cloned().filter(|value| !value.is_null()).or(default);
                 // A key that is left out stands in the step as nothing, as for a route's parent without a section.
                 if let Some(value) = value {
                     stated.insert(key, value);

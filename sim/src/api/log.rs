@@ -30,6 +30,8 @@ pub struct Event {
     pub kind: GroupKind,
     /// The object after it happened; the last state of a deleted one.
     pub object: Arc<Value>,
+    /// The object before it happened; none of a new one.
+    pub before: Option<Arc<Value>>,
 }
 
 /// The log.

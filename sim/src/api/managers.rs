@@ -86,9 +86,7 @@ pub(super) fn write(object: &mut Value, mut entries: Vec<Entry>) {
         strip(&mut entry.fields);
     }
     entries.retain(|entry| !entry.fields.is_empty());
-    entries.sort_by(|a, b| {
-        rank(a).cmp(&rank(b))
-    });
+    entries.sort_by(|a, b| rank(a).cmp(&rank(b)));
     let listed: Vec<Value> = entries
         .iter()
         .map(|entry| {
@@ -168,10 +166,12 @@ pub(super) fn reset(info: &KindInfo, subresource: Option<&str>, set: &mut FieldS
 pub(super) fn record_update(info: &KindInfo, old: Option<&Value>, new: &mut Value, manager: &Manager) {
     let live = old.map_or_else(Vec::new, entries);
     let stated = new.pointer("/metadata/managedFields").and_then(Value::as_array);
-    // One empty entry asks to forget all managers.
-    let forgets = stated.is_some_and(|stated| matches!(stated.as_slice(), [only] if *only == json!({})));
+    // No entry, or one empty one, asks to forget all managers.
+    let forgets = stated.is_some_and(|stated| stated.iter().all(|entry| *entry == json!({})));
+    let count = stated.map_or(0, Vec::len);
     let mut managed = if manager.subresource.is_some() { live.clone() } else { entries(new) };
-    if managed.is_empty() && !forgets {
+    // Entries of which one cannot be read are not heeded at all.
+    if !forgets && (managed.is_empty() || (managed.len() < count && manager.subresource.is_none())) {
         managed = live;
     }
     meta::set(new, "managedFields", None);

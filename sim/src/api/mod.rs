@@ -32,19 +32,25 @@ mod log;
 pub mod meta;
 mod quantities;
 mod registry;
+mod schema;
 mod select;
 mod slot;
 mod store;
+mod watch;
 mod write;
 
+pub(crate) use schema::compiled as pattern;
+
 pub use auth::{Access, Authorizer, DenyRule};
-pub use error::{ApiError, Cause};
+pub use error::{ApiError, Cause, Details};
 pub use log::{Event, EventType};
 pub use registry::{KindInfo, Registry};
 pub use select::{Selector, label_selector_matches};
 pub use store::Key;
+pub use watch::{Since, WatchEvent, Watched};
 pub use write::{Admission, NoAdmission, Outcome, Pending, Prepared, Propagation, Verb, Write};
 
+mod addresses;
 mod apply;
 mod bootstrap;
 mod commit;
@@ -56,7 +62,6 @@ mod garbage;
 mod json;
 mod kinds;
 mod managers;
-mod openapi;
 mod pod_admission;
 mod prepare;
 mod strategy;
@@ -165,6 +170,7 @@ impl Api {
         let within = namespace.unwrap_or_default();
         let access = Access { user, verb: "list", info, subresource: None, namespace: within, name: "" };
         self.authorizer.check(&access)?;
+        selector.check(info)?;
         let items = self.store.list(&info.group_kind(), namespace).filter(|object| selector.matches(object));
         Ok(Listing { items: items.cloned().collect(), rv: self.rv })
     }

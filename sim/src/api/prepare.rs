@@ -121,10 +121,26 @@ impl Api {
         self.check_namespace(info, key)?;
         strategy::clear_deletion(new);
         if info.is("", "Pod") {
+            self.check_account(key, new)?;
             self.counted += 1;
             pod_admission::admit(new, &super::suffix_of(self.counted));
         }
         Ok(())
+    }
+
+    /// The plugin `ServiceAccount`: a Pod runs as an account that exists. The account `default` may be missing, since not
+    /// every simulation has the controller that makes it.
+    fn check_account(&self, key: &Key, pod: &Value) -> Result<(), ApiError> {
+        let account = pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).unwrap_or("default");
+        let accounts = GroupKind::new("", "ServiceAccount");
+        if account == "default" || self.store.get(&accounts, &key.namespace, account).is_some() {
+            return Ok(());
+        }
+        let why = format!(
+            "error looking up service account {}/{account}: serviceaccount \"{account}\" not found",
+            key.namespace
+        );
+        Err(ApiError::forbidden("pods", &key.name, &why))
     }
 
     /// The plugin `NamespaceLifecycle`: objects are created only in namespaces that exist and stay.
@@ -139,7 +155,8 @@ impl Api {
         if meta::is_terminating(namespace) {
             let place = &key.namespace;
             let why = format!("unable to create new content in namespace {place} because it is being terminated");
-            return Err(ApiError::forbidden(&info.resource(), &key.name, &why));
+            let cause = Cause::new("metadata.namespace", format!("namespace {place} is being terminated"));
+            return Err(ApiError::forbidden(&info.resource(), &key.name, &why).because(vec![cause]));
         }
         Ok(())
     }
@@ -170,6 +187,10 @@ impl Api {
             let cause = Cause::new("metadata.resourceVersion", "Invalid value: 0: must be specified for an update");
             return Err(ApiError::invalid(&GroupKind::new(&info.group, &info.plural), name, &[cause]));
         }
+        if !required.is_empty() && required.parse::<u64>().is_err() {
+            let message = format!("strconv.ParseUint: parsing {}: invalid syntax", Value::from(required));
+            return Err(ApiError::new(500, "", message));
+        }
         if !required.is_empty() && required != meta::resource_version(&old) {
             return Err(ApiError::modified(&resource, name));
         }
@@ -190,8 +211,9 @@ impl Api {
         check_identity(prepared, &old, patch)?;
         let mut patched = (*old).clone();
         json::merge_patch(&mut patched, patch);
+        check_place(prepared, &patched)?;
         let shown = patched.to_string();
-        let mut new = decode::decode(&info, patched).map_err(|error| bad_patch(error, &shown))?;
+        let mut new = decode::decode(&info, patched).map_err(|error| bad_patch(&error, &shown))?;
         strategy::keep_identity(&old, &mut new);
         strategy::before_managers(&info, prepared.write.subresource.as_deref(), &old, &mut new);
         managers::record_update(&info, Some(&old), &mut new, &self.manager_of(prepared));
@@ -273,6 +295,20 @@ fn check_identity(prepared: &mut Prepared, old: &Value, stated: &Value) -> Resul
     }
 }
 
+/// A patch moves nothing to another place.
+fn check_place(prepared: &Prepared, patched: &Value) -> Result<(), ApiError> {
+    let (Key { namespace, name, .. }, stated) = (&prepared.key, meta::name(patched));
+    if meta::namespace(patched) != namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(ApiError::bad_request(why));
+    }
+    if stated != name {
+        let why = format!("the name of the object ({stated}) does not match the name on the URL ({name})");
+        return Err(ApiError::bad_request(why));
+    }
+    Ok(())
+}
+
 /// Where etcd holds the object.
 fn storage_key(info: &KindInfo, key: &Key) -> String {
     let group = if info.is_custom() { format!("{}/", info.group) } else { String::new() };
@@ -280,17 +316,12 @@ fn storage_key(info: &KindInfo, key: &Key) -> String {
     format!("/registry/{group}{}/{namespace}{}", info.plural, key.name)
 }
 
-/// An unknown field makes a patch invalid, where it makes an object a bad request.
-fn bad_patch(error: ApiError, patched: &str) -> ApiError {
-    let Some((_, why)) = error.message.split_once("strict decoding error: ") else {
-        return error;
-    };
-    let quoted = Value::from(patched);
-    let mut error = ApiError::new(
-        422,
-        "Invalid",
-        format!(" \"\" is invalid: patch: Invalid value: {quoted}: strict decoding error: {why}"),
-    );
-    error.fields = vec!["patch".to_owned()];
-    error
+/// What cannot be read makes a patch invalid, where it makes an object a bad request.
+fn bad_patch(error: &ApiError, patched: &str) -> ApiError {
+    let why = error
+        .message
+        .split_once("strict decoding error: ")
+        .map_or_else(|| error.message.clone(), |(_, fields)| format!("strict decoding error: {fields}"));
+    let detail = format!("Invalid value: {}: {why}", Value::from(patched));
+    ApiError::invalid(&GroupKind::new("", ""), "", &[Cause::new("patch", detail)])
 }

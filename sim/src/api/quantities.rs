@@ -1,6 +1,6 @@
 //! Amounts as the server writes them: `1000m` is `1`, `1024Mi` is `1Gi`.
 
-use interlock_core::object::Shape;
+use interlock_core::object::{Quantity, Shape};
 use serde_json::Value;
 
 const MILLION: i128 = 1_000_000;
@@ -9,18 +9,28 @@ const DECIMAL: [(&str, u32); 9] =
     [("n", 0), ("u", 3), ("m", 6), ("", 9), ("k", 12), ("M", 15), ("G", 18), ("T", 21), ("P", 24)];
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
 
-/// Rewrites every amount of a built-in object.
-pub(super) fn rewrite(shape: Shape, value: &mut Value) {
+/// Rewrites every amount of a built-in object. Says whether all of them are amounts.
+pub(super) fn rewrite(shape: Shape, value: &mut Value) -> bool {
     if let (Shape::Quantity, Value::String(text)) = (shape, &*value) {
-        if let Some(canonical) = canonical(text) {
-            *value = Value::String(canonical);
-        }
-        return;
+        let Some(canonical) = canonical(text) else {
+            return text.parse::<Quantity>().is_ok();
+        };
+        *value = Value::String(canonical);
+        return true;
     }
+    // All are looked at, whatever was found.
     match value {
-        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| rewrite(shape.field(name), value)),
-        Value::Array(items) => items.iter_mut().for_each(|item| rewrite(shape.item(), item)),
-        _ => {}
+        Value::Object(fields) => {
+            fields.iter_mut().fold(true, |well, (name, value)| rewrite(shape.field(name), value) && well)
+        }
+        Value::Array(items) => {
+            let mut well = true;
+            for item in items {
+                well &= rewrite(shape.item(), item);
+            }
+            well
+        }
+        _ => true,
     }
 }
 

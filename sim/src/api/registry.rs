@@ -7,6 +7,7 @@ use interlock_core::object::GroupKind;
 use serde_json::Value;
 
 use super::error::ApiError;
+use super::schema;
 
 /// One kind.
 #[derive(Clone, Debug)]
@@ -27,6 +28,10 @@ pub struct KindInfo {
     pub has_scale: bool,
     /// The schema of a custom resource.
     pub schema: Option<Arc<Value>>,
+    /// Whether that schema has rules.
+    pub has_rules: bool,
+    /// The fields of a custom resource that lists can select by, such as `spec.color`.
+    pub selectable: Vec<String>,
 }
 
 impl KindInfo {
@@ -62,10 +67,20 @@ impl KindInfo {
 
     /// Whether objects have a `metadata.generation`.
     pub fn has_generation(&self) -> bool {
-        const WITHOUT_STATUS: [(&str, &str); 2] =
-            [("networking.k8s.io", "NetworkPolicy"), ("networking.k8s.io", "Ingress")];
-        const WITHOUT: [(&str, &str); 5] =
-            [("", "Namespace"), ("", "Node"), ("", "Service"), ("", "PersistentVolumeClaim"), ("", "ResourceQuota")];
+        const WITHOUT_STATUS: [(&str, &str); 4] = [
+            ("networking.k8s.io", "NetworkPolicy"),
+            ("networking.k8s.io", "Ingress"),
+            ("scheduling.k8s.io", "PriorityClass"),
+            ("discovery.k8s.io", "EndpointSlice"),
+        ];
+        const WITHOUT: [(&str, &str); 6] = [
+            ("", "Namespace"),
+            ("", "Node"),
+            ("", "Service"),
+            ("", "PersistentVolume"),
+            ("", "PersistentVolumeClaim"),
+            ("", "ResourceQuota"),
+        ];
         let among = |list: &[(&str, &str)]| list.iter().any(|(group, kind)| self.is(group, kind));
         self.is_custom() || among(&WITHOUT_STATUS) || (self.has_status && !among(&WITHOUT))
     }
@@ -139,6 +154,8 @@ impl Registry {
                 has_status: *has_status,
                 has_scale: *has_scale,
                 schema,
+                has_rules: false,
+                selectable: Vec::new(),
             });
         }
         registry
@@ -160,6 +177,9 @@ impl Registry {
         let text = |pointer: &str| spec.pointer(pointer).and_then(Value::as_str).map(ToOwned::to_owned);
         let versions = spec.get("versions")?.as_array()?;
         let version = versions.iter().find(|version| version.get("served").and_then(Value::as_bool) == Some(true))?;
+        let fields = version.get("selectableFields").and_then(Value::as_array).into_iter().flatten();
+        let fields = fields.filter_map(|field| field.get("jsonPath")?.as_str());
+        let schema = version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default();
         Some(KindInfo {
             group: text("/group")?,
             version: version.get("name")?.as_str()?.to_owned(),
@@ -168,7 +188,9 @@ impl Registry {
             namespaced: text("/scope")? == "Namespaced",
             has_status: version.pointer("/subresources/status").is_some(),
             has_scale: version.pointer("/subresources/scale").is_some(),
-            schema: Some(Arc::new(version.pointer("/schema/openAPIV3Schema").cloned().unwrap_or_default())),
+            has_rules: schema::has_rules(&schema),
+            schema: Some(Arc::new(schema)),
+            selectable: fields.map(|path| path.trim_start_matches('.').to_owned()).collect(),
         })
     }
 

@@ -67,11 +67,7 @@ impl Store {
         self.kinds.values_mut().flat_map(BTreeMap::values_mut).flat_map(BTreeMap::values_mut).for_each(Slot::rest);
     }
 
-    fn slots<'a>(
-        &'a self,
-        kind: &GroupKind,
-        namespace: Option<&'a str>,
-    ) -> impl Iterator<Item = &'a Slot> + use<'a> {
+    fn slots<'a>(&'a self, kind: &GroupKind, namespace: Option<&'a str>) -> impl Iterator<Item = &'a Slot> + use<'a> {
         let of_kind = self.kinds.get(kind);
         let one = namespace.and_then(|namespace| of_kind?.get(namespace));
         let all = of_kind.filter(|_| namespace.is_none());

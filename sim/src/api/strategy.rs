@@ -2,12 +2,16 @@
 
 use serde_json::{Value, json};
 
+use super::addresses;
 use super::defaults::TEMPLATE_GENERATION;
 use super::meta;
 use super::registry::KindInfo;
 
 /// Keeps a claim as long as a Pod uses it.
 pub(super) const PROTECTION: &str = "kubernetes.io/pvc-protection";
+
+/// Keeps a volume as long as a claim has it.
+pub(super) const VOLUME_PROTECTION: &str = "kubernetes.io/pv-protection";
 
 /// Whether a PUT may leave the resourceVersion out.
 pub(super) fn allows_unconditional_update(info: &KindInfo) -> bool {
@@ -43,10 +47,14 @@ pub(super) fn clear_deletion(new: &mut Value) {
 
 /// The metadata that no update changes.
 pub(super) fn keep_identity(old: &Value, new: &mut Value) {
-    for field in ["uid", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+    for field in ["uid", "creationTimestamp", "generation", "deletionGracePeriodSeconds", "resourceVersion", "selfLink"]
+    {
         meta::keep(new, old, field);
     }
-    meta::keep(new, old, "resourceVersion");
+    // Another one is refused later.
+    if !meta::is_terminating(new) {
+        meta::keep(new, old, "deletionTimestamp");
+    }
 }
 
 /// What a write through a subresource sends unchanged need not be read: it comes from the live object anyway.
@@ -101,15 +109,18 @@ pub(super) fn prepare_create(info: &KindInfo, new: &mut Value) {
     meta::set(new, "generation", info.has_generation().then(|| json!(1)));
     match info.kind.as_str() {
         "DaemonSet" => count_template(new, 1),
-        "PersistentVolumeClaim" => {
-            let mut finalizers = meta::finalizers(new);
-            if !finalizers.iter().any(|name| name == PROTECTION) {
-                finalizers.push(PROTECTION.to_owned());
-            }
-            meta::set(new, "finalizers", Some(json!(finalizers)));
-        }
+        "PersistentVolumeClaim" => protect(new, PROTECTION),
+        "PersistentVolume" => protect(new, VOLUME_PROTECTION),
         _ => {}
     }
+}
+
+fn protect(new: &mut Value, name: &str) {
+    let mut finalizers = meta::finalizers(new);
+    if !finalizers.iter().any(|found| found == name) {
+        finalizers.push(name.to_owned());
+    }
+    meta::set(new, "finalizers", Some(json!(finalizers)));
 }
 
 fn initial_status(info: &KindInfo, new: &Value) -> Option<Value> {
@@ -130,6 +141,9 @@ fn initial_status(info: &KindInfo, new: &Value) -> Option<Value> {
             json!({"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
         }
         "PersistentVolumeClaim" => json!({"phase": "Pending"}),
+        "PersistentVolume" => {
+            json!({"phase": "Pending", "lastPhaseTransitionTime": meta::text(new, "creationTimestamp")})
+        }
         "Service" | "Ingress" => json!({"loadBalancer": {}}),
         _ => json!({}),
     })
@@ -173,37 +187,14 @@ pub(super) fn established(definition: &Value) -> Value {
     })
 }
 
-/// What was allocated to a Service stays, though the client leaves it out.
-fn keep_addresses(old: &Value, new: &mut Value) {
-    let ports = old.pointer("/spec/ports").and_then(Value::as_array).cloned().unwrap_or_default();
-    let kind = |object: &Value| object.pointer("/spec/type").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (before, after) = (kind(old), kind(new));
-    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else {
-        return;
-    };
-    if before != "ExternalName" && after != "ExternalName" {
-        for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-            if let Some(value) = old.get("spec").and_then(|spec| spec.get(field)) {
-                spec.entry(field).or_insert_with(|| value.clone());
-            }
-        }
-    }
-    if before == after && ["NodePort", "LoadBalancer"].contains(&after.as_str()) {
-        let same = |a: &Value, b: &Value| a.get("port") == b.get("port") && a.get("protocol") == b.get("protocol");
-        for port in spec.get_mut("ports").and_then(Value::as_array_mut).into_iter().flatten() {
-            let earlier = ports.iter().find(|earlier| same(earlier, port)).and_then(|port| port.get("nodePort"));
-            if let (Some(number), Some(fields)) = (earlier.cloned(), port.as_object_mut()) {
-                fields.entry("nodePort").or_insert(number);
-            }
-        }
-    }
-}
-
 /// An update: the generation counts what is neither metadata nor status.
 pub(super) fn prepare_update(info: &KindInfo, old: &Value, new: &mut Value) {
     keep_identity(old, new);
     if info.is("", "Service") {
-        keep_addresses(old, new);
+        addresses::keep(old, new);
+    }
+    if info.is("", "Namespace") {
+        keep_field(new, old, "spec");
     }
     if info.is("apps", "DaemonSet") {
         let annotations = old.pointer("/metadata/annotations");
@@ -212,7 +203,8 @@ pub(super) fn prepare_update(info: &KindInfo, old: &Value, new: &mut Value) {
         let is_changed = old.pointer("/spec/template") != new.pointer("/spec/template");
         count_template(new, count + i64::from(is_changed));
     }
-    if info.has_generation() && !has_same_content(info, old, new) {
+    // What never changes keeps its first generation.
+    if info.has_generation() && info.kind != "PriorityClass" && !has_same_content(info, old, new) {
         let generation = old.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0);
         meta::set(new, "generation", Some(json!(generation + 1)));
     }

@@ -103,7 +103,9 @@ fn children<'t, 'v>(typ: Typ<'t>, value: Option<&'v Value>) -> Option<BTreeMap<S
 pub(super) fn stated(typ: Typ<'_>, value: &Value) -> FieldSet {
     let below = children(typ, Some(value)).filter(|below| !below.is_empty());
     let Some(below) = below else {
-        return FieldSet { is_member: true, below: BTreeMap::new() };
+        // Nobody owns a list of items that has none.
+        let is_member = !value.is_array() || typ.relation(value) == Relation::Atomic;
+        return FieldSet { is_member, below: BTreeMap::new() };
     };
     let is_list = value.is_array();
     let mut set = FieldSet::default();
@@ -111,7 +113,9 @@ pub(super) fn stated(typ: Typ<'_>, value: &Value) -> FieldSet {
         let mut inner = stated(child, value);
         let is_named = step.strip_prefix("f:").is_some_and(|name| typ.is_named(name));
         inner.is_member |= is_list || !is_named;
-        set.below.insert(step, inner);
+        if !inner.is_empty() {
+            set.below.insert(step, inner);
+        }
     }
     set
 }
@@ -178,7 +182,7 @@ pub(super) fn merge(typ: Typ<'_>, live: Option<&Value>, stated: &Value) -> Value
                     // Nothing stated about a map or a list of items leaves what others put there.
                     let stays = children(typ.field(name), fields.get(name)).is_some_and(|below| !below.is_empty());
                     if !stays {
-                        fields.remove(name);
+                        fields.insert(name.clone(), Value::Null);
                     }
                     continue;
                 }
@@ -255,7 +259,7 @@ pub(super) fn malformed(typ: Typ<'_>, value: &Value, path: &str) -> Option<Strin
             for (index, item) in list.iter().enumerate().filter(|_| relation != Relation::Atomic) {
                 match (item_step(&relation, item), &relation) {
                     (None, Relation::ListMap(keys)) => {
-                        let keys: Vec<String> = keys.iter().map(|key| format!("\"{key}\"")).collect();
+                        let keys: Vec<String> = keys.iter().map(|(key, _)| format!("\"{key}\"")).collect();
                         return Some(format!(
                             "{path}: element {index}: associative list with keys has an element that omits all key \
                              fields [{}] (and doesn't have default values for any key fields)",
@@ -268,7 +272,11 @@ pub(super) fn malformed(typ: Typ<'_>, value: &Value, path: &str) -> Option<Strin
                     _ => {}
                 }
             }
-            list.iter().find_map(|item| malformed(typ.item(), item, path))
+            list.iter().enumerate().find_map(|(index, item)| {
+                let step =
+                    item_step(&relation, item).map_or_else(|| format!("[{index}]"), |step| super::fields::shown(&step));
+                malformed(typ.item(), item, &format!("{path}{step}"))
+            })
         }
         _ => None,
     }

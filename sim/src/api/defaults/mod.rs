@@ -24,6 +24,14 @@ pub(super) fn fill(info: &KindInfo, object: &mut Value) {
         ("", "Pod") => pods::fill_pod(object),
         ("", "Secret") => fill_secret(object),
         ("", "Service") => services::fill(object),
+        ("", "PersistentVolume") => within(object, "spec", |spec| {
+            unset(spec, "volumeMode", || json!("Filesystem"));
+            unset(spec, "persistentVolumeReclaimPolicy", || json!("Retain"));
+            within(spec, "hostPath", |path| unset(path, "type", || json!("")));
+        }),
+        ("", "Node") => fill_node(object),
+        ("", "LimitRange") => within(object, "spec", |spec| each(spec, "limits", fill_limit)),
+        ("discovery.k8s.io", "EndpointSlice") => fill_slice(object),
         ("", "PersistentVolumeClaim") => {
             within(object, "spec", |spec| unset(spec, "volumeMode", || json!("Filesystem")));
         }
@@ -87,8 +95,60 @@ fn fill_conditions(info: &KindInfo, object: &mut Value) {
     });
 }
 
+fn fill_node(node: &mut Value) {
+    unset(node, "status", || json!({}));
+    within(node, "status", |status| {
+        unset(status, "daemonEndpoints", || json!({"kubeletEndpoint": {"Port": 0}}));
+        unset(status, "nodeInfo", || json!({}));
+        within(status, "nodeInfo", |info| {
+            for name in [
+                "architecture",
+                "bootID",
+                "containerRuntimeVersion",
+                "kernelVersion",
+                "kubeProxyVersion",
+                "kubeletVersion",
+                "machineID",
+                "operatingSystem",
+                "osImage",
+                "systemUUID",
+            ] {
+                unset(info, name, || json!(""));
+            }
+        });
+    });
+}
+
+/// A limit is the default, and that the default request.
+fn fill_limit(limit: &mut Value) {
+    if limit.get("type").and_then(Value::as_str) != Some("Container") {
+        return;
+    }
+    for (from, to) in [("max", "default"), ("default", "defaultRequest"), ("min", "defaultRequest")] {
+        for (name, amount) in limit.get(from).and_then(Value::as_object).cloned().into_iter().flatten() {
+            unset(limit, to, || json!({}));
+            within(limit, to, |amounts| unset(amounts, &name, || amount));
+        }
+    }
+}
+
+fn fill_slice(slice: &mut Value) {
+    each(slice, "endpoints", |endpoint| unset(endpoint, "conditions", || json!({})));
+    each(slice, "ports", |port| {
+        unset(port, "name", || json!(""));
+        unset(port, "protocol", || json!("TCP"));
+    });
+    if let Some(fields) = slice.as_object_mut() {
+        fields.entry("endpoints").or_insert(Value::Null);
+    }
+}
+
 fn fill_secret(secret: &mut Value) {
-    unset(secret, "type", || json!("Opaque"));
+    if secret.get("type").and_then(Value::as_str).is_none_or(str::is_empty)
+        && let Some(fields) = secret.as_object_mut()
+    {
+        fields.insert("type".to_owned(), json!("Opaque"));
+    }
     let Some(fields) = secret.as_object_mut() else {
         return;
     };
@@ -109,6 +169,20 @@ fn fill_autoscaler(spec: &mut Value) {
     unset(spec, "metrics", || {
         let target = json!({"type": "Utilization", "averageUtilization": 80});
         json!([{"type": "Resource", "resource": {"name": "cpu", "target": target}}])
+    });
+    within(spec, "behavior", |behavior| {
+        let policy = |kind: &str, value: i64| json!({"type": kind, "value": value, "periodSeconds": 15});
+        unset(behavior, "scaleUp", || json!({}));
+        within(behavior, "scaleUp", |rules| {
+            unset(rules, "stabilizationWindowSeconds", || json!(0));
+            unset(rules, "policies", || json!([policy("Pods", 4), policy("Percent", 100)]));
+            unset(rules, "selectPolicy", || json!("Max"));
+        });
+        unset(behavior, "scaleDown", || json!({}));
+        within(behavior, "scaleDown", |rules| {
+            unset(rules, "policies", || json!([policy("Percent", 100)]));
+            unset(rules, "selectPolicy", || json!("Max"));
+        });
     });
 }
 
@@ -145,6 +219,7 @@ fn fill_rbac(object: &mut Value) {
 }
 
 fn fill_network_policy(spec: &mut Value) {
+    unset(spec, "podSelector", || json!({}));
     let has_egress = spec.get("egress").is_some();
     unset(spec, "policyTypes", || if has_egress { json!(["Ingress", "Egress"]) } else { json!(["Ingress"]) });
     for direction in ["ingress", "egress"] {

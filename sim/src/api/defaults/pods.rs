@@ -67,6 +67,7 @@ fn fill_container(container: &mut Value, on_host: bool) {
     each(container, "env", |variable| {
         within(variable, "valueFrom", |from| {
             within(from, "fieldRef", |field| unset(field, "apiVersion", || json!("v1")));
+            within(from, "resourceFieldRef", |field| unset(field, "divisor", || json!("0")));
         });
     });
     for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
@@ -108,6 +109,12 @@ fn fill_volume(volume: &mut Value) {
         within(volume, source, |source| unset(source, "defaultMode", || json!(420)));
     }
     within(volume, "hostPath", |path| unset(path, "type", || json!("")));
+    within(volume, "downwardAPI", |source| {
+        each(source, "items", |item| {
+            within(item, "fieldRef", |field| unset(field, "apiVersion", || json!("v1")));
+            within(item, "resourceFieldRef", |field| unset(field, "divisor", || json!("0")));
+        });
+    });
     within(volume, "projected", |projected| {
         each(projected, "sources", |source| {
             within(source, "serviceAccountToken", |token| unset(token, "expirationSeconds", || json!(3600)));

@@ -11,6 +11,8 @@ pub(super) fn fill(service: &mut Value) {
         let kind = spec.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
         if spec.get("sessionAffinity").and_then(Value::as_str) == Some("ClientIP") {
             unset(spec, "sessionAffinityConfig", || json!({"clientIP": {"timeoutSeconds": 10800}}));
+        } else if let Some(fields) = spec.as_object_mut() {
+            fields.remove("sessionAffinityConfig");
         }
         each(spec, "ports", |port| {
             unset(port, "protocol", || json!("TCP"));

@@ -31,6 +31,15 @@ pub(super) fn fill(info: &KindInfo, object: &mut Value) {
         "CronJob" => fill_cron_job(spec),
         _ => {}
     });
+    if ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job"].contains(&info.kind.as_str()) {
+        within(object, "spec", |spec| {
+            unset(spec, "template", || json!({}));
+            within(spec, "template", |template| {
+                unset(template, "metadata", || json!({}));
+                unset(template, "spec", || json!({"containers": null}));
+            });
+        });
+    }
     let template = if info.kind == "CronJob" { "/spec/jobTemplate/spec/template/spec" } else { "/spec/template/spec" };
     if info.kind != "ControllerRevision"
         && let Some(spec) = object.pointer_mut(template)
@@ -57,6 +66,7 @@ fn fill_deployment(spec: &mut Value) {
 }
 
 fn fill_stateful_set(spec: &mut Value) {
+    unset(spec, "serviceName", || json!(""));
     unset(spec, "podManagementPolicy", || json!("OrderedReady"));
     unset(spec, "updateStrategy", || json!({}));
     within(spec, "updateStrategy", |strategy| {
@@ -113,6 +123,11 @@ fn fill_job(spec: &mut Value) {
     unset(spec, "template", || json!({}));
     within(spec, "template", |template| unset(template, "metadata", || json!({})));
     let has_policy = spec.get("podFailurePolicy").is_some();
+    within(spec, "podFailurePolicy", |policy| {
+        each(policy, "rules", |rule| {
+            each(rule, "onPodConditions", |condition| unset(condition, "status", || json!("True")));
+        });
+    });
     unset(spec, "podReplacementPolicy", || json!(if has_policy { "Failed" } else { "TerminatingOrFailed" }));
 }
 

@@ -74,11 +74,13 @@ fn a_client_may_rewrite_the_entries() {
 }
 
 #[test]
-fn entries_that_are_left_out_stay() {
+fn entries_that_are_left_out_stay_and_an_empty_list_forgets_them() {
     let mut api = api();
     let first = create(&mut api, &config_map("rates", &json!({"x": "1"}))).unwrap();
+    let silent = changed(&first, |object| object["metadata"]["managedFields"] = Value::Null);
+    assert_eq!(replace(&mut api, &silent).unwrap(), first);
     let bare = changed(&first, |object| object["metadata"]["managedFields"] = json!([]));
-    assert_eq!(replace(&mut api, &bare).unwrap(), first);
+    assert_eq!(replace(&mut api, &bare).unwrap()["metadata"].get("managedFields"), None);
 }
 
 #[test]

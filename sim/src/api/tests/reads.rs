@@ -20,7 +20,7 @@ fn lists_are_in_order_and_selected() {
     assert_eq!(names(None, &Selector::default()), ["a", "b"]);
     assert_eq!(names(Some("default"), &Selector::default()), Vec::<String>::new());
     assert_eq!(names(Some("bank"), &Selector::label("l", "b")), ["b"]);
-    assert_eq!(names(Some("bank"), &Selector::field(".data.k", "a")), ["a"]);
+    assert_eq!(names(Some("bank"), &Selector::field(".metadata.name", "a")), ["a"]);
     assert_eq!(api.list(&user(), ("x", "v1", "Y"), None, &Selector::default()).unwrap_err().code, 404);
 }
 

@@ -75,5 +75,5 @@ fn what_is_immutable_stays() {
         "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}});
     let job = create(&mut api, &job).unwrap();
     let other = changed(&job, |job| job["spec"]["template"]["spec"]["containers"][0]["image"] = json!("j"));
-    assert!(replace(&mut api, &other).unwrap_err().message.contains("spec.template: Invalid value"));
+    assert!(replace(&mut api, &other).unwrap_err().message.contains("spec.template.spec: Invalid value"));
 }

@@ -24,7 +24,7 @@ fn the_same_script_gives_the_same_objects() {
     let run = || {
         let mut api = api();
         create(&mut api, &deployment("teller")).unwrap();
-        api.all().map(ToString::to_string).collect::<Vec<_>>()
+        api.all().map(|object| object.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
 }

@@ -15,8 +15,56 @@ pub(super) fn check(info: &KindInfo, old: &Value, new: &Value, causes: &mut Vec<
         ("apps", "StatefulSet") => stateful_set(old, new, causes),
         ("apps", "ControllerRevision") => same("/data", old, new, causes),
         ("batch", "Job") => job(old, new, causes),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => same("/roleRef", old, new, causes),
+        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding") => role(old, new, causes),
+        ("storage.k8s.io", "StorageClass") => {
+            for field in ["/parameters", "/provisioner", "/reclaimPolicy", "/volumeBindingMode"] {
+                unchanged(field, old, new, causes);
+            }
+        }
+        ("discovery.k8s.io", "EndpointSlice") => unchanged("/addressType", old, new, causes),
+        ("scheduling.k8s.io", "PriorityClass") => {
+            if old.get("value") != new.get("value") {
+                causes.push(Cause::new("value", "Forbidden: may not be changed in an update."));
+            }
+            same("/preemptionPolicy", old, new, causes);
+        }
+        ("", "PersistentVolume") => volume(old, new, causes),
+        ("", "ResourceQuota") => same("/spec/scopes", old, new, causes),
         _ => {}
+    }
+}
+
+/// Like [`same`], where the server does not show the value.
+fn unchanged(pointer: &str, old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    if old.pointer(pointer) != new.pointer(pointer) {
+        causes.push(Cause::new(pointer.trim_start_matches('/'), "Invalid value: null: field is immutable"));
+    }
+}
+
+fn role(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    if old.get("roleRef") == new.get("roleRef") {
+        return;
+    }
+    let part = |name: &str| new.pointer(&format!("/roleRef/{name}")).cloned().unwrap_or_default();
+    let shown = format!("{{\"APIGroup\":{},\"Kind\":{},\"Name\":{}}}", part("apiGroup"), part("kind"), part("name"));
+    causes.push(Cause::new("roleRef", format!("Invalid value: {shown}: field is immutable")));
+}
+
+/// What a volume is made of stays; how large it is and who has it may change.
+fn volume(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
+    const ABOUT: [&str; 8] = [
+        "capacity",
+        "accessModes",
+        "claimRef",
+        "persistentVolumeReclaimPolicy",
+        "storageClassName",
+        "mountOptions",
+        "volumeMode",
+        "nodeAffinity",
+    ];
+    if rest(old, &ABOUT) != rest(new, &ABOUT) {
+        let detail = "Forbidden: spec.persistentvolumesource is immutable after creation";
+        causes.push(Cause::new("spec.persistentvolumesource", detail));
     }
 }
 
@@ -86,7 +134,11 @@ fn service(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
 }
 
 fn claim(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
-    let changeable = ["resources", "volumeAttributesClassName", "volumeName"];
+    let mut changeable = vec!["resources", "volumeAttributesClassName", "volumeName"];
+    // The default class may come later.
+    if old.pointer("/spec/storageClassName").is_none() {
+        changeable.push("storageClassName");
+    }
     let is_bound = |object: &Value| object.pointer("/spec/volumeName").cloned();
     let resized = old.pointer("/spec/resources") != new.pointer("/spec/resources");
     let may_resize = old.pointer("/status/phase").and_then(Value::as_str) == Some("Bound");
@@ -95,6 +147,10 @@ fn claim(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
         let detail = "Forbidden: spec is immutable after creation except resources.requests and \
                       volumeAttributesClassName for bound claims";
         causes.push(Cause::new("spec", detail));
+    }
+    let mode = |claim: &Value| claim.pointer("/spec/volumeMode").cloned().unwrap_or_default();
+    if mode(old) != mode(new) {
+        causes.push(Cause::new("volumeMode", format!("Invalid value: {}: field is immutable", mode(new))));
     }
 }
 
@@ -130,8 +186,24 @@ fn job(old: &Value, new: &Value, causes: &mut Vec<Cause>) {
     if !is_indexed {
         same("/spec/completions", old, new, causes);
     }
+    // Where a suspended Job will run may still be chosen.
     let suspended = old.pointer("/spec/suspend").and_then(Value::as_bool) == Some(true);
-    if !suspended {
-        same("/spec/template", old, new, causes);
+    let template = |job: &Value| {
+        let mut template = job.pointer("/spec/template").cloned().unwrap_or_default();
+        if suspended {
+            if let Some(spec) = template.get_mut("spec").and_then(Value::as_object_mut) {
+                spec.retain(|name, _| {
+                    !["nodeSelector", "tolerations", "affinity", "schedulingGates"].contains(&name.as_str())
+                });
+            }
+            if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.retain(|name, _| name != "labels" && name != "annotations");
+            }
+        }
+        template
+    };
+    if template(old) != template(new) {
+        let shown = new.pointer("/spec/template/spec").cloned().unwrap_or_default();
+        causes.push(Cause::new("spec.template.spec", format!("Invalid value: {shown}: field is immutable")));
     }
 }

@@ -1,131 +1,107 @@
-//! Pods, templates and selectors.
-
-use std::collections::BTreeSet;
+//! Deployments, ReplicaSets, StatefulSets and DaemonSets.
 
 use serde_json::Value;
 
 use super::super::error::Cause;
 use super::super::registry::KindInfo;
-use super::super::select::label_selector_matches;
+use super::check::{Causes, count_or_share, invalid, not_negative, number, one_of, text};
+use super::{pods, selectors};
 
-pub(super) fn check(info: &KindInfo, object: &Value, causes: &mut Vec<Cause>) {
-    match (info.group.as_str(), info.kind.as_str()) {
-        ("", "Pod") => pod_spec(object.get("spec"), "spec", causes),
-        ("apps", "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet") => {
-            replicas(object, causes);
-            selector(object, causes);
-            pod_spec(object.pointer("/spec/template/spec"), "spec.template.spec", causes);
-            restart_policy(object, "/spec/template/spec", &["Always"], causes);
-        }
-        ("batch", "Job") => {
-            pod_spec(object.pointer("/spec/template/spec"), "spec.template.spec", causes);
-            restart_policy(object, "/spec/template/spec", &["OnFailure", "Never"], causes);
-        }
-        ("batch", "CronJob") => {
-            let place = "/spec/jobTemplate/spec/template/spec";
-            pod_spec(object.pointer(place), "spec.jobTemplate.spec.template.spec", causes);
-            restart_policy(object, place, &["OnFailure", "Never"], causes);
-            if object.pointer("/spec/schedule").and_then(Value::as_str).is_none_or(str::is_empty) {
-                causes.push(Cause::new("spec.schedule", "Required value"));
-            }
-        }
-        ("", "Service") => service(object, causes),
-        ("rbac.authorization.k8s.io", "RoleBinding" | "ClusterRoleBinding")
-            if object.pointer("/roleRef/name").and_then(Value::as_str).is_none_or(str::is_empty) =>
-        {
-            causes.push(Cause::new("roleRef.name", "Required value"));
-        }
+pub(super) fn check(causes: &mut Causes, info: &KindInfo, object: &Value) {
+    let Some(spec) = object.get("spec") else {
+        return;
+    };
+    not_negative(causes, "spec", spec, &["replicas", "minReadySeconds", "revisionHistoryLimit"]);
+    selectors::of_workload(causes, object, &info.kind);
+    pods::template(causes, spec.get("template"), "spec.template", &["Always"]);
+    // The pods of a Deployment are those of a ReplicaSet.
+    let of_pods = if info.kind == "Deployment" { "ReplicaSet" } else { &info.kind };
+    pods::no_deadline(causes, object, of_pods);
+    match info.kind.as_str() {
+        "Deployment" => deployment(causes, spec),
+        "StatefulSet" => stateful_set(causes, spec),
+        "DaemonSet" => daemon_set(causes, spec),
         _ => {}
     }
 }
 
-fn replicas(object: &Value, causes: &mut Vec<Cause>) {
-    let count = object.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(0);
-    if count < 0 {
-        causes.push(Cause::new("spec.replicas", format!("Invalid value: {count}: must be greater than or equal to 0")));
-    }
+/// Whether a bound lets nothing happen.
+fn is_nothing(value: Option<&Value>) -> bool {
+    value.is_some_and(|value| value == 0 || value == "0%")
 }
 
-fn selector(object: &Value, causes: &mut Vec<Cause>) {
-    let selector = object.pointer("/spec/selector");
-    let is_empty = |name: &str| selector.and_then(|selector| selector.get(name)).is_none();
-    let labels = object.pointer("/spec/template/metadata/labels");
-    if selector.is_none_or(Value::is_null) {
-        causes.push(Cause::new("spec.selector", "Required value"));
-        let shown = labels.cloned().unwrap_or(Value::Null);
-        let detail = format!("Invalid value: {shown}: `selector` does not match template `labels`");
-        causes.push(Cause::new("spec.template.metadata.labels", detail));
-    } else if is_empty("matchLabels") && is_empty("matchExpressions") {
-        causes.push(Cause::new("spec.selector", "Invalid value: {}: empty selector is invalid for deployment"));
-    } else if !label_selector_matches(selector, labels) {
-        let shown = labels.cloned().unwrap_or(Value::Null);
-        let detail = format!("Invalid value: {shown}: `selector` does not match template `labels`");
-        causes.push(Cause::new("spec.template.metadata.labels", detail));
+fn deployment(causes: &mut Causes, spec: &Value) {
+    let ready = number(spec, "minReadySeconds").unwrap_or(0);
+    if let Some(deadline) = number(spec, "progressDeadlineSeconds").filter(|deadline| *deadline <= ready) {
+        let why = "must be greater than minReadySeconds";
+        invalid(causes, "spec.progressDeadlineSeconds", &Value::from(deadline), why);
     }
-}
-
-fn restart_policy(object: &Value, place: &str, allowed: &[&str], causes: &mut Vec<Cause>) {
-    let found = object.pointer(&format!("{place}/restartPolicy")).and_then(Value::as_str).unwrap_or_default();
-    if !allowed.contains(&found) {
-        let shown: Vec<String> = allowed.iter().map(|policy| format!("\"{policy}\"")).collect();
-        let field = format!("{}.restartPolicy", place.trim_start_matches('/').replace('/', "."));
-        if found == "Always" {
-            causes.push(Cause::new(field, format!("Required value: valid values: {}", shown.join(", "))));
-            return;
+    let Some(strategy) = spec.get("strategy") else {
+        return;
+    };
+    let rolling = strategy.get("rollingUpdate");
+    let bound = |name: &str| rolling.and_then(|rolling| rolling.get(name));
+    let (surge, unavailable) = (bound("maxSurge"), bound("maxUnavailable"));
+    match text(strategy, "type") {
+        "Recreate" if rolling.is_some() => {
+            let detail = "Forbidden: may not be specified when strategy `type` is 'Recreate'";
+            causes.push(Cause::new("spec.strategy.rollingUpdate", detail));
         }
-        causes
-            .push(Cause::new(field, format!("Unsupported value: \"{found}\": supported values: {}", shown.join(", "))));
-    }
-}
-
-fn pod_spec(spec: Option<&Value>, field: &str, causes: &mut Vec<Cause>) {
-    let list = |name: &str| spec.and_then(|spec| spec.get(name)).and_then(Value::as_array);
-    if list("containers").is_none_or(Vec::is_empty) {
-        causes.push(Cause::new(format!("{field}.containers"), "Required value"));
-    }
-    let volumes: BTreeSet<&str> =
-        list("volumes").into_iter().flatten().filter_map(|volume| volume.get("name")?.as_str()).collect();
-    let mut names = BTreeSet::new();
-    for kind in ["containers", "initContainers"] {
-        for (index, container) in list(kind).into_iter().flatten().enumerate() {
-            let place = format!("{field}.{kind}[{index}]");
-            let text = |name: &str| container.get(name).and_then(Value::as_str).unwrap_or_default();
-            if text("name").is_empty() {
-                causes.push(Cause::new(format!("{place}.name"), "Required value"));
-            } else if !names.insert(text("name").to_owned()) {
-                causes.push(Cause::new(format!("{place}.name"), format!("Duplicate value: \"{}\"", text("name"))));
+        "RollingUpdate" => {
+            const UNAVAILABLE: &str = "spec.strategy.rollingUpdate.maxUnavailable";
+            count_or_share(causes, UNAVAILABLE, unavailable);
+            count_or_share(causes, "spec.strategy.rollingUpdate.maxSurge", surge);
+            if let (true, true, Some(zero)) = (is_nothing(surge), is_nothing(unavailable), unavailable) {
+                invalid(causes, UNAVAILABLE, zero, "may not be 0 when `maxSurge` is 0");
             }
-            if text("image").is_empty() {
-                causes.push(Cause::new(format!("{place}.image"), "Required value"));
+            let share = unavailable.and_then(Value::as_str).and_then(|share| share.strip_suffix('%'));
+            if let (Some(found), true) = (unavailable, share.and_then(|share| share.parse().ok()).unwrap_or(0) > 100) {
+                invalid(causes, UNAVAILABLE, found, "must not be greater than 100%");
             }
-            let mounts = container.get("volumeMounts").and_then(Value::as_array).into_iter().flatten();
-            for (number, mount) in mounts.enumerate() {
-                let name = mount.get("name").and_then(Value::as_str).unwrap_or_default();
-                if !volumes.contains(name) {
-                    let field = format!("{place}.volumeMounts[{number}].name");
-                    causes.push(Cause::new(field, format!("Not found: \"{name}\"")));
+        }
+        "Recreate" => {}
+        other => {
+            // The server shows its own structure.
+            let shown = match (surge, unavailable) {
+                (Some(surge), Some(unavailable)) => {
+                    format!("{{\"MaxUnavailable\":{unavailable},\"MaxSurge\":{surge}}}")
                 }
-            }
+                _ => "null".to_owned(),
+            };
+            let detail = format!(
+                "Unsupported value: {{\"Type\":\"{other}\",\"RollingUpdate\":{shown}}}: supported values: \"Recreate\", \
+                 \"RollingUpdate\""
+            );
+            causes.push(Cause::new("spec.strategy", detail));
         }
     }
 }
 
-fn service(object: &Value, causes: &mut Vec<Cause>) {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    let ports = object.pointer("/spec/ports").and_then(Value::as_array);
-    let needs_ports = text("/spec/type") != "ExternalName" && text("/spec/clusterIP") != "None";
-    if needs_ports && ports.is_none_or(Vec::is_empty) {
-        causes.push(Cause::new("spec.ports", "Required value"));
+fn stateful_set(causes: &mut Causes, spec: &Value) {
+    let strategy = spec.pointer("/updateStrategy/type").and_then(Value::as_str).unwrap_or_default();
+    if !["RollingUpdate", "OnDelete"].contains(&strategy) {
+        let detail = format!(
+            "Invalid value: {{\"Type\":\"{strategy}\",\"RollingUpdate\":null}}: must be 'RollingUpdate' or 'OnDelete'"
+        );
+        causes.push(Cause::new("spec.updateStrategy", detail));
     }
-    let ports = ports.into_iter().flatten().collect::<Vec<_>>();
-    for (index, port) in ports.iter().enumerate() {
-        if ports.len() > 1 && port.get("name").is_none() {
-            causes.push(Cause::new(format!("spec.ports[{index}].name"), "Required value"));
+    one_of(causes, "spec.podManagementPolicy", text(spec, "podManagementPolicy"), &["OrderedReady", "Parallel"]);
+    if let Some(policy) = spec.get("persistentVolumeClaimRetentionPolicy") {
+        for name in ["whenDeleted", "whenScaled"] {
+            let field = format!("spec.persistentVolumeClaimRetentionPolicy.{name}");
+            one_of(causes, field, text(policy, name), &["Retain", "Delete"]);
         }
-        let number = port.get("port").and_then(Value::as_i64).unwrap_or(0);
-        if !(1..=65535).contains(&number) {
-            let detail = format!("Invalid value: {number}: must be between 1 and 65535, inclusive");
-            causes.push(Cause::new(format!("spec.ports[{index}].port"), detail));
-        }
+    }
+}
+
+fn daemon_set(causes: &mut Causes, spec: &Value) {
+    const ROLLING: &str = "spec.updateStrategy.rollingUpdate";
+    let bound = |name: &str| spec.pointer(&format!("/updateStrategy/rollingUpdate/{name}"));
+    let (surge, unavailable) = (bound("maxSurge"), bound("maxUnavailable"));
+    if is_nothing(surge) && is_nothing(unavailable) {
+        let detail = "Required value: cannot be 0 when maxSurge is 0";
+        causes.push(Cause::new(format!("{ROLLING}.maxUnavailable"), detail));
+    } else if let Some(surge) = surge.filter(|surge| !is_nothing(Some(surge)) && !is_nothing(unavailable)) {
+        invalid(causes, format!("{ROLLING}.maxSurge"), surge, "may not be set when maxUnavailable is non-zero");
     }
 }

@@ -74,7 +74,7 @@ fn two_runs_are_equal_to_the_last_byte() {
         cluster.apply(&deployment("bank/teller:bad", &json!({"replicas": 6})));
         cluster.workloads.lose_node("node-3");
         cluster.run(1000);
-        cluster.api.all().map(ToString::to_string).collect::<Vec<_>>()
+        cluster.api.all().map(|object| object.to_string()).collect::<Vec<_>>()
     };
     assert_eq!(run(), run());
 }

@@ -1,118 +1,30 @@
-//! Custom resources by their structural schema: pruning, defaults, validation. CEL rules, `anyOf`, `oneOf`, `allOf` and
-//! `not` are not evaluated.
+//! What a schema finds wrong with a value.
 
-use std::collections::BTreeMap;
-use std::sync::{LazyLock, Mutex};
-
-use regex::Regex;
 use serde_json::{Map, Value};
 
-use super::error::Cause;
-
-/// Patterns compile slowly and are few.
-fn compiled(pattern: &str) -> Option<Regex> {
-    static COMPILED: LazyLock<Mutex<BTreeMap<String, Option<Regex>>>> = LazyLock::new(Mutex::default);
-    let mut compiled = COMPILED.lock().ok()?;
-    compiled.entry(pattern.to_owned()).or_insert_with(|| Regex::new(pattern).ok()).clone()
-}
-
-fn has(schema: &Value, name: &str) -> bool {
-    schema.get(name).and_then(Value::as_bool) == Some(true)
-}
-
-fn property<'a>(schema: &'a Value, name: &str) -> Option<&'a Value> {
-    let named = schema.get("properties").and_then(|properties| properties.get(name));
-    named.or_else(|| schema.get("additionalProperties").filter(|values| values.is_object()))
-}
-
-/// Whether this field belongs to an object as such and not to its schema.
-fn is_type_meta(schema: &Value, is_root: bool, name: &str) -> bool {
-    (is_root || has(schema, "x-kubernetes-embedded-resource")) && ["apiVersion", "kind", "metadata"].contains(&name)
-}
-
-/// Removes what the schema does not know and says what that was.
-pub(super) fn prune(schema: &Value, value: &mut Value, is_root: bool) -> Vec<String> {
-    let mut removed = Vec::new();
-    prune_at(schema, value, is_root, "", &mut removed);
-    removed
-}
-
-fn prune_at(schema: &Value, value: &mut Value, is_root: bool, path: &str, removed: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            let keeps = has(schema, "x-kubernetes-preserve-unknown-fields")
-                || schema.get("additionalProperties").and_then(Value::as_bool) == Some(true);
-            let dot = if path.is_empty() { "" } else { "." };
-            let names: Vec<String> = fields.keys().cloned().collect();
-            for name in names {
-                if is_type_meta(schema, is_root, &name) {
-                    continue;
-                }
-                let place = format!("{path}{dot}{name}");
-                match property(schema, &name) {
-                    Some(below) => {
-                        if let Some(value) = fields.get_mut(&name) {
-                            prune_at(below, value, false, &place, removed);
-                        }
-                    }
-                    None if keeps => {}
-                    None => {
-                        fields.remove(&name);
-                        removed.push(place);
-                    }
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(below) = schema.get("items") {
-                for (index, item) in items.iter_mut().enumerate() {
-                    prune_at(below, item, false, &format!("{path}[{index}]"), removed);
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Fills in defaults, and drops nulls where none is allowed.
-pub(super) fn default(schema: &Value, value: &mut Value) {
-    match value {
-        Value::Object(fields) => {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            for (name, below) in properties.into_iter().flatten() {
-                let is_unset = fields.get(name).is_none_or(|value| value.is_null() && !has(below, "nullable"));
-                if is_unset && let Some(default) = below.get("default") {
-                    fields.insert(name.clone(), default.clone());
-                }
-            }
-            fields.retain(|name, value| {
-                !value.is_null() || property(schema, name).is_none_or(|below| has(below, "nullable"))
-            });
-            for (name, value) in fields.iter_mut() {
-                if let Some(below) = property(schema, name) {
-                    default(below, value);
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(below) = schema.get("items") {
-                for item in items {
-                    default(below, item);
-                }
-            }
-        }
-        _ => {}
-    }
-}
+use super::super::error::Cause;
+use super::super::fields::shown;
+use super::super::kinds::{Typ, item_step};
+use super::{counterpart, formats, has, is_type_meta, logic, property, texts::compiled};
 
 /// What the schema finds wrong.
-pub(super) fn validate(schema: &Value, value: &Value) -> Vec<Cause> {
+pub(in crate::api) fn validate(schema: &Value, value: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    validate_at(schema, value, "", true, &mut causes);
+    validate_at(schema, value, old, ("", true), &mut causes);
     causes
 }
 
-fn validate_at(schema: &Value, value: &Value, path: &str, is_root: bool, causes: &mut Vec<Cause>) {
+/// What was there before, unchanged, is not judged again.
+pub(super) fn validate_at(
+    schema: &Value,
+    value: &Value,
+    old: Option<&Value>,
+    (path, is_root): (&str, bool),
+    causes: &mut Vec<Cause>,
+) {
+    if old == Some(value) && !is_root {
+        return;
+    }
     let shown_path = if path.is_empty() { "<nil>" } else { path };
     if value.is_null() && has(schema, "nullable") {
         return;
@@ -124,8 +36,15 @@ fn validate_at(schema: &Value, value: &Value, path: &str, is_root: bool, causes:
             type_name(value)
         );
         causes.push(Cause::new(shown_path, detail));
-        return;
+        // A fraction is a number all the same.
+        if !(wanted == "integer" && value.is_number()) {
+            return;
+        }
+        let detail =
+            format!("Invalid value: \"\": Checked value must be of type integer (default format) in {shown_path}");
+        causes.push(Cause::new("<nil>", detail));
     }
+    logic::check(schema, value, path, causes);
     if let Some(allowed) = schema.get("enum").and_then(Value::as_array)
         && !allowed.contains(value)
     {
@@ -136,13 +55,13 @@ fn validate_at(schema: &Value, value: &Value, path: &str, is_root: bool, causes:
     match value {
         Value::String(text) => text_rules(schema, text, shown_path, causes),
         Value::Number(number) => number_rules(schema, number, shown_path, causes),
-        Value::Array(items) => list_rules(schema, items, path, causes),
-        Value::Object(fields) => map_rules(schema, fields, path, is_root, causes),
+        Value::Array(items) => list_rules(schema, items, old, path, causes),
+        Value::Object(fields) => map_rules(schema, fields, old, (path, is_root), causes),
         _ => {}
     }
 }
 
-fn type_name(value: &Value) -> &'static str {
+pub(super) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
@@ -177,18 +96,20 @@ fn text_rules(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>) {
     let length = text.chars().count() as u64;
     if let Some(most) = limit("maxLength").filter(|most| length > *most) {
         causes.push(Cause::new(path, format!("Too long: may not be more than {most} bytes")));
+        return;
     }
     if let Some(least) = limit("minLength").filter(|least| length < *least) {
         let detail = format!("Invalid value: \"{text}\": {path} in body should be at least {least} chars long");
         causes.push(Cause::new(path, detail));
+        return;
     }
     let pattern = schema.get("pattern").and_then(Value::as_str);
     if let Some(pattern) = pattern.filter(|pattern| compiled(pattern).is_some_and(|regex| !regex.is_match(text))) {
         causes.push(Cause::new(path, format!("Invalid value: \"{text}\": {path} in body should match '{pattern}'")));
     }
-    let is_time = schema.get("format").and_then(Value::as_str) == Some("date-time");
-    if is_time && text.parse::<jiff::Timestamp>().is_err() {
-        let detail = format!("Invalid value: \"{text}\": {path} in body must be of type date-time: \"{text}\"");
+    let format = schema.get("format").and_then(Value::as_str).filter(|format| !formats::fits(format, text));
+    if let Some(format) = format {
+        let detail = format!("Invalid value: \"{text}\": {path} in body must be of type {format}: \"{text}\"");
         causes.push(Cause::new(path, detail));
     }
 }
@@ -197,6 +118,12 @@ fn number_rules(schema: &Value, number: &serde_json::Number, path: &str, causes:
     let Some(found) = number.as_f64() else {
         return;
     };
+    let format = schema.get("format").and_then(Value::as_str).unwrap_or_default();
+    if number.as_i64().is_some_and(|number| !formats::holds(format, number)) {
+        let detail =
+            format!("Invalid value: \"\": Checked value must be of type integer with format {format} in {path}");
+        causes.push(Cause::new("<nil>", detail));
+    }
     let mut rule = |name: &str, exclusive: &str, words: &str, breaks: fn(f64, f64) -> bool| {
         let Some(limit) = schema.get(name) else {
             return;
@@ -212,9 +139,14 @@ fn number_rules(schema: &Value, number: &serde_json::Number, path: &str, causes:
     };
     rule("minimum", "exclusiveMinimum", "greater", |found, bound| found < bound);
     rule("maximum", "exclusiveMaximum", "less", |found, bound| found > bound);
+    let step = schema.get("multipleOf").and_then(Value::as_f64).filter(|step| (found / step).fract() != 0.0);
+    if let Some(step) = step {
+        let detail = format!("Invalid value: {number}: {path} in body should be a multiple of {step}");
+        causes.push(Cause::new(path, detail));
+    }
 }
 
-fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cause>) {
+fn list_rules(schema: &Value, items: &[Value], old: Option<&Value>, path: &str, causes: &mut Vec<Cause>) {
     let limit = |name: &str| schema.get(name).and_then(Value::as_u64);
     let count = items.len() as u64;
     if let Some(most) = limit("maxItems").filter(|most| count > *most) {
@@ -226,7 +158,8 @@ fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Caus
     }
     if let Some(below) = schema.get("items") {
         for (index, item) in items.iter().enumerate() {
-            validate_at(below, item, &format!("{path}[{index}]"), false, causes);
+            let before = old.and_then(|old| counterpart(schema, old, item));
+            validate_at(below, item, before, (&format!("{path}[{index}]"), false), causes);
         }
     }
     let identity = |item: &Value| match schema.get("x-kubernetes-list-type").and_then(Value::as_str) {
@@ -242,17 +175,29 @@ fn list_rules(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Caus
     };
     let identities: Vec<Value> = items.iter().filter_map(identity).collect();
     for (index, found) in identities.iter().enumerate() {
-        if identities.iter().take(index).any(|earlier| earlier == found) {
+        // Each is told once.
+        if identities.iter().take(index).filter(|earlier| *earlier == found).count() == 1 {
             causes.push(Cause::new(format!("{path}[{index}]"), format!("Duplicate value: {found}")));
         }
     }
 }
 
-fn map_rules(schema: &Value, fields: &Map<String, Value>, path: &str, is_root: bool, causes: &mut Vec<Cause>) {
+fn map_rules(
+    schema: &Value,
+    fields: &Map<String, Value>,
+    old: Option<&Value>,
+    (path, is_root): (&str, bool),
+    causes: &mut Vec<Cause>,
+) {
     let dot = if path.is_empty() { "" } else { "." };
     let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
     for name in required.filter_map(Value::as_str) {
         if !fields.contains_key(name) && !is_type_meta(schema, is_root, name) {
+            causes.push(Cause::new(format!("{path}{dot}{name}"), "Required value"));
+        }
+    }
+    if has(schema, "x-kubernetes-embedded-resource") {
+        for name in ["apiVersion", "kind"].into_iter().filter(|name| !fields.contains_key(*name)) {
             causes.push(Cause::new(format!("{path}{dot}{name}"), "Required value"));
         }
     }
@@ -270,7 +215,49 @@ fn map_rules(schema: &Value, fields: &Map<String, Value>, path: &str, is_root: b
             continue;
         }
         if let Some(below) = property(schema, name) {
-            validate_at(below, value, &format!("{path}{dot}{name}"), false, causes);
+            let before = old.and_then(|old| old.get(name));
+            validate_at(below, value, before, (&format!("{path}{dot}{name}"), false), causes);
         }
     }
+}
+
+/// Why an apply configuration cannot be read as what its schema says, if so.
+pub(in crate::api) fn mistyped(schema: &Value, value: &Value, path: &str) -> Option<String> {
+    let wanted = schema.get("type").and_then(Value::as_str).unwrap_or_default();
+    match (wanted, value) {
+        (_, Value::Null) => None,
+        ("object", Value::Object(fields)) => fields.iter().find_map(|(name, value)| {
+            property(schema, name).and_then(|below| mistyped(below, value, &format!("{path}.{name}")))
+        }),
+        ("array", Value::Array(items)) => {
+            let below = schema.get("items")?;
+            let relation = Typ::Schema(schema).relation(value);
+            items.iter().enumerate().find_map(|(index, item)| {
+                let step = item_step(&relation, item).map_or_else(|| format!("[{index}]"), |step| shown(&step));
+                mistyped(below, item, &format!("{path}{step}"))
+            })
+        }
+        ("object", other) => Some(format!("{path}: expected map, got &{{{}}}", plain(other))),
+        ("array", other) => Some(format!("{path}: expected list, got &{{{}}}", plain(other))),
+        ("string", other) if !other.is_string() => {
+            Some(format!("{path}: expected string, got &value.valueUnstructured{{Value:{other}}}"))
+        }
+        ("boolean", other) if !other.is_boolean() => {
+            Some(format!("{path}: expected boolean, got &{{{}}}", plain(other)))
+        }
+        ("integer" | "number", other) if !other.is_number() => {
+            let name = match other {
+                Value::Bool(_) => "bool",
+                Value::String(_) => "string",
+                Value::Array(_) => "[]interface {}",
+                _ => "map[string]interface {}",
+            };
+            Some(format!("{path}: expected numeric (int or float), got {name}"))
+        }
+        _ => None,
+    }
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned)
 }
