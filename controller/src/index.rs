@@ -171,10 +171,9 @@ fn facts_since(keys: &KeyRing, object: &crds::ChangeRequest, known: Option<&Requ
 /// The content of a request; it is read again only when the server counts another generation.
 fn content_of(request: &RequestFacts, known: Option<&LiveChange>) -> Arc<Result<Content, Vec<Problem>>> {
     let same = |known: &&LiveChange| known.request.uid == request.uid && known.request.generation == request.generation;
-    known.filter(same).map_or_else(
-        || Arc::new(Content::parse(&request.spec, &request.namespace)),
-        |known| Arc::clone(&known.content),
-    )
+    known
+        .filter(same)
+        .map_or_else(|| Arc::new(Content::parse(&request.spec, &request.namespace)), |known| Arc::clone(&known.content))
 }
 
 impl Index {

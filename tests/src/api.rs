@@ -142,10 +142,8 @@ impl Api {
             panic!("{path}: the watch ended")
         };
         let ended = self.runtime.block_on(async { tokio::time::timeout(SOON, all).await });
-        match ended {
-            Ok(answer) => answer.map(|()| events),
-            Err(_) => panic!("{path}: in {} s only {events:?}", SOON.as_secs()),
-        }
+        let Ok(answer) = ended else { panic!("{path}: in {} s only {events:?}", SOON.as_secs()) };
+        answer.map(|()| events)
     }
 
     pub fn get(&self, path: &str) -> Result<Value, Refusal> {

@@ -21,9 +21,7 @@ use interlock_crds as crds;
 use serde_json::Value;
 
 use super::server::{Entry, Judge};
-use crate::{
-    change::{Context, Observed, load_before, observe_one},
-};
+use crate::change::{Context, Observed, load_before, observe_one};
 
 /// The webhook.
 pub struct Webhook<P> {

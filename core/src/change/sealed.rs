@@ -152,11 +152,20 @@ pub fn records_since(
     (before, found): (&ChangeRequestStatus, SealedRecords),
     status: &ChangeRequestStatus,
 ) -> SealedRecords {
-    let same_base = both(&before.base, &status.base)
+    let same_base = before
+        .base
+        .as_ref()
+        .zip(status.base.as_ref())
         .is_some_and(|(a, b)| a.seal == b.seal && base_payload(uid, a) == base_payload(uid, b));
-    let same_run = both(&before.run, &status.run)
+    let same_run = before
+        .run
+        .as_ref()
+        .zip(status.run.as_ref())
         .is_some_and(|(a, b)| a.seal == b.seal && run_payload(uid, a) == run_payload(uid, b));
-    let same_finish = both(&before.finished, &status.finished)
+    let same_finish = before
+        .finished
+        .as_ref()
+        .zip(status.finished.as_ref())
         .is_some_and(|(a, b)| a.seal == b.seal && finish_payload(uid, a) == finish_payload(uid, b));
     let is_finish = |finish: &FinishRecord| is_finish(keys, uid, finish);
     SealedRecords {
@@ -164,10 +173,6 @@ pub fn records_since(
         run: if same_run { found.run } else { status.run.as_ref().is_some_and(|run| is_run(keys, uid, run)) },
         finish: if same_finish { found.finish } else { status.finished.as_ref().is_some_and(is_finish) },
     }
-}
-
-fn both<'a, T>(one: &'a Option<T>, other: &'a Option<T>) -> Option<(&'a T, &'a T)> {
-    one.as_ref().zip(other.as_ref())
 }
 
 fn base_payload(uid: &str, base: &BaseRecord) -> Value {

@@ -34,8 +34,8 @@ fn change(steps: &mut Vec<Value>, round: usize, system: usize) {
         "metadata": {"name": "settings", "namespace": namespace, "annotations": {"interlock.dev/operation": "Patch"}},
         "data": {"value": format!("{round}")},
     })];
-    let is_standard = round % 2 == 0;
-    if (system + round) % 5 == 0 && !is_standard {
+    let is_standard = round.is_multiple_of(2);
+    if (system + round).is_multiple_of(5) && !is_standard {
         manifests.push(json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": "web", "namespace": namespace, "annotations": {"interlock.dev/operation": "Patch"}},

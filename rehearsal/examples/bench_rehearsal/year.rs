@@ -58,7 +58,7 @@ impl Year {
             spec["type"] = json!("Standard");
             spec["content"] = json!({"manifests": [part("Deployment", "teller", "receipts", &replicas)]});
         });
-        if week % 2 == 0 {
+        if week.is_multiple_of(2) {
             let image = format!("mobile:4.7.{}", 2 + week);
             self.propose("mobile", &format!("mobile-{week}"), "oidc:zhao.min@bank.example", week * 7 + 3, |spec| {
                 spec["type"] = json!("Standard");

@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use super::Api;
 
+/// Whether a Service of this spec has a field.
+type Needs = fn(&Map<String, Value>) -> bool;
+
 fn text<'v>(spec: &'v Map<String, Value>, name: &str) -> &'v str {
     spec.get(name).and_then(Value::as_str).unwrap_or_default()
 }
@@ -30,7 +33,7 @@ pub(super) fn keep(old: &Value, new: &mut Value) {
     };
     let is_ported = |spec: &Map<String, Value>| has_node_ports(spec);
     let is_balanced = |spec: &Map<String, Value>| text(spec, "type") == "LoadBalancer";
-    let needs: [(&str, fn(&Map<String, Value>) -> bool); 8] = [
+    let needs: [(&str, Needs); 8] = [
         ("clusterIP", has_address),
         ("clusterIPs", has_address),
         ("ipFamilies", has_address),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::delete::{FOREGROUND, ORPHAN, is_finished};
 use super::log::EventType;
 use super::store::Key;
-use super::strategy::PROTECTION;
+use super::strategy::{PROTECTION, VOLUME_PROTECTION};
 use super::write::{Propagation, Verb};
 use super::{Api, meta};
 
@@ -119,7 +119,7 @@ impl Api {
         }
     }
 
-    /// Claims that are being deleted go when no Pod uses them any more.
+    /// Claims that are being deleted go when no Pod uses them any more, volumes when they are not bound.
     fn release_claims(&mut self) {
         for claim in self.terminating(|object| is_core(object, "PersistentVolumeClaim")) {
             let pods = self.list_arc(&GroupKind::new("", "Pod"), Some(meta::namespace(&claim)));
@@ -130,6 +130,12 @@ impl Api {
             };
             if !pods.iter().any(uses) {
                 self.drop_finalizers(&claim, &[PROTECTION]);
+            }
+        }
+        for volume in self.list_arc(&GroupKind::new("", "PersistentVolume"), None) {
+            let is_bound = volume.pointer("/status/phase").is_some_and(|phase| phase == "Bound");
+            if meta::is_terminating(&volume) && !is_bound {
+                self.drop_finalizers(&volume, &[VOLUME_PROTECTION]);
             }
         }
     }

@@ -18,18 +18,10 @@ pub(super) fn rewrite(shape: Shape, value: &mut Value) -> bool {
         *value = Value::String(canonical);
         return true;
     }
-    // All are looked at, whatever was found.
+    // What is not an amount is refused, so the rest may stay as it is.
     match value {
-        Value::Object(fields) => {
-            fields.iter_mut().fold(true, |well, (name, value)| rewrite(shape.field(name), value) && well)
-        }
-        Value::Array(items) => {
-            let mut well = true;
-            for item in items {
-                well &= rewrite(shape.item(), item);
-            }
-            well
-        }
+        Value::Object(fields) => fields.iter_mut().all(|(name, value)| rewrite(shape.field(name), value)),
+        Value::Array(items) => items.iter_mut().all(|item| rewrite(shape.item(), item)),
         _ => true,
     }
 }

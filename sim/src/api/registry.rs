@@ -11,6 +11,7 @@ use super::schema;
 
 /// One kind.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each says of a kind what the API's own discovery says of it")]
 pub struct KindInfo {
     /// API group; empty for the core group.
     pub group: String,

@@ -87,7 +87,7 @@ impl Expr {
 }
 
 /// Longer rules are not read, for what is long may be deep.
-const MOST_WORDS: usize = 2000;
+const MOST_WORDS: usize = 600;
 
 /// Deeper nesting is not read.
 const DEEPEST: usize = 100;

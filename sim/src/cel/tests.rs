@@ -77,16 +77,16 @@ fn rules_that_come_to_nothing() {
     ] {
         assert_eq!(outcome(rule, &json!({}), &json!({})), Err(why.to_owned()), "{rule}");
     }
-    let deep = format!("{}1{}", "(".repeat(500), ")".repeat(500));
+    let deep = format!("{}1{}", "(".repeat(150), ")".repeat(150));
     assert!(outcome(&deep, &json!({}), &json!({})).unwrap_err().contains("nested too deeply"));
     let long = format!("1{} > 0", " + 1".repeat(5000));
-    assert!(outcome(&long, &json!({}), &json!({})).unwrap_err().contains("more than 2000 words"));
+    assert!(outcome(&long, &json!({}), &json!({})).unwrap_err().contains("more than 600 words"));
 }
 
 #[test]
 fn the_longest_rule_fits_on_the_stack() {
-    assert_eq!(outcome(&format!("1{} > 0", " + 1".repeat(990)), &json!({}), &json!({})), Ok(true));
-    let chain = format!("self{} == 1", ".a".repeat(990));
+    assert_eq!(outcome(&format!("1{} > 0", " + 1".repeat(295)), &json!({}), &json!({})), Ok(true));
+    let chain = format!("self{} == 1", ".a".repeat(295));
     assert_eq!(outcome(&chain, &json!({}), &json!({})), Err("no such key: a".to_owned()));
 }
 

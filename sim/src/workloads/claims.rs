@@ -83,6 +83,7 @@ pub(super) fn release(api: &mut Api, claim: &Value) -> Result<(), ApiError> {
     let name = read::text(claim, "/spec/volumeName");
     match api.get_arc(&GroupKind::new("", "PersistentVolume"), "", name) {
         Some(volume) if read::text(&volume, "/spec/claimRef/uid") == meta::uid(claim) => {
+            writes::put_status(api, BINDER, &volume, json!({"phase": "Released"}))?;
             api.delete_as_system(BINDER, &volume)
         }
         _ => Ok(()),

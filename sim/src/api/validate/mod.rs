@@ -109,10 +109,9 @@ fn built_in(info: &KindInfo, object: &Value, causes: &mut Vec<Cause>) {
         ("rbac.authorization.k8s.io", "Role" | "ClusterRole") => rbac::role(causes, object),
         ("rbac.authorization.k8s.io", _) => rbac::binding(causes, object),
         ("coordination.k8s.io", "Lease") => {
-            if object.pointer("/spec/leaseDurationSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds <= 0)
-            {
-                let found = object.pointer("/spec/leaseDurationSeconds").cloned().unwrap_or_default();
-                check::invalid(causes, "spec.leaseDurationSeconds", &found, "must be greater than 0");
+            let found = object.pointer("/spec/leaseDurationSeconds");
+            if let Some(found) = found.filter(|found| found.as_i64().is_some_and(|seconds| seconds <= 0)) {
+                check::invalid(causes, "spec.leaseDurationSeconds", found, "must be greater than 0");
             }
         }
         _ => {}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     play::play,
-    request::{apply, create, delete, merge, replace},
+    request::{apply, delete, merge, replace},
 };
 
 #[test]

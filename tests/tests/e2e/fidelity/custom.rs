@@ -57,7 +57,7 @@ fn our_kinds_are_defaulted_and_their_status_is_apart() {
             merge(&calendar, json!({"metadata": {"generation": 9}})),
             apply(&calendar).by("two"),
             apply(&calendar).by("two").forced(),
-            apply(&with_status.edited(|object| {
+            apply(with_status.edited(|object| {
                 object["metadata"] = json!({"name": "fidelity"});
             }))
             .by("applier")
@@ -140,52 +140,56 @@ fn changes_are_defaulted_and_bounded() {
     });
 }
 
+/// Every keyword that definitions may use.
+fn schema_of_every_sort() -> Value {
+    json!({
+        "type": "object",
+        "required": ["must"],
+        "properties": {
+            "must": {"type": "string"},
+            "colour": {"type": "string", "enum": ["red", "green"], "default": "red"},
+            "count": {"type": "integer", "minimum": 1, "maximum": 10, "multipleOf": 2},
+            "share": {"type": "number", "minimum": 0, "exclusiveMinimum": true, "maximum": 1.5},
+            "big": {"type": "integer", "format": "int32"},
+            "flag": {"type": "boolean", "default": false},
+            "code": {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 4},
+            "when": {"type": "string", "format": "date-time"},
+            "day": {"type": "string", "format": "date"},
+            "wait": {"type": "string", "format": "duration"},
+            "mail": {"type": "string", "format": "email"},
+            "id": {"type": "string", "format": "uuid"},
+            "address": {"type": "string", "format": "ipv4"},
+            "port": {"x-kubernetes-int-or-string": true},
+            "maybe": {"type": "string", "nullable": true},
+            "filled": {"type": "string", "nullable": true, "default": "x"},
+            "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+            "map": {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 2},
+            "least": {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
+            "nested": {"type": "object", "default": {}, "properties": {
+                "depth": {"type": "integer", "default": 3},
+                "inner": {"type": "object", "properties": {"x": {"type": "string", "default": "y"}}},
+            }},
+            "list": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "string"}},
+            "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
+            "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                "items": {"type": "object", "required": ["name"], "properties": {
+                    "name": {"type": "string"}, "size": {"type": "integer", "default": 1},
+                }}},
+            "atom": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
+            "either": {"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object",
+                "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
+            "both": {"allOf": [{"maxLength": 3}, {"pattern": "^x"}], "type": "string"},
+            "any": {"anyOf": [{"minLength": 5}, {"pattern": "^x"}], "type": "string"},
+            "none": {"not": {"pattern": "^x"}, "type": "string"},
+            "embedded": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
+        },
+    })
+}
+
 #[test]
 fn schemas_of_every_sort() {
     play("schemas", |on| {
-        let schema = json!({
-            "type": "object",
-            "required": ["must"],
-            "properties": {
-                "must": {"type": "string"},
-                "colour": {"type": "string", "enum": ["red", "green"], "default": "red"},
-                "count": {"type": "integer", "minimum": 1, "maximum": 10, "multipleOf": 2},
-                "share": {"type": "number", "minimum": 0, "exclusiveMinimum": true, "maximum": 1.5},
-                "big": {"type": "integer", "format": "int32"},
-                "flag": {"type": "boolean", "default": false},
-                "code": {"type": "string", "pattern": "^[a-z]+$", "minLength": 2, "maxLength": 4},
-                "when": {"type": "string", "format": "date-time"},
-                "day": {"type": "string", "format": "date"},
-                "wait": {"type": "string", "format": "duration"},
-                "mail": {"type": "string", "format": "email"},
-                "id": {"type": "string", "format": "uuid"},
-                "address": {"type": "string", "format": "ipv4"},
-                "port": {"x-kubernetes-int-or-string": true},
-                "maybe": {"type": "string", "nullable": true},
-                "filled": {"type": "string", "nullable": true, "default": "x"},
-                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
-                "map": {"type": "object", "additionalProperties": {"type": "integer"}, "maxProperties": 2},
-                "least": {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1},
-                "nested": {"type": "object", "default": {}, "properties": {
-                    "depth": {"type": "integer", "default": 3},
-                    "inner": {"type": "object", "properties": {"x": {"type": "string", "default": "y"}}},
-                }},
-                "list": {"type": "array", "minItems": 1, "maxItems": 3, "items": {"type": "string"}},
-                "tags": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}},
-                "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
-                    "items": {"type": "object", "required": ["name"], "properties": {
-                        "name": {"type": "string"}, "size": {"type": "integer", "default": 1},
-                    }}},
-                "atom": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
-                "either": {"oneOf": [{"required": ["a"]}, {"required": ["b"]}], "type": "object",
-                    "properties": {"a": {"type": "string"}, "b": {"type": "string"}}},
-                "both": {"allOf": [{"maxLength": 3}, {"pattern": "^x"}], "type": "string"},
-                "any": {"anyOf": [{"minLength": 5}, {"pattern": "^x"}], "type": "string"},
-                "none": {"not": {"pattern": "^x"}, "type": "string"},
-                "embedded": {"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true},
-            },
-        });
-        let definition = definition("Widget", &schema);
+        let definition = definition("Widget", &schema_of_every_sort());
         on.define(&definition);
         let plain = on.placed(json!({
             "apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"must": "x"},

@@ -35,7 +35,7 @@ impl Glossary {
             (Value::Array(a), b) => {
                 a.iter().enumerate().for_each(|(index, a)| self.learn(a, b.get(index).unwrap_or(&Value::Null)));
             }
-            (a, Value::Array(b)) => b.iter().for_each(|b| self.learn(&Value::Null, b)),
+            (_, Value::Array(b)) => b.iter().for_each(|b| self.learn(&Value::Null, b)),
             _ => {}
         }
         let names: std::collections::BTreeSet<&String> =

@@ -47,7 +47,7 @@ pub fn play(name: &'static str, script: impl FnOnce(&mut Case)) {
     script(&mut case);
     for (number, exception) in EXCEPTIONS.iter().enumerate().filter(|(_, exception)| exception.case == name) {
         if !case.met.contains(&number) {
-            case.found.push(format!("the exception is not needed any more: {exception:?}"));
+            case.found.push(format!("this exception is not needed any more ({}): {exception:?}", exception.why));
         }
     }
     assert!(case.found.is_empty(), "{name}: {} differences\n{}", case.found.len(), case.found.join("\n"));
