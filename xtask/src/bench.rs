@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures, as ratios against a baseline measured in the same run. Never part of the tests.
 
+use std::process::Command;
+
 use crate::shell::{self, ShellError};
 
 /// How much is measured.
@@ -11,23 +13,38 @@ pub struct Arguments {
     /// Only the core, without a cluster.
     #[arg(long)]
     core: bool,
+    /// Only the simulation, without a cluster.
+    #[arg(long, conflicts_with = "core")]
+    sim: bool,
 }
+
+/// What is shipped is what is measured.
+const PROFILE: [&str; 2] = ["--profile", "dist"];
 
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
-    println!("== core: decisions on one core");
-    for (package, example) in [("interlock-core", "bench_decide"), ("interlock-controller", "bench_crowd")] {
-        let example = ["run", "--quiet", "--release", "--package", package, "--example", example];
-        shell::run(&mut shell::cargo(&example))?;
+    if !arguments.sim {
+        println!("== core: decisions on one core");
+        shell::run(&mut example("interlock-core", "bench_decide"))?;
+        shell::run(&mut example("interlock-controller", "bench_crowd"))?;
     }
-    if arguments.core {
+    if !arguments.core {
+        println!("== simulation: histories, a year, a thousand Systems");
+        shell::run(&mut example("interlock-rehearsal", "bench_rehearsal"))?;
+    }
+    if arguments.core || arguments.sim {
         return Ok(());
     }
     println!("== changes on a real API server");
-    shell::run(&mut shell::cargo(&["build", "--quiet", "--release", "--package", "interlock"]))?;
-    let mut bench =
-        shell::cargo(&["run", "--quiet", "--release", "--package", "interlock-tests", "--example", "bench_changes"]);
+    shell::run(shell::cargo(&["build", "--quiet", "--package", "interlock"]).args(PROFILE))?;
+    let mut bench = example("interlock-tests", "bench_changes");
     bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string());
-    bench.env("INTERLOCK_BIN", shell::target().join("release/interlock"));
+    bench.env("INTERLOCK_BIN", shell::target().join("dist/interlock"));
     shell::run(&mut bench)
+}
+
+fn example(package: &str, example: &str) -> Command {
+    let mut command = shell::cargo(&["run", "--quiet", "--package", package, "--example", example]);
+    command.args(PROFILE);
+    command
 }
