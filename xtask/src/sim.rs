@@ -28,7 +28,7 @@ pub struct Arguments {
     seconds: Option<u64>,
 }
 
-/// Plays them, in a release build.
+/// Plays them, optimised.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     let seconds = arguments.seconds.or_else(|| arguments.hours.map(|hours| (hours * 3_600.0) as u64));
     let mut options = Vec::new();
@@ -43,7 +43,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     }
     options.extend(arguments.whole.then(|| "--whole".to_owned()));
     options.extend(arguments.fresh.then(|| "--fresh".to_owned()));
-    histories(&["--release"], &options)
+    histories(&["--profile", "dist"], &options)
 }
 
 /// Fresh histories for so many seconds, in the build that the tests use.
