@@ -17,6 +17,10 @@ mod common;
 mod evidence;
 mod person;
 mod policy;
+mod rollout;
+mod rollout_plan;
+mod rollout_status;
+mod rollout_steps;
 mod rules;
 mod status;
 mod system;
@@ -39,6 +43,18 @@ pub use policy::{
     ClaimRequirement, CollisionGate, EmergencyType, EnforceMode, ErrorBudgetGate, EvidenceRequirement, Gates,
     ImageTagRule, Issuers, NormalType, OpenIncidentGate, ReplicaRange, RestoreProofGate, SignatureRequirement,
     StandardTemplate, StandardType, Threshold,
+};
+pub use rollout::{ChangeRequestRef, PartOf, Rollout, RolloutSpec, RolloutTarget};
+pub use rollout_plan::{
+    BackgroundAnalysis, BatchStrategy, BlueGreenStrategy, CanaryRoute, CanaryStrategy, EarlierWaves, RolloutPlan,
+    RolloutPlanSpec, RolloutPlanStatus, Supersede, Wave, WaveTarget, WorkloadKind,
+};
+pub use rollout_status::{
+    Asked, Form, HeldAutoscaler, Hold, HoldReason, JournalEntry, PromotionRecord, RolloutPhase, RolloutStatus, Split,
+    StartRecord, StepRecord, VersionCounts, VersionHashes, WavePhase, WaveRecord, Weights,
+};
+pub use rollout_steps::{
+    GateStep, HeaderMatch, HeaderMatchStep, JobStep, MirrorStep, PauseStep, RolloutStep, SignOff, StepGate,
 };
 pub use status::{
     BaseRecord, ChangePhase, ChangeRequestStatus, FinishRecord, GateState, GateStatus, ObjectStatus, OperationKind,
@@ -68,5 +84,7 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         Approval::crd(),
         Evidence::crd(),
         Action::crd(),
+        RolloutPlan::crd(),
+        Rollout::crd(),
     ]
 }
