@@ -16,4 +16,5 @@ pub mod mutants;
 pub mod object;
 pub mod people;
 pub mod port;
+pub mod rollout;
 pub mod seal;

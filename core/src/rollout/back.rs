@@ -1,0 +1,201 @@
+//! Going back: the old version takes the traffic as far as it has ready pods for it, then the new one goes.
+
+use interlock_crds::{Form, RolloutPhase};
+use serde_json::Value;
+
+use super::{
+    capacity::share_of,
+    derive::{
+        service,
+        workload::{self, Version},
+    },
+    live,
+    pass::{Pass, Reach},
+    view::View,
+};
+
+impl Pass<'_> {
+    /// One pass of going back.
+    pub fn back_sides(&mut self, v: &View<'_>) {
+        if self.settle() {
+            return;
+        }
+        let reach = self.return_to_old(v);
+        match reach {
+            Reach::There if self.awaits_creation() => {
+                self.say("a creation that was under way could still arrive; it is waited out");
+            }
+            Reach::There => {
+                let cause = self.status.cause.clone().unwrap_or_default();
+                self.finish(RolloutPhase::RolledBack);
+                self.status.promotion = None;
+                self.say(format!("everything is as before: {cause}"));
+            }
+            Reach::Waiting { message, measure } => {
+                let late = self.is_late(measure);
+                let cause = self.status.cause.clone().unwrap_or_default();
+                self.say(format!("going back ({cause}): {message}"));
+                if late {
+                    self.say("this takes longer than the plan's progressDeadline; what serves goes on serving");
+                }
+            }
+        }
+    }
+
+    fn return_to_old(&mut self, v: &View<'_>) -> Reach {
+        if v.canary_is_foreign() {
+            return self.clean_up(v);
+        }
+        if let Some(waiting) = self.restore_workload(v) {
+            return waiting;
+        }
+        if let Some(waiting) = self.return_traffic(v) {
+            return waiting;
+        }
+        if let Some(waiting) = self.remove_canary(v) {
+            return waiting;
+        }
+        self.clean_up(v)
+    }
+
+    /// Gives the workload itself its old version, if a promotion had written the new one. While it does, the second
+    /// Deployment keeps serving if it can.
+    fn restore_workload(&mut self, v: &View<'_>) -> Option<Reach> {
+        let written = self.status.promotion.as_ref().is_some_and(|promotion| promotion.written);
+        let target = self.facts.target?;
+        if !written || (v.version == Version::Old && self.restore_configs(v) == 0) {
+            return None;
+        }
+        let size = v.size();
+        let can_serve = v.service_name.is_some() && v.canary_is_live() && v.canary_ready >= size && size > 0;
+        if can_serve && v.canary_hash.is_some() {
+            if let Some(waiting) = self.traffic_to_canary(v, size) {
+                self.writes.retain(|write| write.form != Form::ConfigRestored);
+                return Some(waiting);
+            }
+        }
+        let object = workload::restored(v.stable, target);
+        self.write(Form::Restored, None, "", Some(v.stable), object);
+        Some(Reach::waiting("the workload is given its old version", 0))
+    }
+
+    /// Plans ConfigMaps and Secrets as they were; says how many.
+    fn restore_configs(&mut self, v: &View<'_>) -> usize {
+        let Some(target) = self.facts.target else { return 0 };
+        let before = self.writes.len();
+        for config in &target.configs {
+            let Some(id) = crate::object::ObjectId::of(&config.wanted).ok() else { continue };
+            match (v.object(&id), &config.before) {
+                (Some(found), Some(_)) => {
+                    let object = super::derive::config::restored(found, config);
+                    if *found != object {
+                        self.write(Form::ConfigRestored, None, "", Some(found), object);
+                    }
+                }
+                (Some(found), None) => self.delete(Form::ConfigRestored, found, false),
+                (None, Some(before)) => self.write(Form::ConfigRestored, None, "", None, before.clone()),
+                (None, None) => {}
+            }
+        }
+        self.writes.len() - before
+    }
+
+    /// All traffic to the second Deployment, which has pods for it.
+    pub fn traffic_to_canary(&mut self, v: &View<'_>, size: u32) -> Option<Reach> {
+        let hash = v.canary_hash.clone().unwrap_or_default();
+        if v.route().is_some() {
+            let name = service::canary_name(v.backend());
+            let selects = v.service(&name).and_then(service::selected_hash) == Some(hash.as_str());
+            if !selects || self.facts.live.endpoints_of(&name, &hash) < size {
+                return Some(Reach::waiting("the endpoints of the new version are not all ready", v.canary_ready));
+            }
+            self.write_split(v, 100, &[], 0);
+            if !self.writes.iter().any(|w| w.form == Form::SplitRoute) && !v.route_is_accepted() {
+                return Some(Reach::waiting("no Gateway has accepted the route yet", 1));
+            }
+        }
+        if self.writes.iter().any(|w| w.form == Form::SplitRoute) {
+            return Some(Reach::waiting("all traffic goes to the pods of the new version", 1));
+        }
+        self.pin(v, &hash);
+        if self.writes.iter().any(|w| w.form == Form::PinnedService) {
+            return Some(Reach::waiting("callers inside the cluster go to the pods of the new version", 2));
+        }
+        let others = self.other_endpoints(v, &hash);
+        (v.own_endpoints(&hash) < size || others > 0)
+            .then(|| Reach::waiting(format!("Service {} still has endpoints of another version", v.backend()), 3))
+    }
+
+    /// Ready endpoints of the user's Service with another hash.
+    pub fn other_endpoints(&self, v: &View<'_>, hash: &str) -> u32 {
+        let all = self.facts.live.endpoints.get(v.backend());
+        all.into_iter().flatten().filter(|(other, _)| *other != hash).map(|(_, ready)| ready).sum()
+    }
+
+    fn return_traffic(&mut self, v: &View<'_>) -> Option<Reach> {
+        let full = v.full();
+        let ready = v.old_ready();
+        let nobody_else = v.canary.is_none() || v.canary_ready == 0;
+        let bearable = if nobody_else || v.was_broken() {
+            100
+        } else {
+            share_of(ready, full).min(if ready == 0 { 0 } else { 100 })
+        };
+        let waiting = |what: &str| {
+            let message = format!("{ready} of {full} pods of the old version are ready: {what}");
+            Some(Reach::waiting(message, ready))
+        };
+        if v.service_name.is_none() {
+            // Without a Service to pin, pods are the share: the new ones go when the old ones can do without them.
+            return if bearable >= 100 || v.canary.is_none() {
+                None
+            } else {
+                waiting("the new ones stay until all are")
+            };
+        }
+        let old = v.old_hash().to_owned();
+        if bearable < 100 {
+            if let Some((_, most)) = v.split() {
+                let weight = 100 - bearable;
+                let endpoints = self.facts.live.endpoints_of(&service::stable_name(v.backend()), &old);
+                if weight < most.canary && endpoints > 0 {
+                    self.write_split(v, weight, &[], 0);
+                }
+                return waiting("it takes its share back with them");
+            }
+            if v.pinned() != Some(&old) && v.canary.is_some() {
+                return waiting("the new version serves until then");
+            }
+        }
+        if v.pinned().is_some_and(|pinned| pinned != old) {
+            self.pin(v, &old);
+            return waiting("callers inside the cluster go back to it");
+        }
+        if !nobody_else && !v.was_broken() && v.pinned().is_some() && v.own_endpoints(&old) == 0 {
+            return waiting("their endpoints are not ready yet");
+        }
+        self.restore_route(v);
+        if self.has_planned() {
+            return waiting("the route is given its own form");
+        }
+        if v.route().is_some_and(|route| !live::is_accepted(route)) && v.canary.is_some() {
+            return waiting("no Gateway has accepted the route yet");
+        }
+        None
+    }
+
+    /// Deletes the second Deployment once no traffic reaches it. None when it is gone.
+    pub fn remove_canary(&mut self, v: &View<'_>) -> Option<Reach> {
+        let canary: &Value = v.canary?;
+        if let Some(hash) = v.canary_hash.as_deref()
+            && v.service_name.is_some()
+            && v.own_endpoints(hash) > 0
+            && v.pinned() != Some(hash)
+            && v.pinned().is_some()
+        {
+            return Some(Reach::waiting("its endpoints are leaving the Service", 5));
+        }
+        self.delete(Form::Gone, canary, true);
+        Some(Reach::waiting("the second Deployment is being deleted", 6))
+    }
+}

@@ -1,0 +1,164 @@
+//! What people command.
+
+use interlock_crds::{HoldReason, RolloutPhase};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    facts::{CommandFact, RolloutVerb},
+    pass::{Pass, Strategy},
+};
+
+/// What became of a command.
+enum Obeyed {
+    Yes,
+    /// It has no meaning now; it is not looked at again.
+    Refused(String),
+    /// It is looked at again when the release has gone back.
+    Later,
+}
+
+impl Pass<'_> {
+    /// Obeys commands that were not obeyed yet, in their order. One that must wait holds up the later ones.
+    pub fn obey(&mut self, strategy: Strategy<'_>) {
+        let facts = self.facts;
+        for command in facts.commands {
+            if self.knows(command) {
+                continue;
+            }
+            match self.obey_one(command, strategy) {
+                Obeyed::Yes => self.say(command.describe()),
+                Obeyed::Refused(why) => self.say(format!("{} had no effect: {why}", command.describe())),
+                Obeyed::Later => {
+                    self.say(format!("{} follows when the release has gone back", command.describe()));
+                    return;
+                }
+            }
+            self.status.obeyed.push(command.id.clone());
+            if self.status.obeyed.len() > 64 {
+                self.status.obeyed.remove(0);
+                let forgotten = facts.commands.iter().find(|c| !self.status.obeyed.contains(&c.id));
+                self.status.obeyed_until = forgotten.map(|c| Time(c.at)).or(self.status.obeyed_until.take());
+            }
+        }
+    }
+
+    fn knows(&self, command: &CommandFact) -> bool {
+        self.status.obeyed.contains(&command.id)
+            || self.status.obeyed_until.as_ref().is_some_and(|until| command.at <= until.0)
+    }
+
+    fn obey_one(&mut self, command: &CommandFact, strategy: Strategy<'_>) -> Obeyed {
+        let phase = self.status.phase;
+        match command.verb {
+            RolloutVerb::Abort | RolloutVerb::Rollback => self.abort(command),
+            RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::Aborting => Obeyed::Later,
+            RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::RolledBack => {
+                self.begin_anew(command.verb == RolloutVerb::PromoteFully);
+                Obeyed::Yes
+            }
+            RolloutVerb::Retry | RolloutVerb::Resume | RolloutVerb::PromoteFully if phase == RolloutPhase::Failed => {
+                self.phase(RolloutPhase::Promoting);
+                self.status.finished_at = None;
+                self.try_again();
+                Obeyed::Yes
+            }
+            RolloutVerb::Pause | RolloutVerb::Resume | RolloutVerb::Retry => self.hold_or_go_on(command),
+            RolloutVerb::Promote | RolloutVerb::PromoteFully | RolloutVerb::Skip => {
+                self.promote(command.verb, strategy)
+            }
+        }
+    }
+
+    fn abort(&mut self, command: &CommandFact) -> Obeyed {
+        match self.status.phase {
+            RolloutPhase::Aborting => Obeyed::Refused("it is going back already".to_owned()),
+            RolloutPhase::RolledBack => Obeyed::Refused("it has gone back already".to_owned()),
+            RolloutPhase::Succeeded => {
+                Obeyed::Refused("it has succeeded; propose a change that brings the old version back".to_owned())
+            }
+            RolloutPhase::Pending
+            | RolloutPhase::Progressing
+            | RolloutPhase::Paused
+            | RolloutPhase::Promoting
+            | RolloutPhase::Failed => {
+                self.status.finished_at = None;
+                self.turn_back(&command.describe());
+                Obeyed::Yes
+            }
+        }
+    }
+
+    fn begin_anew(&mut self, fully: bool) {
+        self.turn();
+        self.phase(RolloutPhase::Pending);
+        self.status.attempt += 1;
+        self.status.current_step = 0;
+        self.status.step = None;
+        self.status.asked = None;
+        self.status.promotion = None;
+        self.status.cause = None;
+        self.status.start = None;
+        self.status.hashes = None;
+        self.status.waves.clear();
+        self.status.finished_at = None;
+        self.status.fully = fully;
+    }
+
+    fn hold_or_go_on(&mut self, command: &CommandFact) -> Obeyed {
+        let reason = self.status.hold.as_ref().map(|hold| hold.reason);
+        match (command.verb, self.status.phase, reason) {
+            (
+                RolloutVerb::Pause,
+                RolloutPhase::Progressing | RolloutPhase::Paused,
+                None | Some(HoldReason::WindowClosed),
+            ) if self.status.promotion.is_none() => {
+                self.status.hold = None;
+                self.hold(
+                    HoldReason::Commanded,
+                    &format!("{}; it goes on with `interlock rollout resume`", command.describe()),
+                );
+                Obeyed::Yes
+            }
+            (RolloutVerb::Resume, _, Some(HoldReason::Commanded)) => {
+                self.release_hold();
+                Obeyed::Yes
+            }
+            (RolloutVerb::Resume | RolloutVerb::Retry, _, Some(HoldReason::Failure | HoldReason::Inconclusive)) => {
+                self.try_again();
+                Obeyed::Yes
+            }
+            (_, phase, _) => Obeyed::Refused(format!("the release is {phase:?}, which it does not apply to")),
+        }
+    }
+
+    fn promote(&mut self, verb: RolloutVerb, strategy: Strategy<'_>) -> Obeyed {
+        let phase = self.status.phase;
+        if !matches!(phase, RolloutPhase::Progressing | RolloutPhase::Paused | RolloutPhase::Promoting) {
+            return Obeyed::Refused(format!("the release is {phase:?}"));
+        }
+        match self.status.hold.as_ref().map(|hold| hold.reason) {
+            Some(HoldReason::Failure) => {
+                return Obeyed::Refused("it is held because it failed; retry or abort it".to_owned());
+            }
+            Some(HoldReason::WindowClosed) => return Obeyed::Refused("its window is closed".to_owned()),
+            Some(HoldReason::Commanded | HoldReason::Inconclusive) => self.release_hold(),
+            None => {}
+        }
+        if verb == RolloutVerb::PromoteFully || self.status.promotion.is_some() {
+            self.status.fully = true;
+            return Obeyed::Yes;
+        }
+        let Some(step) = strategy.steps().get(self.status.current_step as usize) else { return Obeyed::Yes };
+        if step.sign_off.is_some() || step.gate.is_some() {
+            return Obeyed::Refused("the step waits for signatures or a gate, which no command replaces".to_owned());
+        }
+        let only_waits = step.pause.is_some() || step.analysis.is_some();
+        if !only_waits && verb == RolloutVerb::Promote {
+            return Obeyed::Refused(
+                "the step waits for the cluster, not for a person; skip it to leave it out".to_owned(),
+            );
+        }
+        self.go_to(self.status.current_step + 1);
+        Obeyed::Yes
+    }
+}

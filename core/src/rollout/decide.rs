@@ -1,0 +1,272 @@
+//! What follows from the facts about a release.
+
+use interlock_crds::{
+    BlueGreenStrategy, CanaryStrategy, HoldReason, RolloutPhase, RolloutStatus, Split, Supersede, VersionCounts,
+    Weights,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{
+    capacity,
+    facts::RolloutFacts,
+    pass::{Pass, PlannedWrite, Strategy},
+    sides::Goal,
+    view::View,
+};
+
+/// What follows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutDecision {
+    /// The status as it should be. It is recorded before the first of `writes`; if that fails, none of them is made.
+    pub status: RolloutStatus,
+    /// Writes that may be made now, in any order.
+    pub writes: Vec<PlannedWrite>,
+    /// Analysis runs that should exist.
+    pub analyses: Vec<AnalysisRun>,
+    /// When to look again although nothing happened.
+    pub wake_at: Option<Timestamp>,
+    /// What happened and what is waited for, for a person.
+    pub reasons: Vec<String>,
+    /// Nothing of the release is left: its finalizer may go.
+    pub release: bool,
+}
+
+/// A run of an analysis.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AnalysisRun {
+    /// Name of the analysis in the plan.
+    pub name: String,
+    /// Name of the run: the same one at each decision, another one when it is measured anew.
+    pub run: String,
+}
+
+/// Decides. Total and deterministic; deciding again on the recorded result plans the same writes.
+pub fn decide(facts: &RolloutFacts<'_>, now: Timestamp) -> RolloutDecision {
+    let mut pass = Pass::new(facts, now);
+    match Strategy::of(&facts.spec.plan) {
+        None => pass.say("the plan states no strategy"),
+        Some(strategy @ Strategy::Waves(waves)) => {
+            pass.direct(strategy);
+            pass.waves(waves);
+        }
+        Some(strategy) => {
+            pass.direct(strategy);
+            match strategy {
+                Strategy::Canary(canary) => pass.sides(strategy, Some(canary), None),
+                Strategy::BlueGreen(blue_green) => pass.sides(strategy, None, Some(blue_green)),
+                Strategy::Batches(batches) => pass.batches(strategy, batches),
+                Strategy::Waves(_) => {}
+            }
+        }
+    }
+    pass.conclude()
+}
+
+impl Pass<'_> {
+    /// What people, the calendar and other changes say about the direction.
+    fn direct(&mut self, strategy: Strategy<'_>) {
+        let at_rest = self.status.phase.is_at_rest();
+        if at_rest && !self.facts.change_active && !(self.facts.deleting && self.status.phase == RolloutPhase::Failed) {
+            return;
+        }
+        self.obey(strategy);
+        if self.status.phase == RolloutPhase::Aborting {
+            return;
+        }
+        if let Some(why) = self.facts.return_asked.filter(|_| self.status.phase != RolloutPhase::RolledBack) {
+            self.status.finished_at = None;
+            return self.turn_back(why);
+        }
+        if self.status.phase == RolloutPhase::Failed && self.facts.deleting {
+            self.status.finished_at = None;
+            return self.turn_back("the Rollout is being deleted");
+        }
+        if self.status.phase.is_at_rest() {
+            return;
+        }
+        if self.facts.deleting {
+            return self.turn_back("the Rollout is being deleted");
+        }
+        let written = self.status.promotion.as_ref().is_some_and(|promotion| promotion.written);
+        if let Some(newer) = self.facts.superseded_by.filter(|_| self.facts.spec.plan.supersede == Supersede::Restart) {
+            if !written {
+                return self.turn_back(&format!("superseded by {newer}"));
+            }
+            self.say(format!("{newer} follows when this promotion is complete"));
+        }
+        if !self.facts.is_pending() && !written {
+            self.mind_window();
+        }
+    }
+
+    fn sides(
+        &mut self,
+        strategy: Strategy<'_>,
+        canary: Option<&CanaryStrategy>,
+        blue_green: Option<&BlueGreenStrategy>,
+    ) {
+        let facts = self.facts;
+        let Some(view) = View::of(facts, canary, blue_green) else {
+            return self.without_workload();
+        };
+        let v = &view;
+        self.observe(v);
+        if self.status.phase == RolloutPhase::Pending {
+            self.status.steps = strategy.steps().len() as u32;
+            self.begin_sides(v);
+            // The hashes that were just recorded are what the view reads next time.
+            return;
+        }
+        if self.status.phase == RolloutPhase::Aborting {
+            return if self.status.start.is_none() { self.never_begun() } else { self.back_sides(v) };
+        }
+        if self.status.phase.is_at_rest() {
+            return;
+        }
+        if self.status.promotion.is_none() {
+            self.take_steps(strategy, &mut |pass| {
+                let goal = pass.goal(v);
+                pass.forward(v, &goal)
+            });
+        }
+        if self.status.promotion.is_some() && self.status.phase != RolloutPhase::Aborting {
+            self.status.current_step = self.status.steps;
+            let held = self.status.hold.as_ref().map(|hold| (hold.reason, hold.message.clone()));
+            self.phase(if held.is_some() { RolloutPhase::Paused } else { RolloutPhase::Promoting });
+            match held {
+                // What failed is not gone on with, but what serves is kept.
+                Some((HoldReason::Failure | HoldReason::Inconclusive, message)) => self.say(message),
+                Some((_, message)) => {
+                    self.say(message);
+                    self.promote_sides(v);
+                }
+                None => self.promote_sides(v),
+            }
+        }
+        if self.status.phase == RolloutPhase::Aborting && self.writes.is_empty() {
+            // It turned round in this pass: what it writes then is decided on the recorded status.
+            self.wakes.push(self.now);
+        }
+    }
+
+    /// Without the workload there is nothing that could be given or taken.
+    pub fn without_workload(&mut self) {
+        let name = self.facts.spec.targets.first().map(|target| target.name.clone()).unwrap_or_default();
+        match self.status.phase {
+            RolloutPhase::Aborting if self.status.start.is_none() => self.never_begun(),
+            RolloutPhase::Succeeded | RolloutPhase::RolledBack | RolloutPhase::Failed => {}
+            _ => self.say(format!("workload {name} does not exist; create it again or delete the Rollout")),
+        }
+    }
+
+    /// It goes back before it wrote anything.
+    pub fn never_begun(&mut self) {
+        if self.settle() {
+            return;
+        }
+        let cause = self.status.cause.clone().unwrap_or_default();
+        self.finish(RolloutPhase::RolledBack);
+        self.say(format!("nothing was changed: {cause}"));
+    }
+
+    /// What the steps so far ask for, as numbers of pods and percent.
+    fn goal(&self, v: &View<'_>) -> Goal {
+        let asked = self.status.asked.clone().unwrap_or_default();
+        let most = v.canary_spec.and_then(|canary| canary.max_canary_replicas);
+        let size = v.size();
+        let sends = !asked.headers.is_empty() || asked.mirror.is_some();
+        let by_weight = match (v.blue_green, &v.route_name) {
+            (Some(_), _) => size.max(1),
+            (None, Some(_)) if v.was_broken() && asked.weight > 0 => size.max(1),
+            (None, Some(_)) => capacity::pods_for(size, asked.weight, most).max(u32::from(sends)),
+            // 100 promotes: until then as many as one half has.
+            (None, None) => capacity::added_pods(size, asked.weight.min(50), most),
+        };
+        Goal {
+            weight: asked.weight,
+            replicas: asked.replicas.unwrap_or(by_weight),
+            headers: asked.headers,
+            mirror: asked.mirror.map_or(0, |mirror| mirror.percent),
+        }
+    }
+
+    fn observe(&mut self, v: &View<'_>) {
+        if let (Some(hashes), Some(hash)) = (&mut self.status.hashes, &v.canary_hash) {
+            hashes.canary.clone_from(hash);
+        }
+        let goal = self.goal(v);
+        let desired = match self.status.phase {
+            RolloutPhase::Promoting | RolloutPhase::Succeeded | RolloutPhase::Failed => 100,
+            RolloutPhase::Aborting | RolloutPhase::RolledBack => 0,
+            _ if self.status.promotion.is_some() => 100,
+            _ => goal.weight,
+        };
+        let before = self.status.weights.map_or(Split::default(), |weights| weights.observed);
+        let observed = v.observed().map_or(before, Split::of);
+        self.status.weights = Some(Weights { desired: Split::of(desired), observed });
+        if self.status.hashes.is_some() {
+            self.status.replicas = Some(VersionCounts {
+                old: v.old_ready(),
+                new: v.canary_ready + v.own_new_ready(),
+                new_desired: v.canary_replicas(),
+            });
+        }
+    }
+
+    fn conclude(mut self) -> RolloutDecision {
+        self.journal();
+        self.status.observed_generation = Some(self.facts.generation);
+        let wake_at = self.wakes.iter().min().copied();
+        self.status.next_transition = wake_at.map(Time);
+        if let Some(message) = self.message() {
+            self.status.message = Some(message);
+        }
+        let conditions = self.conditions();
+        self.status.conditions = conditions;
+        let ended = matches!(self.status.phase, RolloutPhase::Succeeded | RolloutPhase::RolledBack);
+        RolloutDecision {
+            release: self.facts.deleting && ended && self.writes.is_empty(),
+            status: self.status,
+            writes: self.writes,
+            analyses: self.analyses,
+            wake_at,
+            reasons: self.reasons,
+        }
+    }
+
+    fn conditions(&self) -> Vec<Condition> {
+        let phase = self.status.phase;
+        let reason = format!("{phase:?}");
+        let is = |yes: bool| if yes { "True" } else { "False" };
+        let moving = matches!(phase, RolloutPhase::Progressing | RolloutPhase::Promoting | RolloutPhase::Aborting);
+        let all = [
+            ("Progressing", is(moving || phase == RolloutPhase::Paused)),
+            ("Paused", is(phase == RolloutPhase::Paused)),
+            (
+                "Healthy",
+                match phase {
+                    RolloutPhase::Failed | RolloutPhase::Aborting | RolloutPhase::RolledBack => "False",
+                    RolloutPhase::Pending => "Unknown",
+                    _ if self.status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::Failure) => "False",
+                    _ => "True",
+                },
+            ),
+        ];
+        let now = Time(self.now);
+        let message = self.status.message.clone().unwrap_or_default();
+        all.into_iter()
+            .map(|(type_, status)| {
+                let known = self.facts.status.conditions.iter().find(|c| c.type_ == type_ && c.status == status);
+                Condition {
+                    type_: type_.to_owned(),
+                    status: status.to_owned(),
+                    reason: reason.clone(),
+                    message: message.clone(),
+                    last_transition_time: known.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
+                    observed_generation: Some(self.facts.generation),
+                }
+            })
+            .collect()
+    }
+}

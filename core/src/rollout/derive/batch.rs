@@ -1,0 +1,46 @@
+//! StatefulSets and DaemonSets, whose pods are replaced in place.
+
+use serde_json::{Value, json};
+
+use super::{map_at, workload};
+use crate::rollout::facts::TargetFacts;
+
+/// The StatefulSet with the new version for the pods from `partition` on.
+pub fn partitioned(live: &Value, target: &TargetFacts, partition: u32) -> Value {
+    strategy(workload::promoted(live, target), &rolling(partition))
+}
+
+/// The DaemonSet with the new version, which a pod gets when it is deleted.
+pub fn on_delete(live: &Value, target: &TargetFacts) -> Value {
+    strategy(workload::promoted(live, target), &json!({"type": "OnDelete"}))
+}
+
+/// The workload with the old version for all pods: at once for a StatefulSet, as they are deleted for a DaemonSet.
+pub fn back(live: &Value, target: &TargetFacts) -> Value {
+    let object = workload::restored(live, target);
+    if live.get("kind").and_then(Value::as_str) == Some("DaemonSet") {
+        strategy(object, &json!({"type": "OnDelete"}))
+    } else {
+        strategy(object, &rolling(0))
+    }
+}
+
+/// The workload with this `updateStrategy` (JSON; empty: none), its version as it is.
+pub fn released(live: &Value, recorded: &str) -> Value {
+    let object = super::touched(live, None);
+    match serde_json::from_str::<Value>(recorded) {
+        Ok(own) if own.is_object() => strategy(object, &own),
+        _ => object,
+    }
+}
+
+fn rolling(partition: u32) -> Value {
+    json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}})
+}
+
+fn strategy(mut object: Value, strategy: &Value) -> Value {
+    if let Some(spec) = map_at(&mut object, "spec") {
+        spec.insert("updateStrategy".to_owned(), strategy.clone());
+    }
+    object
+}

@@ -1,0 +1,198 @@
+//! Whether a write is one that the release announced.
+
+use interlock_crds::{Form, JournalEntry, OperationKind};
+use serde_json::Value;
+
+use super::{
+    derive::{self, autoscaler, batch, config, route, service, workload},
+    facts::RolloutFacts,
+    live,
+    pass::Strategy,
+};
+use crate::object::{GroupKind, ObjectId, Violation, permitted_create, permitted_update};
+
+/// Why a write is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The object cannot be named.
+    #[error("the object cannot be named: {0}")]
+    Unnamed(String),
+    /// The journal does not announce it.
+    #[error("the release does not {operation} {id} now; its journal announces no such write")]
+    NotAnnounced {
+        /// What would be done.
+        operation: &'static str,
+        /// To which object.
+        id: String,
+    },
+    /// The live object is another one than the announced one.
+    #[error("{id} has another uid than the release saw")]
+    AnotherObject {
+        /// Which object.
+        id: String,
+    },
+    /// What the announced form is computed from is missing.
+    #[error("the form {form:?} of {id} cannot be computed: {why}")]
+    NotComputable {
+        /// Which object.
+        id: String,
+        /// Which form.
+        form: Form,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// The write is something else than what follows from the approved change.
+    #[error("the write is not what follows from the approved change: {0}")]
+    NotDerived(String),
+}
+
+/// Whether a write of the executor is what the recorded status announces: `before` is the live object (none at a
+/// creation), `after` what it would become (none at a deletion). Only `spec`, `status`, `target` and, for share
+/// Services, the user's Service in `live` are looked at.
+///
+/// # Errors
+/// Why it is refused.
+pub fn permitted(facts: &RolloutFacts<'_>, before: Option<&Value>, after: Option<&Value>) -> Result<(), Refusal> {
+    let Some(object) = after.or(before) else { return Err(Refusal::Unnamed("there is none".to_owned())) };
+    let id = ObjectId::of(object).map_err(|error| Refusal::Unnamed(error.to_string()))?;
+    let (operation, verb) = match (before, after) {
+        (None, _) => (OperationKind::Create, "create"),
+        (Some(_), Some(_)) => (OperationKind::Update, "update"),
+        (Some(_), None) => (OperationKind::Delete, "delete"),
+    };
+    let entry = facts
+        .status
+        .journal
+        .iter()
+        .find(|entry| entry.operation == operation && is_about(entry, &id))
+        .ok_or_else(|| Refusal::NotAnnounced { operation: verb, id: id.to_string() })?;
+    if let Some(before) = before
+        && live::text(before, "/metadata/uid") != entry.uid
+    {
+        return Err(Refusal::AnotherObject { id: id.to_string() });
+    }
+    let Some(after) = after else { return Ok(()) };
+    let expected = form(facts, entry, before).map_err(|why| Refusal::NotComputable {
+        id: id.to_string(),
+        form: entry.form,
+        why,
+    })?;
+    let kind: GroupKind = id.group_kind();
+    let result = match before {
+        None => permitted_create(&kind, after, &expected),
+        Some(before) => permitted_update(&kind, before, after, &expected),
+    };
+    result.map_err(|violations| Refusal::NotDerived(describe(&violations)))
+}
+
+fn is_about(entry: &JournalEntry, id: &ObjectId) -> bool {
+    let group = entry.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    group == id.group
+        && entry.kind == id.kind
+        && entry.name == id.name
+        && entry.namespace == id.namespace.as_deref().unwrap_or_default()
+}
+
+fn describe(violations: &[Violation]) -> String {
+    let shown: Vec<_> = violations.iter().take(5).map(ToString::to_string).collect();
+    shown.join("; ")
+}
+
+/// The object that an announced form makes of the live one.
+fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) -> Result<Value, &'static str> {
+    let target = facts.target.ok_or("the stored plan is missing");
+    let live_object = before.ok_or("there is no live object");
+    let number = || entry.number.and_then(|n| u32::try_from(n).ok()).ok_or("its number is missing");
+    let start = facts.status.start.as_ref().ok_or("nothing was recorded at the start");
+    let config_of = |target: &'_ super::facts::TargetFacts| {
+        target.configs.iter().find(|config| live::text(&config.wanted, "/metadata/name") == entry.name).cloned()
+    };
+    Ok(match entry.form {
+        Form::CanaryWorkload | Form::GreenWorkload => match before {
+            None => workload::canary_deployment(target?, facts.uid, number()?),
+            Some(before) => workload::scaled(before, number()?),
+        },
+        Form::Promoted if entry.kind == "Deployment" => workload::promoted(live_object?, target?),
+        Form::Promoted => batch::released(&workload::promoted(live_object?, target?), &start?.update_strategy),
+        Form::Restored => workload::restored(live_object?, target?),
+        Form::ConfigCopy => {
+            let target = target?;
+            let copies = config::config_copies(&target.wanted, &target.configs, facts.uid);
+            let wanted = copies.into_iter().find(|copy| live::text(copy, "/metadata/name") == entry.name);
+            wanted.ok_or("the change has no such ConfigMap or Secret")?
+        }
+        Form::ConfigPromoted => {
+            config::promoted(before, &config_of(target?).ok_or("the change has no such ConfigMap or Secret")?)
+        }
+        Form::ConfigRestored => {
+            let config = config_of(target?).ok_or("the change has no such ConfigMap or Secret")?;
+            match before {
+                Some(before) => config::restored(before, &config),
+                None => config.before.ok_or("it did not exist before")?,
+            }
+        }
+        Form::StableService | Form::CanaryService | Form::PreviewService => match before {
+            Some(before) => service::pinned_service(before, &entry.hash),
+            None => {
+                let id = live::id("", "v1", "Service", &entry.namespace, own_service(facts).unwrap_or_default());
+                let own = facts.live.get(&id).ok_or("the user's Service is missing")?;
+                service::share_service(own, &entry.name, &entry.hash, facts.uid)
+            }
+        },
+        Form::PinnedService => service::pinned_service(live_object?, &entry.hash),
+        Form::UnpinnedService => service::unpinned_service(live_object?),
+        Form::SplitRoute | Form::RestoredRoute => {
+            let backend = own_service(facts).ok_or("the plan names no backend")?;
+            let asked = facts.status.asked.clone().unwrap_or_default();
+            let whole = entry.number.and_then(|n| u8::try_from(n).ok());
+            // Headers and mirrors belong to steps; going forward to everything or back takes them away.
+            let stepping = facts.status.promotion.is_none() && facts.status.cause.is_none();
+            let headers: &[_] = if stepping { &asked.headers } else { &[] };
+            let form = route::RouteForm {
+                backend,
+                split: whole.filter(|_| entry.form == Form::SplitRoute),
+                headers,
+                mirror: asked.mirror.filter(|_| stepping).map_or(0, |mirror| mirror.percent),
+                before: &start?.route_weights,
+            };
+            let live_object = live_object?;
+            let full = route::route_with_weights(live_object, &form);
+            // A new version without ready pods loses its headers and mirror too.
+            full
+        }
+        Form::HeldAutoscaler | Form::ReleasedAutoscaler => {
+            let held = start?.autoscaler.as_ref().ok_or("no autoscaler was recorded")?;
+            if entry.form == Form::HeldAutoscaler {
+                autoscaler::hpa_held(live_object?, held)
+            } else {
+                autoscaler::hpa_released(live_object?, held)
+            }
+        }
+        Form::Partition => batch::partitioned(live_object?, target?, number()?),
+        Form::OnDelete => batch::on_delete(live_object?, target?),
+        Form::BatchesBack => batch::back(live_object?, target?),
+        Form::StrategyReleased => batch::released(live_object?, &start?.update_strategy),
+        Form::StepJob => return job(facts, entry),
+        Form::Touched => derive::touched(live_object?, entry.number),
+        Form::Untouched => derive::touched(live_object?, None),
+        Form::WaveRollout => return super::waves::rollout_named(facts, &entry.name).ok_or("no wave has this workload"),
+        Form::ReplacedPod | Form::Gone => return Err("it is a deletion"),
+    })
+}
+
+fn job(facts: &RolloutFacts<'_>, entry: &JournalEntry) -> Result<Value, &'static str> {
+    let steps = Strategy::of(&facts.spec.plan).map(Strategy::steps).unwrap_or_default();
+    let position = entry.number.and_then(|n| usize::try_from(n).ok()).ok_or("its number is missing")?;
+    let job = steps.get(position).and_then(|step| step.job.as_ref()).ok_or("the step runs no Job")?;
+    let tries = facts.status.step.as_ref().map_or(0, |step| step.tries);
+    let run = format!("{position}-{}-{}-{tries}", job.name, facts.status.attempt);
+    Ok(derive::step_job(facts.namespace, facts.name, facts.uid, &run, &job.spec))
+}
+
+fn own_service<'a>(facts: &'a RolloutFacts<'_>) -> Option<&'a str> {
+    match Strategy::of(&facts.spec.plan)? {
+        Strategy::Canary(canary) => canary.route.as_ref().map(|route| route.backend.as_str()),
+        Strategy::BlueGreen(blue_green) => Some(blue_green.service.as_str()),
+        Strategy::Batches(_) | Strategy::Waves(_) => None,
+    }
+}
