@@ -377,6 +377,8 @@ pub enum Form {
     UnpinnedService,
     /// The route with `number` percent for the new version.
     SplitRoute,
+    /// The same with the headers and copies that the steps ask for.
+    MatchedRoute,
     /// The route as before.
     RestoredRoute,
     /// The HorizontalPodAutoscaler with `number` as minReplicas.

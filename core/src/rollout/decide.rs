@@ -41,8 +41,27 @@ pub struct AnalysisRun {
     pub run: String,
 }
 
-/// Decides. Total and deterministic; deciding again on the recorded result plans the same writes.
+/// Most transitions in one decision; more follow in the next one.
+const ROUNDS: usize = 8;
+
+/// Decides. Total and deterministic; deciding again on the recorded result plans the same writes and records nothing new.
 pub fn decide(facts: &RolloutFacts<'_>, now: Timestamp) -> RolloutDecision {
+    let mut decision = once(facts, now);
+    // Transitions that follow from one another are recorded together: that saves writes of the status.
+    for _ in 0..ROUNDS {
+        let next = once(&RolloutFacts { status: &decision.status, ..facts.clone() }, now);
+        let settled = next.status == decision.status;
+        let mut reasons = std::mem::replace(&mut decision, next).reasons;
+        reasons.retain(|reason| !decision.reasons.contains(reason));
+        decision.reasons.splice(0..0, reasons);
+        if settled {
+            break;
+        }
+    }
+    decision
+}
+
+fn once(facts: &RolloutFacts<'_>, now: Timestamp) -> RolloutDecision {
     let mut pass = Pass::new(facts, now);
     match Strategy::of(&facts.spec.plan) {
         None => pass.say("the plan states no strategy"),
@@ -143,10 +162,6 @@ impl Pass<'_> {
                 }
                 None => self.promote_sides(v),
             }
-        }
-        if self.status.phase == RolloutPhase::Aborting && self.writes.is_empty() {
-            // It turned round in this pass: what it writes then is decided on the recorded status.
-            self.wakes.push(self.now);
         }
     }
 

@@ -141,24 +141,17 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
         },
         Form::PinnedService => service::pinned_service(live_object?, &entry.hash),
         Form::UnpinnedService => service::unpinned_service(live_object?),
-        Form::SplitRoute | Form::RestoredRoute => {
-            let backend = own_service(facts).ok_or("the plan names no backend")?;
-            let asked = facts.status.asked.clone().unwrap_or_default();
+        Form::SplitRoute | Form::MatchedRoute | Form::RestoredRoute => {
+            let asked = facts.status.asked.clone().filter(|_| entry.form == Form::MatchedRoute).unwrap_or_default();
             let whole = entry.number.and_then(|n| u8::try_from(n).ok());
-            // Headers and mirrors belong to steps; going forward to everything or back takes them away.
-            let stepping = facts.status.promotion.is_none() && facts.status.cause.is_none();
-            let headers: &[_] = if stepping { &asked.headers } else { &[] };
             let form = route::RouteForm {
-                backend,
-                split: whole.filter(|_| entry.form == Form::SplitRoute),
-                headers,
-                mirror: asked.mirror.filter(|_| stepping).map_or(0, |mirror| mirror.percent),
+                backend: own_service(facts).ok_or("the plan names no backend")?,
+                split: whole.filter(|_| entry.form != Form::RestoredRoute),
+                headers: &asked.headers,
+                mirror: asked.mirror.map_or(0, |mirror| mirror.percent),
                 before: &start?.route_weights,
             };
-            let live_object = live_object?;
-            let full = route::route_with_weights(live_object, &form);
-            // A new version without ready pods loses its headers and mirror too.
-            full
+            route::route_with_weights(live_object?, &form)
         }
         Form::HeldAutoscaler | Form::ReleasedAutoscaler => {
             let held = start?.autoscaler.as_ref().ok_or("no autoscaler was recorded")?;

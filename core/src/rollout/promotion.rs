@@ -110,7 +110,8 @@ impl Pass<'_> {
     /// Blue/green keeps the old version for a while.
     fn after_switch(&mut self, v: &View<'_>) -> Option<Reach> {
         let plan = v.blue_green?;
-        let switched = self.record().switched_at.as_ref().map_or(self.now, |at| at.0);
+        let now = self.now;
+        let switched = self.record().switched_at.as_ref().map_or(now, |at| at.0);
         if self.status.fully {
             return None;
         }

@@ -168,7 +168,7 @@ impl Pass<'_> {
     fn protect(&mut self, v: &View<'_>) -> Option<Reach> {
         let (_, most) = v.split()?;
         let canary = service::canary_name(v.backend());
-        let hash = v.canary_hash.as_deref().unwrap_or_default();
+        let hash = v.canary_hash.as_deref()?;
         let is_dead = v.canary_ready == 0 && self.facts.live.endpoints_of(&canary, hash) == 0;
         if !is_dead || most.canary == 0 || self.stable_endpoints(v) == 0 || v.old_ready() < v.full() {
             return None;
@@ -259,7 +259,8 @@ impl Pass<'_> {
         let form = route::RouteForm { backend: v.backend(), split: Some(weight), headers, mirror, before: &before };
         let object = route::route_with_weights(live_route, &form);
         if *live_route != object {
-            self.write(Form::SplitRoute, Some(i64::from(weight)), "", Some(live_route), object);
+            let form = if headers.is_empty() && mirror == 0 { Form::SplitRoute } else { Form::MatchedRoute };
+            self.write(form, Some(i64::from(weight)), "", Some(live_route), object);
         }
     }
 

@@ -45,6 +45,9 @@ impl<'a> View<'a> {
         let canary =
             facts.live.get(&live::id("apps", "v1", "Deployment", &namespace, &workload::canary_name(&target.name)));
         let sets = canary.map(|canary| live::replica_sets(facts.live, canary)).unwrap_or_default();
+        // Scaling leaves the version as it is, also while the Deployment controller has not seen it yet.
+        let known = facts.status.hashes.as_ref().map(|hashes| hashes.canary.as_str());
+        let canary_set = live::current(&sets).or_else(|| sets.iter().find(|set| Some(set.hash.as_str()) == known));
         let route = canary_spec.and_then(|spec| spec.route.as_ref());
         Some(Self {
             facts,
@@ -52,8 +55,8 @@ impl<'a> View<'a> {
             stable_sets: live::replica_sets(facts.live, stable),
             version: facts.target.map_or(workload::Version::Other, |target| workload::version(stable, target)),
             canary,
-            canary_hash: live::current(&sets).map(|set| set.hash.clone()),
-            canary_ready: live::current(&sets).map_or(0, |set| set.ready),
+            canary_hash: canary_set.map(|set| set.hash.clone()),
+            canary_ready: canary_set.map_or(0, |set| set.ready),
             service_name: route.map(|r| r.backend.clone()).or_else(|| blue_green.map(|b| b.service.clone())),
             route_name: route.map(|r| r.http_route.clone()),
             preview_name: blue_green

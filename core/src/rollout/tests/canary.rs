@@ -1,0 +1,425 @@
+//! Canary releases, by pods and by route.
+
+use interlock_crds::{HoldReason, RolloutPhase};
+use serde_json::json;
+
+use super::game::{Game, autoscaler, by_pods, deployment, route, routed, service};
+use crate::rollout::{RolloutVerb, Verdict};
+
+fn pods_game(steps: serde_json::Value, replicas: u32) -> Game {
+    Game::new(by_pods(steps), deployment("v1", replicas), deployment("v2", replicas), &[])
+}
+
+fn route_game(steps: serde_json::Value, replicas: u32) -> Game {
+    Game::new(routed(steps), deployment("v1", replicas), deployment("v2", replicas), &[service(), route()])
+}
+
+#[test]
+fn a_canary_by_pods_succeeds() {
+    let mut game = pods_game(json!([{"setWeight": 25}, {"pause": {"duration": "30s"}}, {"setWeight": 50}]), 4);
+    game.run_for(10);
+    assert_eq!(game.phase(), RolloutPhase::Paused);
+    assert_eq!((game.cluster.ready_of("teller"), game.cluster.ready_of("teller-canary")), (4, 2));
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+}
+
+#[test]
+fn a_canary_by_route_succeeds() {
+    let mut game = route_game(json!([{"setWeight": 10}, {"pause": {"duration": "30s"}}, {"setWeight": 50}]), 4);
+    game.run_for(600);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}: {:#?}", game.message(), game.log);
+    assert_eq!(game.weights, [10, 50, 100, 0]);
+}
+
+#[test]
+fn r01_abort_retry_promote() {
+    let mut game = pods_game(json!([{"setWeight": 50}, {"pause": {"duration": "3s"}}]), 1);
+    game.run_for(0);
+    assert_eq!((game.cluster.ready_of("teller"), game.cluster.ready_of("teller-canary")), (1, 1));
+    game.command(RolloutVerb::Abort);
+    game.run_for(0);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+    assert!(game.message().contains("Abort by li-na: because"), "{}", game.message());
+    game.command(RolloutVerb::Retry);
+    game.run_for(0);
+    assert_eq!((game.phase(), game.cluster.ready_of("teller-canary")), (RolloutPhase::Paused, 1));
+    game.run_for(60);
+    use RolloutPhase::{Aborting, Paused, Pending, Progressing, Promoting, RolledBack, Succeeded};
+    let phases: Vec<_> = game.phases.iter().filter(|phase| **phase != Pending).copied().collect();
+    assert_eq!(phases, [Progressing, Paused, Aborting, RolledBack, Progressing, Paused, Promoting, Succeeded]);
+    assert_eq!(game.cluster.images("teller").into_iter().collect::<Vec<_>>(), [("v2".to_owned(), 1)]);
+}
+
+#[test]
+fn r10_superseded_goes_to_weight_0_before_the_next_begins() {
+    let mut game = route_game(json!([{"setWeight": 5}, {"pause": {}}]), 4);
+    game.run_for(10);
+    assert_eq!(game.effective_share(), 5);
+    game.superseded_by = Some("cr-3".into());
+    game.run_for(0);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+    assert_eq!(game.weights, [5, 0]);
+    let at_zero = game.log.iter().position(|l| l.contains("RestoredRoute")).unwrap();
+    let deleted = game.log.iter().position(|l| l.contains("Delete Gone teller-canary")).unwrap();
+    assert!(at_zero < deleted);
+    game.next_change(routed(json!([{"setWeight": 5}, {"pause": {}}])), "0b5e7f52-0000-4000-8000-000000000003", "v3");
+    game.run_for(10);
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Paused, 5));
+    assert_eq!(game.cluster.images("teller-canary").into_keys().collect::<Vec<_>>(), ["v3"]);
+}
+
+#[test]
+fn r13_an_inconclusive_analysis_holds_and_does_not_abort() {
+    let mut game = route_game(json!([{"setWeight": 10}, {"analysis": ["errors"]}]), 2);
+    game.verdicts.insert("errors".into(), Verdict::Inconclusive);
+    game.run_for(600);
+    assert_eq!(game.status.hold.as_ref().map(|hold| hold.reason), Some(HoldReason::Inconclusive));
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Paused, 10));
+    game.command(RolloutVerb::Retry);
+    game.verdicts.insert("errors".into(), Verdict::Passed);
+    game.run_for(600);
+    assert_eq!(game.runs, ["1-errors-0-0", "1-errors-0-1"], "it is measured anew");
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r24_the_autoscaler_keeps_working_and_does_not_shrink_the_stable() {
+    let others = [service(), route(), autoscaler(2, 10)];
+    let plan = routed(json!([{"setWeight": 50}, {"pause": {}}]));
+    let mut game = Game::new(plan, deployment("v1", 4), deployment("v2", 4), &others);
+    game.run_for(10);
+    assert_eq!(game.cluster.get("HorizontalPodAutoscaler", "teller").unwrap()["spec"]["minReplicas"], 4);
+    game.command(RolloutVerb::PromoteFully);
+    game.run_for(600);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert_eq!(game.cluster.get("HorizontalPodAutoscaler", "teller").unwrap()["spec"]["minReplicas"], 2);
+}
+
+#[test]
+fn r02_promote_fully_after_an_abort_starts_no_analysis() {
+    let steps = json!([{"pause": {"duration": "24h"}}, {"analysis": ["slow"]}, {"pause": {}}, {"analysis": ["late"]}]);
+    let mut plan = routed(steps);
+    plan.canary.as_mut().unwrap().background =
+        Some(interlock_crds::BackgroundAnalysis { analyses: vec!["beside".into()], starting_step: 4 });
+    let mut game = Game::new(plan, deployment("v1", 2), deployment("v2", 2), &[service(), route()]);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 0));
+    game.command(RolloutVerb::Promote);
+    game.run_for(60);
+    assert_eq!((game.status.current_step, game.runs.as_slice()), (1, ["1-slow-0-0".to_owned()].as_slice()));
+    game.command(RolloutVerb::Promote);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 2));
+    game.command(RolloutVerb::Abort);
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+    game.command(RolloutVerb::PromoteFully);
+    game.run_for(600);
+    assert_eq!((game.phase(), game.runs.len()), (RolloutPhase::Succeeded, 1));
+}
+
+#[test]
+fn r03_good_bad_bad_keeps_every_old_pod() {
+    let mut plan = by_pods(json!([{"setWeight": 20}]));
+    plan.progress_deadline = "10s".parse().unwrap();
+    plan.on_failure = interlock_crds::OnFailure::Pause;
+    let mut game = Game::new(plan.clone(), deployment("v1", 4), deployment("bad", 4), &[]);
+    game.run_for(9);
+    assert_eq!(game.phase(), RolloutPhase::Progressing);
+    game.run_for(5);
+    assert_eq!(game.status.hold.as_ref().map(|hold| hold.reason), Some(HoldReason::Failure));
+    assert!(game.message().contains("no progress for 10s: 0 of 1 pods"), "{}", game.message());
+    assert_eq!((game.cluster.ready_of("teller"), game.cluster.images("teller-canary")["bad"]), (4, 1));
+    game.command(RolloutVerb::Abort);
+    game.run_for(5);
+    game.next_change(plan.clone(), "0b5e7f52-0000-4000-8000-000000000002", "worse");
+    game.run_for(60);
+    assert_eq!((game.cluster.ready_of("teller"), game.cluster.images("teller-canary")["worse"]), (4, 1));
+    game.command(RolloutVerb::Abort);
+    game.run_for(5);
+    game.next_change(plan, "0b5e7f52-0000-4000-8000-000000000003", "v2");
+    game.run_for(60);
+    assert_eq!((game.phase(), game.cluster.images("teller")["v2"]), (RolloutPhase::Succeeded, 4));
+}
+
+#[test]
+fn r03_a_broken_stable_does_not_block_its_fix() {
+    for others in [vec![], vec![service(), route()]] {
+        let steps = json!([{"setWeight": 20}, {"pause": {"duration": "10s"}}, {"setWeight": 50}]);
+        let plan = if others.is_empty() { by_pods(steps) } else { routed(steps) };
+        let mut game = Game::new(plan, deployment("bad", 4), deployment("v2", 4), &others);
+        game.run_for(300);
+        assert_eq!((game.phase(), game.cluster.ready_of("teller")), (RolloutPhase::Succeeded, 4), "{}", game.message());
+    }
+}
+
+#[test]
+fn r04_a_pause_does_not_consume_the_deadline() {
+    let mut plan = routed(
+        json!([{"setWeight": 20}, {"pause": {"duration": "30s"}}, {"setWeight": 40}, {"pause": {}}, {"setWeight": 60}]),
+    );
+    plan.progress_deadline = "5s".parse().unwrap();
+    let mut game = Game::new(plan, deployment("v1", 4), deployment("v2", 4), &[service(), route()]);
+    game.run_for(40);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 3));
+    game.run_for(3600);
+    game.command(RolloutVerb::Promote);
+    game.cluster.gateway_is_down = true;
+    game.run_for(4);
+    assert_eq!(game.phase(), RolloutPhase::Progressing);
+    // A hold does not either.
+    game.command(RolloutVerb::Pause);
+    game.run_for(3600);
+    assert_eq!(game.phase(), RolloutPhase::Paused);
+    game.command(RolloutVerb::Resume);
+    game.cluster.gateway_is_down = false;
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert_eq!(game.status.held_seconds, 3600);
+    assert!(!game.phases.contains(&RolloutPhase::Aborting));
+}
+
+#[test]
+fn r05_a_persons_pause_wins_over_an_elapsed_one() {
+    let mut game =
+        route_game(json!([{"setWeight": 20}, {"pause": {"duration": "30s"}}, {"setWeight": 40}, {"pause": {}}]), 2);
+    game.run_for(10);
+    game.command(RolloutVerb::Pause);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 1));
+    let paused = |game: &Game| game.status.conditions.iter().find(|c| c.type_ == "Paused").unwrap().clone();
+    let before = paused(&game);
+    game.chaos = true;
+    game.cluster.break_pods("v1", 1);
+    game.run_for(60);
+    assert_eq!(before.status, "True");
+    assert_eq!(before, paused(&game), "no condition flaps while pods come and go");
+    game.command(RolloutVerb::Resume);
+    game.run_for(60);
+    assert_eq!(game.status.current_step, 3, "the timed pause had elapsed meanwhile");
+}
+
+#[test]
+fn r05_a_retry_resets_the_deadline() {
+    let mut plan = by_pods(json!([{"setWeight": 20}]));
+    plan.on_failure = interlock_crds::OnFailure::Pause;
+    let mut game = Game::new(plan, deployment("v1", 4), deployment("bad", 4), &[]);
+    game.run_for(61);
+    assert!(game.status.hold.is_some());
+    game.run_for(500);
+    game.command(RolloutVerb::Retry);
+    game.run_for(59);
+    assert_eq!(game.phase(), RolloutPhase::Progressing);
+    game.run_for(2);
+    assert_eq!(game.phase(), RolloutPhase::Paused);
+}
+
+#[test]
+fn r06_scaling_while_paused_keeps_the_share() {
+    let mut game = pods_game(json!([{"setWeight": 25}, {"pause": {}}]), 4);
+    for (size, canary) in [(8, 3), (4, 2)] {
+        game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(size));
+        game.run_for(60);
+        assert_eq!((game.cluster.ready_of("teller"), game.cluster.ready_of("teller-canary")), (size, canary));
+        assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 1));
+    }
+}
+
+#[test]
+fn r06_size_and_version_change_together() {
+    for (others, from, to) in [(vec![], 4, 6), (vec![service(), route()], 6, 3)] {
+        let steps = json!([{"setWeight": 25}]);
+        let plan = if others.is_empty() { by_pods(steps) } else { routed(steps) };
+        let mut game = Game::new(plan, deployment("v1", from), deployment("v2", to), &others);
+        game.run_for(300);
+        assert_eq!(
+            (game.phase(), game.cluster.ready_of("teller")),
+            (RolloutPhase::Succeeded, to),
+            "{}",
+            game.message()
+        );
+    }
+}
+
+#[test]
+fn r07_from_100_to_0_the_old_version_is_there_all_the_time() {
+    for abort in [false, true] {
+        let mut game = route_game(
+            json!([{"setWeight": 100}, {"pause": {"duration": "10s"}}, {"setWeight": 0}, {"analysis": ["errors"]}]),
+            4,
+        );
+        game.verdicts.insert("errors".into(), Verdict::Failed);
+        game.run_for(5);
+        assert_eq!((game.effective_share(), game.cluster.ready_of("teller")), (100, 4));
+        if abort {
+            game.command(RolloutVerb::Abort);
+        }
+        game.run_for(600);
+        assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [100, 0].as_slice()));
+    }
+}
+
+#[test]
+fn r08_an_abort_returns_traffic_only_with_ready_pods() {
+    let mut game = route_game(json!([{"setWeight": 75}, {"pause": {}}]), 4);
+    game.run_for(10);
+    game.chaos = true;
+    game.cluster.break_pods("v1", 4);
+    game.cluster.bad_images.push("v1".into());
+    game.command(RolloutVerb::Abort);
+    game.run_for(30);
+    assert_eq!(
+        (game.phase(), game.effective_share(), game.cluster.ready_of("teller-canary")),
+        (RolloutPhase::Aborting, 75, 3)
+    );
+    assert!(game.message().contains("0 of 4 pods of the old version are ready"), "{}", game.message());
+    let pod = game.cluster.pods.iter_mut().filter(|p| p.image == "v1").take(3);
+    pod.for_each(|p| p.ready = true);
+    game.run_for(30);
+    assert_eq!((game.effective_share(), game.cluster.ready_of("teller-canary")), (25, 3), "3 of 4 carry 75 percent");
+    game.cluster.bad_images.pop();
+    game.run_for(30);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [75, 25, 0].as_slice()));
+}
+
+#[test]
+fn r11_a_weight_counts_when_a_gateway_has_accepted_it() {
+    let mut game = route_game(json!([{"setWeight": 25}, {"setWeight": 50}]), 4);
+    game.cluster.gateway_is_down = true;
+    game.run_for(50);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Progressing, 0));
+    assert_eq!(game.status.weights.unwrap().observed.canary, 0);
+    assert!(game.message().contains("no Gateway has accepted generation 2"), "{}", game.message());
+    game.cluster.gateway_is_down = false;
+    game.run_for(0);
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r11_at_the_end_no_pod_goes_before_the_route_is_accepted() {
+    let mut game = route_game(json!([{"setWeight": 25}]), 4);
+    for _ in 0..500 {
+        if game.status.promotion.as_ref().is_some_and(|p| p.returning)
+            && game.log.iter().any(|l| l.contains("RestoredRoute"))
+        {
+            break;
+        }
+        if !game.pass() {
+            let event = game.cluster.events().remove(0);
+            game.happen(&event);
+        }
+    }
+    game.cluster.gateway_is_down = true;
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Failed, "it does not go back either: the new version serves");
+    assert_eq!((game.cluster.ready_of("teller-canary"), game.effective_share()), (4, 100));
+    game.cluster.gateway_is_down = false;
+    game.command(RolloutVerb::Retry);
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r12_a_version_that_proved_itself_needs_no_new_proof() {
+    for known in [true, false] {
+        let mut game =
+            route_game(json!([{"setWeight": 10}, {"pause": {"duration": "1h"}}, {"analysis": ["errors"]}]), 2);
+        game.known_good = known;
+        game.verdicts.insert("errors".into(), Verdict::Passed);
+        game.run_for(30);
+        let ended = if known { RolloutPhase::Succeeded } else { RolloutPhase::Paused };
+        assert_eq!(game.phase(), ended);
+        game.run_for(7200);
+        assert_eq!((game.phase(), game.runs.len()), (RolloutPhase::Succeeded, usize::from(!known)));
+    }
+}
+
+#[test]
+fn r17_a_failed_analysis_goes_back() {
+    let mut game = route_game(json!([{"setWeight": 30}, {"analysis": ["errors"]}]), 4);
+    game.verdicts.insert("errors".into(), Verdict::Failed);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [30, 0].as_slice()));
+    assert!(game.message().contains("analysis errors: it says Failed"), "{}", game.message());
+    game.change_active = false;
+    let log = game.log.len();
+    game.command(RolloutVerb::Retry);
+    game.run_for(600);
+    assert_eq!((game.phase(), game.log.len()), (RolloutPhase::RolledBack, log), "an ended change changes nothing more");
+}
+
+#[test]
+fn r18_a_promotion_that_fails_stays_where_it_serves() {
+    let mut game = route_game(json!([{"setWeight": 50}]), 4);
+    game.chaos = true;
+    for _ in 0..500 {
+        if game.status.promotion.as_ref().is_some_and(|p| p.written) {
+            break;
+        }
+        if !game.pass() {
+            let event = game.cluster.events().remove(0);
+            game.happen(&event);
+        }
+    }
+    // From now on no pod of the new version starts.
+    game.cluster.bad_images.push("v2".into());
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Failed, "{}", game.message());
+    assert_eq!((game.effective_share(), game.cluster.ready_of("teller-canary")), (100, 4));
+    assert_eq!(game.status.weights.unwrap().observed.canary, 100);
+    // Going back is safe too: the second Deployment serves until the old version is ready.
+    game.command(RolloutVerb::Abort);
+    game.run_for(300);
+    assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4));
+    assert_eq!(game.weights, [50, 100, 0]);
+}
+
+#[test]
+fn r19_weight_ladders() {
+    for ladder in [vec![20, 40, 60], vec![50], vec![1, 2, 10, 80]] {
+        let steps: Vec<_> = ladder.iter().map(|weight| json!({"setWeight": weight})).collect();
+        let mut game = route_game(json!(steps), 5);
+        game.run_for(600);
+        let mut weights = ladder.clone();
+        weights.extend([100, 0]);
+        assert_eq!((game.phase(), &game.weights), (RolloutPhase::Succeeded, &weights));
+    }
+}
+
+#[test]
+fn r20_a_change_that_gives_the_pods_nothing_new_starts_no_canary() {
+    let mut wanted = deployment("v1", 3);
+    wanted["metadata"]["labels"]["team"] = json!("branch-it");
+    let mut game = Game::new(
+        routed(json!([{"setWeight": 10}, {"pause": {}}])),
+        deployment("v1", 3),
+        wanted,
+        &[service(), route()],
+    );
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+    assert_eq!(game.log, ["Update Promoted teller -1"]);
+}
+
+#[test]
+fn r21_deleting_it_mid_way_restores_everything() {
+    for steps in 1..120 {
+        let mut game = route_game(json!([{"setWeight": 50}, {"setWeight": 80}]), 3);
+        for _ in 0..steps {
+            if !game.pass() {
+                let Some(event) = game.cluster.events().into_iter().next() else { break };
+                game.happen(&event);
+            }
+        }
+        let had_succeeded = game.phase() == RolloutPhase::Succeeded;
+        game.deleting = true;
+        assert!(!game.released);
+        game.run_for(120);
+        assert!(game.released, "after {steps}: {:?} {}", game.phase(), game.message());
+        assert_eq!(game.phase() == RolloutPhase::Succeeded, had_succeeded);
+        let image = if had_succeeded { "v2" } else { "v1" };
+        game.as_before(&json!(image));
+    }
+}
