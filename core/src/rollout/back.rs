@@ -74,9 +74,25 @@ impl Pass<'_> {
                 return Some(waiting);
             }
         }
-        let object = workload::restored(v.stable, target);
-        self.write(Form::Restored, None, "", Some(v.stable), object);
+        self.serve_from_both(v);
+        if self.writes.iter().any(|write| matches!(write.form, Form::UnpinnedService | Form::RestoredRoute)) {
+            return Some(Reach::waiting("pods of both versions serve while the workload is given its old version", 0));
+        }
+        self.write(Form::Restored, None, "", Some(v.stable), workload::restored(v.stable, target));
         Some(Reach::waiting("the workload is given its old version", 0))
+    }
+
+    /// Where the second Deployment cannot carry everything, whoever is ready must: the workload's pods are then replaced
+    /// as in any rolling update, behind a Service that selects both versions.
+    fn serve_from_both(&mut self, v: &View<'_>) {
+        let carried = v.canary_is_live() && v.canary_ready >= v.size() && v.service_name.is_some();
+        if carried {
+            return;
+        }
+        if let Some(own) = v.own_service().filter(|own| service::selected_hash(own).is_some()) {
+            self.write(Form::UnpinnedService, None, "", Some(own), service::unpinned_service(own));
+        }
+        self.restore_route(v);
     }
 
     /// Plans ConfigMaps and Secrets as they were; says how many.
@@ -133,41 +149,34 @@ impl Pass<'_> {
     }
 
     fn return_traffic(&mut self, v: &View<'_>) -> Option<Reach> {
-        let full = v.full();
-        let ready = v.old_ready();
-        let nobody_else = v.canary.is_none() || v.canary_ready == 0;
-        let bearable = if nobody_else || v.was_broken() {
-            100
-        } else {
-            share_of(ready, full).min(if ready == 0 { 0 } else { 100 })
-        };
+        let written = self.status.promotion.as_ref().is_some_and(|promotion| promotion.written);
+        if v.canary.is_none() && v.split().is_none() && !written {
+            self.restore_route(v);
+            return None;
+        }
+        let (full, ready) = (v.full(), v.old_ready());
+        let nobody_else = v.canary_ready + v.own_new_ready() == 0;
+        let bearable = if nobody_else || v.was_broken() { 100 } else { share_of(ready, full) };
         let waiting = |what: &str| {
             let message = format!("{ready} of {full} pods of the old version are ready: {what}");
             Some(Reach::waiting(message, ready))
         };
-        if v.service_name.is_none() {
-            // Without a Service to pin, pods are the share: the new ones go when the old ones can do without them.
-            return if bearable >= 100 || v.canary.is_none() {
-                None
-            } else {
-                waiting("the new ones stay until all are")
-            };
-        }
         let old = v.old_hash().to_owned();
-        if bearable < 100 {
+        if bearable < 100 || (ready == 0 && !nobody_else && !v.was_broken()) {
             if let Some((_, most)) = v.split() {
                 let weight = 100 - bearable;
                 let endpoints = self.facts.live.endpoints_of(&service::stable_name(v.backend()), &old);
                 if weight < most.canary && endpoints > 0 {
                     self.write_split(v, weight, &[], 0);
                 }
-                return waiting("it takes its share back with them");
             }
-            if v.pinned() != Some(&old) && v.canary.is_some() {
-                return waiting("the new version serves until then");
-            }
+            return waiting("it takes its share back with them");
         }
-        if v.pinned().is_some_and(|pinned| pinned != old) {
+        if v.service_name.is_none() {
+            // Without a Service to pin, pods are the share: now the old ones can do without the new ones.
+            return None;
+        }
+        if v.canary.is_some() && v.pinned() != Some(&old) {
             self.pin(v, &old);
             return waiting("callers inside the cluster go back to it");
         }

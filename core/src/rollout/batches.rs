@@ -1,13 +1,377 @@
-//! StatefulSets by partition, DaemonSets by nodes.
+//! StatefulSets by partition, DaemonSets by nodes: pods are replaced in place, some at a time.
 
-use interlock_crds::BatchStrategy;
+use interlock_crds::{
+    BatchStrategy, Form, RolloutPhase, StartRecord, VersionCounts, VersionHashes, Weights, WorkloadKind,
+};
+use serde_json::Value;
 
-use super::pass::{Pass, Strategy};
+use super::{
+    REVISION_LABEL, capacity,
+    derive::{batch, workload},
+    live,
+    pass::{Pass, Reach, Strategy},
+};
+use crate::object::{Health, health};
+
+/// A workload in batches, as one pass sees it.
+struct Batches<'a> {
+    workload: &'a Value,
+    is_daemon_set: bool,
+    version: workload::Version,
+    size: u32,
+    pods: Vec<&'a Value>,
+    /// Revision that the workload states now; none until its controller has made it.
+    stated: Option<String>,
+}
+
+impl<'a> Batches<'a> {
+    fn of(pass: &Pass<'a>) -> Option<Self> {
+        let target = pass.facts.spec.targets.first()?;
+        let workload = pass.facts.live.get(&live::workload_id(target))?;
+        let is_daemon_set = target.kind == WorkloadKind::DaemonSet;
+        let size = if is_daemon_set {
+            live::count(workload, "/status/desiredNumberScheduled")
+        } else {
+            live::replicas(workload)
+        };
+        let stated = if !live::is_observed(workload) {
+            None
+        } else if is_daemon_set {
+            let revisions = pass.facts.live.of_kind("apps", "ControllerRevision");
+            let newest = revisions
+                .filter(|revision| live::is_controlled_by(revision, workload))
+                .max_by_key(|revision| revision.get("revision").and_then(Value::as_i64));
+            newest.map(|revision| live::label(revision, REVISION_LABEL).to_owned())
+        } else {
+            Some(live::text(workload, "/status/updateRevision").to_owned())
+        };
+        let mut pods: Vec<_> =
+            pass.facts.live.of_kind("", "Pod").filter(|pod| live::is_controlled_by(pod, workload)).collect();
+        pods.sort_by_key(|pod| (live::text(pod, "/spec/nodeName"), live::text(pod, "/metadata/name")));
+        Some(Self {
+            workload,
+            is_daemon_set,
+            version: pass.facts.target.map_or(workload::Version::Other, |target| workload::version(workload, target)),
+            size,
+            pods,
+            stated: stated.filter(|revision| !revision.is_empty()),
+        })
+    }
+
+    fn has(&self, pod: &Value, revision: &str) -> bool {
+        live::label(pod, REVISION_LABEL) == revision
+    }
+
+    fn ready_of(&self, revision: &str) -> u32 {
+        self.pods.iter().filter(|pod| self.has(pod, revision) && is_ready(pod)).count() as u32
+    }
+
+    fn of_revision(&self, revision: &str) -> u32 {
+        self.pods.iter().filter(|pod| self.has(pod, revision) && !live::is_deleting(pod)).count() as u32
+    }
+
+    fn unready(&self) -> u32 {
+        self.size.saturating_sub(self.pods.iter().filter(|pod| is_ready(pod)).count() as u32)
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    !live::is_deleting(pod)
+        && conditions.into_iter().any(|c| live::text(c, "/type") == "Ready" && live::text(c, "/status") == "True")
+}
 
 impl Pass<'_> {
     /// One pass of a release in batches.
     pub fn batches(&mut self, strategy: Strategy<'_>, plan: &BatchStrategy) {
-        let _ = (strategy, plan);
-        self.say("releases in batches are not carried out yet");
+        let Some(b) = Batches::of(self) else {
+            return self.without_workload();
+        };
+        self.observe_batches(&b);
+        match self.status.phase {
+            RolloutPhase::Pending => return self.begin_batches(&b, plan),
+            RolloutPhase::Aborting if self.status.start.is_none() => return self.never_begun(),
+            RolloutPhase::Aborting => return self.back_batches(&b),
+            phase if phase.is_at_rest() => return,
+            _ => {}
+        }
+        if self.status.promotion.is_none() {
+            self.take_steps(strategy, &mut |pass| {
+                let asked = pass.status.asked.clone().unwrap_or_default();
+                let batch = asked.replicas.unwrap_or_else(|| capacity::pods_for(b.size, asked.weight, None));
+                pass.reach_batch(&b, batch.min(b.size), plan.failure_threshold)
+            });
+        }
+        if self.status.promotion.is_some() && self.status.phase != RolloutPhase::Aborting {
+            self.status.current_step = self.status.steps;
+            self.phase(if self.status.hold.is_some() { RolloutPhase::Paused } else { RolloutPhase::Promoting });
+            match self.status.hold.clone() {
+                Some(hold) => self.say(hold.message),
+                None => self.promote_batches(&b, plan.failure_threshold),
+            }
+        }
     }
+
+    fn observe_batches(&mut self, b: &Batches<'_>) {
+        let Some(hashes) = &mut self.status.hashes else { return };
+        if b.version == workload::Version::New
+            && let Some(stated) = &b.stated
+            && *stated != hashes.stable
+        {
+            hashes.canary.clone_from(stated);
+        }
+        let (old, new) =
+            (b.ready_of(&hashes.stable), if hashes.canary.is_empty() { 0 } else { b.ready_of(&hashes.canary) });
+        let asked = self.status.asked.clone().unwrap_or_default();
+        let promoting = self.status.promotion.is_some() || self.status.phase == RolloutPhase::Succeeded;
+        let desired = if self.status.cause.is_some() {
+            0
+        } else if promoting {
+            100
+        } else {
+            asked.weight
+        };
+        self.status.replicas = Some(VersionCounts { old, new, new_desired: capacity::pods_for(b.size, desired, None) });
+        self.status.weights = Some(Weights {
+            desired: interlock_crds::Split::of(desired),
+            observed: interlock_crds::Split::of(capacity::share_by_pods(old, new)),
+        });
+    }
+
+    fn begin_batches(&mut self, b: &Batches<'_>, plan: &BatchStrategy) {
+        self.status.steps = plan.steps.len() as u32;
+        let strategy = b.workload.pointer("/spec/updateStrategy").cloned().unwrap_or(Value::Null);
+        let name = self.name_of(Some(b.workload));
+        if self.facts.target.is_none() {
+            return self.say("the stored plan of the change could not be read");
+        }
+        if live::text(&strategy, "/type") == "OnDelete" {
+            return self.say(format!(
+                "{name} has updateStrategy OnDelete, whose pods a person replaces; give it RollingUpdate"
+            ));
+        }
+        // Pods of a version that never became ready do not count: most ready pods say which version serves.
+        let serving = b.pods.iter().map(|pod| live::label(pod, REVISION_LABEL)).max_by_key(|revision| {
+            (b.ready_of(revision), Some(*revision) == b.stated.as_deref(), (*revision).to_owned())
+        });
+        let Some(serving) = serving.map(ToOwned::to_owned).or_else(|| b.stated.clone()) else {
+            return self.say(format!("no controller has looked at {name} yet"));
+        };
+        let ready = b.ready_of(&serving);
+        self.status.hashes = Some(VersionHashes { stable: serving, canary: String::new() });
+        self.status.start = Some(StartRecord {
+            replicas: b.size,
+            ready: (ready < b.size).then_some(ready),
+            autoscaler: None,
+            route_weights: Vec::new(),
+            update_strategy: if strategy.is_object() { strategy.to_string() } else { String::new() },
+        });
+        self.started();
+    }
+
+    /// So many pods of the new version.
+    fn reach_batch(&mut self, b: &Batches<'_>, batch_size: u32, threshold: u8) -> Reach {
+        if batch_size == 0 {
+            return Reach::There;
+        }
+        let Some(target) = self.facts.target else { return Reach::waiting("the stored plan could not be read", 0) };
+        let (form, number, object) = if b.is_daemon_set {
+            (Form::OnDelete, None, batch::on_delete(b.workload, target))
+        } else {
+            let partition = b.size.saturating_sub(batch_size);
+            (Form::Partition, Some(i64::from(partition)), batch::partitioned(b.workload, target, partition))
+        };
+        self.write(form, number, "", Some(b.workload), object);
+        if self.has_planned() {
+            return Reach::waiting(format!("{batch_size} of {} pods are given the new version", b.size), 0);
+        }
+        let Some(new) = b.stated.clone().filter(|_| b.version == workload::Version::New) else {
+            return Reach::waiting("its controller has not looked at the new version yet", 0);
+        };
+        let ready = b.ready_of(&new);
+        let required = capacity::required_ready(batch_size, threshold);
+        let tolerated = batch_size.saturating_sub(required);
+        if b.is_daemon_set {
+            // Counted by the pods that are left, as a deleted pod's successor may not be there yet.
+            let others = b.pods.iter().filter(|pod| !b.has(pod, &new) && !live::is_deleting(pod)).count() as u32;
+            let missing = others.saturating_sub(b.size.saturating_sub(batch_size));
+            self.replace_pods(b, missing, tolerated, &|pod| !b.has(pod, &new));
+        }
+        // What the plan tolerates is unready pods, not pods that were never given the new version.
+        if ready >= required && (!b.is_daemon_set || b.of_revision(&new) >= batch_size) {
+            return Reach::There;
+        }
+        Reach::waiting(format!("{ready} of {batch_size} pods of the batch are ready, {required} must be"), ready)
+    }
+
+    /// Deletes pods so that new ones take their place: no more at once than the workload and its disruption budgets allow.
+    fn replace_pods(&mut self, b: &Batches<'_>, most: u32, tolerated: u32, wanted: &dyn Fn(&Value) -> bool) {
+        let on_its_way = b.pods.iter().filter(|pod| live::is_deleting(pod)).count() as u32;
+        let mut allowed = self.at_once(b).saturating_add(tolerated).saturating_sub(b.unready().max(on_its_way));
+        let mut budget = self.disruptions(b);
+        let mut left = most;
+        let (broken, ready): (Vec<_>, Vec<_>) =
+            b.pods.iter().filter(|pod| wanted(pod) && !live::is_deleting(pod)).partition(|pod| !is_ready(pod));
+        for pod in broken.into_iter().chain(ready) {
+            let costs = is_ready(pod);
+            if left == 0 || (costs && (allowed == 0 || budget == Some(0))) {
+                if budget == Some(0) && costs {
+                    self.say("a PodDisruptionBudget allows no further pod to be replaced now");
+                }
+                break;
+            }
+            left -= 1;
+            if costs {
+                allowed -= 1;
+                budget = budget.map(|budget| budget - 1);
+            }
+            self.delete(Form::ReplacedPod, pod, false);
+        }
+    }
+
+    /// Pods that may be away at once: the workload's own maxUnavailable; 1 where it states none.
+    fn at_once(&self, b: &Batches<'_>) -> u32 {
+        let recorded = self.status.start.as_ref().map(|start| start.update_strategy.clone()).unwrap_or_default();
+        let strategy: Value = serde_json::from_str(&recorded).unwrap_or_default();
+        match strategy.pointer("/rollingUpdate/maxUnavailable") {
+            Some(Value::String(percent)) => {
+                let percent = percent.trim_end_matches('%').parse::<u32>().unwrap_or(0).min(100);
+                // Kubernetes rounds it up for DaemonSets.
+                (u64::from(b.size) * u64::from(percent)).div_ceil(100).max(1) as u32
+            }
+            Some(number) => number.as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(1).max(1),
+            None => 1,
+        }
+    }
+
+    /// What disruption budgets over the workload's pods allow; none if there are none.
+    fn disruptions(&self, b: &Batches<'_>) -> Option<u32> {
+        let budgets = self.facts.live.of_kind("policy", "PodDisruptionBudget");
+        let over_ours = budgets.filter(|budget| b.pods.iter().any(|pod| selects(budget, pod)));
+        over_ours
+            .map(|budget| if live::is_observed(budget) { live::count(budget, "/status/disruptionsAllowed") } else { 0 })
+            .min()
+    }
+
+    fn promote_batches(&mut self, b: &Batches<'_>, threshold: u8) {
+        let written = self.status.promotion.get_or_insert_default();
+        written.written = true;
+        match self.rest_of_batches(b, threshold) {
+            Reach::There => {
+                self.finish(RolloutPhase::Succeeded);
+                self.say("every pod has the new version");
+            }
+            Reach::Waiting { message, measure } => {
+                if self.is_late(measure) {
+                    self.promotion_failed(&message);
+                } else {
+                    self.say(message);
+                }
+            }
+        }
+    }
+
+    fn rest_of_batches(&mut self, b: &Batches<'_>, threshold: u8) -> Reach {
+        let released = self.status.promotion.as_ref().is_some_and(|promotion| promotion.returning);
+        if !released {
+            if let waiting @ Reach::Waiting { .. } = self.reach_batch(b, b.size, threshold) {
+                return waiting;
+            }
+            if let Some(promotion) = &mut self.status.promotion {
+                promotion.returning = true;
+            }
+        }
+        if let Some(target) = self.facts.target {
+            let recorded = self.status.start.as_ref().map(|start| start.update_strategy.clone()).unwrap_or_default();
+            let object = batch::promoted(b.workload, target, &recorded);
+            self.write(Form::Promoted, None, "", Some(b.workload), object);
+        }
+        if self.has_planned() {
+            return Reach::waiting("the workload is given its own updateStrategy again", 0);
+        }
+        match health(b.workload) {
+            Health::Healthy => Reach::There,
+            Health::Progressing(why) | Health::Failed(why) if threshold > 0 => {
+                self.say(format!("tolerated by the plan's failureThreshold: {why}"));
+                Reach::There
+            }
+            Health::Progressing(why) | Health::Failed(why) => {
+                Reach::waiting(why, b.pods.iter().filter(|p| is_ready(p)).count() as i64)
+            }
+        }
+    }
+
+    fn back_batches(&mut self, b: &Batches<'_>) {
+        if self.settle() {
+            return;
+        }
+        match self.return_batches(b) {
+            Reach::There if self.awaits_creation() => self.say("a creation that was under way is waited out"),
+            Reach::There => {
+                let cause = self.status.cause.clone().unwrap_or_default();
+                self.finish(RolloutPhase::RolledBack);
+                self.status.promotion = None;
+                self.say(format!("everything is as before: {cause}"));
+            }
+            Reach::Waiting { message, measure } => {
+                let late = self.is_late(measure);
+                let cause = self.status.cause.clone().unwrap_or_default();
+                self.say(format!("going back ({cause}): {message}"));
+                if late {
+                    self.say("this takes longer than the plan's progressDeadline");
+                }
+            }
+        }
+    }
+
+    fn return_batches(&mut self, b: &Batches<'_>) -> Reach {
+        let Some(target) = self.facts.target else { return Reach::waiting("the stored plan could not be read", 0) };
+        let old = self.status.hashes.as_ref().map(|hashes| hashes.stable.clone()).unwrap_or_default();
+        let recorded = self.status.start.as_ref().map(|start| start.update_strategy.clone()).unwrap_or_default();
+        let foreign = b.pods.iter().any(|pod| !b.has(pod, &old));
+        if b.version != workload::Version::Old {
+            self.write(Form::BatchesBack, None, "", Some(b.workload), batch::back(b.workload, target));
+            return Reach::waiting("the workload is given its old version", 0);
+        }
+        if foreign || b.of_revision(&old) < b.size {
+            if b.is_daemon_set {
+                self.replace_pods(b, u32::MAX, 0, &|pod| !b.has(pod, &old));
+            } else {
+                // An ordered set waits for a broken pod for ever; deleting it lets the old version take its place.
+                let broken: Vec<_> = b.pods.iter().filter(|pod| !b.has(pod, &old) && !is_ready(pod)).collect();
+                for pod in broken {
+                    self.delete(Form::ReplacedPod, pod, false);
+                }
+            }
+            return Reach::waiting(
+                format!("{} of {} pods have the old version", b.of_revision(&old), b.size),
+                i64::from(b.of_revision(&old)) + i64::from(b.ready_of(&old)),
+            );
+        }
+        let before = self.status.start.as_ref().and_then(|start| start.ready);
+        let full = before.map_or(b.size, |ready| ready.min(b.size));
+        if b.ready_of(&old) < full {
+            return Reach::waiting(
+                format!("{} of {full} pods of the old version are ready", b.ready_of(&old)),
+                b.ready_of(&old),
+            );
+        }
+        self.write(Form::StrategyReleased, None, "", Some(b.workload), batch::released(b.workload, &recorded));
+        if self.has_planned() {
+            return Reach::waiting("the workload is given its own updateStrategy again", 1_000_000);
+        }
+        Reach::There
+    }
+}
+
+/// Whether a disruption budget is over a pod.
+fn selects(budget: &Value, pod: &Value) -> bool {
+    let same_namespace = live::text(budget, "/metadata/namespace") == live::text(pod, "/metadata/namespace");
+    let expressions = budget.pointer("/spec/selector/matchExpressions").and_then(Value::as_array);
+    let labels = budget.pointer("/spec/selector/matchLabels").and_then(Value::as_object);
+    // Expressions are not read here: such a budget counts as over every pod whose labels it does not exclude.
+    let any_expression = expressions.is_some_and(|all| !all.is_empty());
+    let by_labels =
+        labels.is_none_or(|labels| labels.iter().all(|(key, value)| value.as_str() == Some(live::label(pod, key))));
+    same_namespace && by_labels && (any_expression || labels.is_some() || budget.pointer("/spec/selector").is_some())
 }

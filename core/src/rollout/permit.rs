@@ -113,7 +113,7 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
             Some(before) => workload::scaled(before, number()?),
         },
         Form::Promoted if entry.kind == "Deployment" => workload::promoted(live_object?, target?),
-        Form::Promoted => batch::released(&workload::promoted(live_object?, target?), &start?.update_strategy),
+        Form::Promoted => batch::promoted(live_object?, target?, &start?.update_strategy),
         Form::Restored => workload::restored(live_object?, target?),
         Form::ConfigCopy => {
             let target = target?;

@@ -25,6 +25,15 @@ pub fn back(live: &Value, target: &TargetFacts) -> Value {
     }
 }
 
+/// The workload with the new version for all pods, and the `updateStrategy` that the change wants.
+pub fn promoted(live: &Value, target: &TargetFacts, recorded: &str) -> Value {
+    let object = workload::promoted(live, target);
+    match target.wanted.pointer("/spec/updateStrategy") {
+        Some(wanted) => strategy(object, wanted),
+        None => released(&object, recorded),
+    }
+}
+
 /// The workload with this `updateStrategy` (JSON; empty: none), its version as it is.
 pub fn released(live: &Value, recorded: &str) -> Value {
     let object = super::touched(live, None);

@@ -83,11 +83,16 @@ pub enum Version {
     Other,
 }
 
-/// Which version a live workload states. The number of replicas is no part of a version.
+/// Which version a live workload states. The number of replicas is no part of a version, nor is `updateStrategy`, which a
+/// release in batches writes itself.
 pub fn version(live: &Value, target: &TargetFacts) -> Version {
     let Ok(kind) = GroupKind::of(live) else { return Version::Other };
     let all = changes(target);
-    let counted: Vec<_> = all.iter().filter(|change| !is_replicas(change) && !is_order(change)).collect();
+    let strategy = Path::of_keys(["spec", "updateStrategy"]);
+    let is_version = |change: &Change| {
+        !is_replicas(change) && !is_order(change) && !change.path.segments().starts_with(strategy.segments())
+    };
+    let counted: Vec<_> = all.iter().filter(|change| is_version(change)).collect();
     let is = |side: fn(&Change) -> Option<&Value>| {
         counted.iter().all(|c| same(crate::object::Shape::at(&kind, &c.path), get(live, &c.path), side(c)))
     };

@@ -405,7 +405,7 @@ fn r20_a_change_that_gives_the_pods_nothing_new_starts_no_canary() {
 
 #[test]
 fn r21_deleting_it_mid_way_restores_everything() {
-    for steps in 1..120 {
+    for steps in (1..130).step_by(3) {
         let mut game = route_game(json!([{"setWeight": 50}, {"setWeight": 80}]), 3);
         for _ in 0..steps {
             if !game.pass() {
@@ -422,4 +422,46 @@ fn r21_deleting_it_mid_way_restores_everything() {
         let image = if had_succeeded { "v2" } else { "v1" };
         game.as_before(&json!(image));
     }
+}
+
+#[test]
+fn foreign_backends_headers_and_mirrors() {
+    let mut own = route();
+    own["spec"]["rules"][0]["backendRefs"] = json!([
+        {"group": "", "kind": "Service", "name": "cdn", "port": 80, "weight": 50},
+        {"group": "", "kind": "Service", "name": "teller", "port": 80, "weight": 200, "filters": [{"type": "X"}]},
+    ]);
+    let steps = json!([
+        {"headerMatch": {"headers": [{"name": "x-canary", "value": "yes"}]}}, {"pause": {"duration": "5s"}},
+        {"mirror": {"percent": 10}}, {"pause": {"duration": "5s"}}, {"setWeight": 30}, {"pause": {}},
+    ]);
+    let mut game = Game::new(routed(steps), deployment("v1", 2), deployment("v2", 2), &[service(), own]);
+    game.run_for(60);
+    let spec = &game.cluster.get("HTTPRoute", "teller").unwrap()["spec"];
+    let rules = spec["rules"].as_array().unwrap();
+    assert_eq!(rules.len(), 3);
+    assert_eq!(rules[0]["matches"][0]["headers"][0]["value"], "yes");
+    assert_eq!(rules[0]["backendRefs"].as_array().unwrap().len(), 1);
+    let refs: Vec<_> = rules[1]["backendRefs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| (r["name"].as_str().unwrap(), r["weight"].as_i64().unwrap()))
+        .collect();
+    assert_eq!(refs, [("cdn", 50), ("teller-stable", 140), ("teller-canary", 60)], "the other backend keeps its fifth");
+    assert_eq!(rules[1]["filters"].as_array().unwrap().len(), 2);
+    game.command(RolloutVerb::Abort);
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+}
+
+#[test]
+fn a_plan_that_names_what_is_missing_waits_and_heals() {
+    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[route()]);
+    game.run_for(600);
+    assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, "Service teller does not exist"));
+    game.cluster.put(service());
+    game.remember();
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
 }

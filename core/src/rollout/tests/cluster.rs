@@ -40,6 +40,7 @@ pub struct Cluster {
     pub effective: BTreeMap<String, Value>,
     pub bad_images: Vec<String>,
     pub gateway_is_down: bool,
+    pub nodes: usize,
     pub counter: u64,
     pub revision: u64,
 }
@@ -50,6 +51,7 @@ pub fn key(kind: &str, name: &str) -> String {
         "HTTPRoute" => "gateway.networking.k8s.io",
         "HorizontalPodAutoscaler" => "autoscaling",
         "Job" => "batch",
+        "PodDisruptionBudget" => "policy",
         _ => "",
     };
     format!("{group}/{kind}/teller/{name}")
@@ -147,6 +149,9 @@ impl Cluster {
         let mut events = Vec::new();
         for (key, object) in &self.objects {
             let kind = object["kind"].as_str().unwrap();
+            if matches!(kind, "StatefulSet" | "DaemonSet") && self.clone().reconcile_set(key) {
+                events.push(Event::Reconcile(key.clone()));
+            }
             if kind == "Deployment" && self.clone().reconcile(key) {
                 events.push(Event::Reconcile(key.clone()));
             }
@@ -174,6 +179,9 @@ impl Cluster {
 
     pub fn happen(&mut self, event: &Event) {
         match event {
+            Event::Reconcile(key) if self.objects[key]["kind"] != "Deployment" => {
+                self.reconcile_set(key);
+            }
             Event::Reconcile(key) => {
                 self.reconcile(key);
             }
@@ -329,6 +337,106 @@ impl Cluster {
         });
         if deployment["status"] == status {
             return false;
+        }
+        self.objects.get_mut(key).unwrap()["status"] = status;
+        self.bump(key);
+        true
+    }
+
+    pub fn set_pods(&self) -> Vec<&Value> {
+        self.objects.values().filter(|o| o["kind"] == "Pod").collect()
+    }
+
+    /// Pods of a set, ready or not, by image.
+    pub fn set_images(&self, ready: bool) -> BTreeMap<String, u32> {
+        let mut found = BTreeMap::new();
+        for pod in self.set_pods() {
+            if (pod["status"]["conditions"][0]["status"] == "True") == ready {
+                *found.entry(pod["spec"]["image"].as_str().unwrap().to_owned()).or_default() += 1;
+            }
+        }
+        found
+    }
+
+    /// One small step of the StatefulSet (ordered) or DaemonSet controller and its kubelets. Pods are objects here; each
+    /// becomes ready at once unless its image is bad.
+    fn reconcile_set(&mut self, key: &str) -> bool {
+        let set = self.objects[key].clone();
+        let uid = set["metadata"]["uid"].as_str().unwrap().to_owned();
+        let is_daemon_set = set["kind"] == "DaemonSet";
+        let hash = hash_of(&set["spec"]["template"]);
+        let image = set["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+        let revision_key = self::key("ControllerRevision", &hash);
+        let newest = self
+            .objects
+            .values()
+            .filter(|o| o["kind"] == "ControllerRevision")
+            .filter_map(|o| o["revision"].as_i64())
+            .max()
+            .unwrap_or(0);
+        let owner =
+            json!([{"apiVersion": "apps/v1", "kind": set["kind"], "name": "teller", "uid": uid, "controller": true}]);
+        if self.objects.get(&revision_key).is_none_or(|o| o["revision"].as_i64() != Some(newest)) {
+            self.put(json!({
+                "apiVersion": "apps/v1", "kind": "ControllerRevision", "revision": newest + 1,
+                "metadata": {"name": hash, "namespace": "teller", "labels": {"controller-revision-hash": hash}, "ownerReferences": owner},
+            }));
+            return true;
+        }
+        let wanted = if is_daemon_set { self.nodes } else { set["spec"]["replicas"].as_u64().unwrap() as usize };
+        let current = set["status"]["currentRevision"].as_str().map_or_else(|| hash.clone(), ToOwned::to_owned);
+        let partition = set["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_u64().unwrap_or(0) as usize;
+        let pod_key = |n: usize| self::key("Pod", &format!("teller-{n}"));
+        let label = |pod: &Value| pod["metadata"]["labels"]["controller-revision-hash"].as_str().unwrap().to_owned();
+        let ready = |pod: &Value| pod["status"]["conditions"][0]["status"] == "True";
+        for n in 0..wanted {
+            if !self.objects.contains_key(&pod_key(n)) {
+                let new = is_daemon_set || n >= partition;
+                let old_image = self
+                    .objects
+                    .get(&self::key("ControllerRevision", &current))
+                    .and_then(|o| o["image"].as_str())
+                    .unwrap_or(&image)
+                    .to_owned();
+                let (revision, image) = if new { (hash.clone(), image.clone()) } else { (current.clone(), old_image) };
+                let status = if self.bad_images.contains(&image) { "False" } else { "True" };
+                self.put(json!({
+                    "apiVersion": "v1", "kind": "Pod",
+                    "metadata": {"name": format!("teller-{n}"), "namespace": "teller", "labels": {"app": "teller", "controller-revision-hash": revision}, "ownerReferences": owner},
+                    "spec": {"nodeName": format!("node-{n}"), "image": image},
+                    "status": {"conditions": [{"type": "Ready", "status": status}]},
+                }));
+                return true;
+            }
+        }
+        if let Some(extra) = (wanted..wanted + 20).rev().map(pod_key).find(|k| self.objects.contains_key(k)) {
+            self.objects.remove(&extra);
+            return true;
+        }
+        let pods: Vec<Value> = (0..wanted).map(|n| self.objects[&pod_key(n)].clone()).collect();
+        let rolls = set["spec"]["updateStrategy"]["type"] != "OnDelete";
+        let healthy = pods.iter().all(ready);
+        if rolls
+            && healthy
+            && let Some(n) = (0..wanted).rev().find(|n| (is_daemon_set || *n >= partition) && label(&pods[*n]) != hash)
+        {
+            self.objects.remove(&pod_key(n));
+            return true;
+        }
+        let all_new = pods.iter().all(|pod| label(pod) == hash);
+        let count = |by: &dyn Fn(&Value) -> bool| pods.iter().filter(|pod| by(pod)).count();
+        let (updated, up) = (count(&|pod| label(pod) == hash), count(&ready));
+        let status = json!({
+            "observedGeneration": set["metadata"]["generation"], "replicas": pods.len(), "readyReplicas": up, "availableReplicas": up,
+            "updatedReplicas": updated, "updateRevision": hash, "currentRevision": if all_new { hash.clone() } else { current },
+            "desiredNumberScheduled": wanted, "currentNumberScheduled": pods.len(), "updatedNumberScheduled": updated,
+            "numberAvailable": up, "numberReady": up,
+        });
+        if set["status"] == status {
+            return false;
+        }
+        if all_new {
+            self.objects.get_mut(&revision_key).unwrap()["image"] = json!(image);
         }
         self.objects.get_mut(key).unwrap()["status"] = status;
         self.bump(key);

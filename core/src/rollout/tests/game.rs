@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use interlock_crds::{
     ChangeRequestRef, Form, OperationKind, RolloutPhase, RolloutPlanSpec, RolloutSpec, RolloutStatus, RolloutTarget,
-    StepGate, WorkloadKind,
+    StepGate,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -126,6 +126,7 @@ pub struct Game {
 impl Game {
     pub fn new(plan: RolloutPlanSpec, before: Value, wanted: Value, others: &[Value]) -> Self {
         let mut cluster = Cluster { bad_images: vec!["bad".into(), "worse".into()], ..Cluster::default() };
+        cluster.nodes = 5;
         cluster.put(before.clone());
         for object in others {
             cluster.put(object.clone());
@@ -140,7 +141,7 @@ impl Game {
                 change_digest: DIGEST.into(),
                 plan,
                 targets: vec![RolloutTarget {
-                    kind: WorkloadKind::Deployment,
+                    kind: serde_json::from_value(before["kind"].clone()).unwrap(),
                     namespace: "teller".into(),
                     name: "teller".into(),
                 }],
@@ -420,13 +421,15 @@ impl Game {
             assert!(!pinned_new, "callers inside the cluster have left too");
         }
         if is_canary && write.operation == OperationKind::Update {
-            let replicas = write.number.unwrap() as u32;
+            let replicas_of = |o: &Option<Value>| o.as_ref().unwrap()["spec"]["replicas"].as_u64().unwrap() as u32;
+            let (had, replicas) = (replicas_of(&before), replicas_of(&write.object));
             let most = self.spec.plan.canary.as_ref().and_then(|c| c.max_canary_replicas);
             let stated = self.status.asked.as_ref().and_then(|a| a.replicas);
-            if self.spec.plan.canary.as_ref().is_some_and(|c| c.route.is_some()) && stated.is_none() {
+            if self.spec.plan.canary.as_ref().is_some_and(|c| c.route.is_some()) && stated.is_none() && replicas < had {
                 assert!(
                     replicas >= capacity::pods_for(size, share, most),
-                    "{replicas} pods are too few for {share} percent"
+                    "{replicas} pods are too few for {share} percent of {size}: {:?}",
+                    self.log
                 );
             }
         }
@@ -469,14 +472,15 @@ impl Game {
                 }
             }
         }
-        let stable = self.cluster.get("Deployment", "teller").unwrap();
+        let kind = self.target.before["kind"].as_str().unwrap();
+        let stable = self.cluster.get(kind, "teller").unwrap();
         let image = &stable["spec"]["template"]["spec"]["containers"][0]["image"];
         let new_image = &self.target.wanted["spec"]["template"]["spec"]["containers"][0]["image"];
         let old_image = &self.target.before["spec"]["template"]["spec"]["containers"][0]["image"];
         if image == new_image && new_image != old_image {
             let written = self.status.promotion.as_ref().is_some_and(|p| p.written);
             assert!(
-                written || self.status.phase == RolloutPhase::Succeeded,
+                kind != "Deployment" || written || self.status.phase == RolloutPhase::Succeeded,
                 "the new template reached the stable before its promotion"
             );
         }
@@ -504,7 +508,8 @@ impl Game {
 
     /// Nothing of the release is left, and everything else is byte by byte as it was.
     pub fn as_before(&self, image: &Value) {
-        let stable = self.cluster.get("Deployment", "teller").unwrap();
+        let kind = self.target.before["kind"].as_str().unwrap();
+        let stable = self.cluster.get(kind, "teller").unwrap();
         assert_eq!(stable["spec"]["template"]["spec"]["containers"][0]["image"], *image);
         for (key, object) in &self.cluster.objects {
             let label = object.pointer("/metadata/labels").and_then(|l| l.get(crate::rollout::ROLLOUT_LABEL));
