@@ -177,8 +177,10 @@ impl Pass<'_> {
         Some(Reach::waiting("no pod of the new version is ready: all traffic goes to the old one meanwhile", 0))
     }
 
+    /// Endpoints of the old version's share; no more than its ready pods, as EndpointSlices may lag behind.
     fn stable_endpoints(&self, v: &View<'_>) -> u32 {
-        self.facts.live.endpoints_of(&service::stable_name(v.backend()), v.old_hash())
+        let listed = self.facts.live.endpoints_of(&service::stable_name(v.backend()), v.old_hash());
+        listed.min(v.old_ready())
     }
 
     fn split_route(&mut self, v: &View<'_>, goal: &Goal) -> Reach {
