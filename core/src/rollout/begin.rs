@@ -19,6 +19,11 @@ impl Pass<'_> {
             self.say(missing);
             return;
         }
+        if v.version == workload::Version::New && v.stable_health().is_healthy() {
+            self.started();
+            self.finish(RolloutPhase::Succeeded);
+            return self.say("the workload has the new version already");
+        }
         let gradual = self.facts.target.is_some_and(workload::touches_pods);
         let Some(serving) = live::serving(&v.stable_sets) else {
             self.say("no controller has looked at the workload yet");

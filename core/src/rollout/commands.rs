@@ -1,6 +1,6 @@
 //! What people command.
 
-use interlock_crds::{HoldReason, RolloutPhase};
+use interlock_crds::{HoldReason, RolloutPhase, WavePhase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -52,7 +52,10 @@ impl Pass<'_> {
         match command.verb {
             RolloutVerb::Abort | RolloutVerb::Rollback => self.abort(command),
             RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::Aborting => Obeyed::Later,
-            RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::RolledBack => {
+            RolloutVerb::Retry | RolloutVerb::PromoteFully
+                if phase == RolloutPhase::RolledBack
+                    || (phase == RolloutPhase::Failed && matches!(strategy, Strategy::Waves(_))) =>
+            {
                 self.begin_anew(command.verb == RolloutVerb::PromoteFully);
                 Obeyed::Yes
             }
@@ -143,6 +146,17 @@ impl Pass<'_> {
             Some(HoldReason::WindowClosed) => return Obeyed::Refused("its window is closed".to_owned()),
             Some(HoldReason::Commanded | HoldReason::Inconclusive) => self.release_hold(),
             None => {}
+        }
+        if let (Strategy::Waves(_), RolloutVerb::Promote) = (strategy, verb) {
+            return match self.status.waves.iter_mut().find(|wave| wave.phase == WavePhase::Soaking) {
+                Some(wave) => {
+                    wave.phase = WavePhase::Complete;
+                    Obeyed::Yes
+                }
+                None => Obeyed::Refused(
+                    "no wave is being observed; signatures and windows are not a command's to give".to_owned(),
+                ),
+            };
         }
         if verb == RolloutVerb::PromoteFully || self.status.promotion.is_some() {
             self.status.fully = true;

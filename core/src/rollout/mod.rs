@@ -37,6 +37,8 @@ pub use permit::{Refusal, permitted};
 
 /// Label of everything that a release makes: uid of its Rollout.
 pub const ROLLOUT_LABEL: &str = "interlock.dev/rollout";
+/// Finalizer of a Rollout: it stays until nothing of the release is left.
+pub const FINALIZER: &str = "interlock.dev/rollout";
 /// Label of the pods of the second Deployment.
 pub const TRACK_LABEL: &str = "interlock.dev/track";
 /// Value of [`TRACK_LABEL`].

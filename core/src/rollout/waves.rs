@@ -1,19 +1,386 @@
-//! Waves.
+//! Waves: releases of several workloads, one group after another.
+//!
+//! Each workload gets a Rollout of its own, on which everything else of this module works. A Rollout with waves only says
+//! which of them may begin, and asks them to return.
 
-use interlock_crds::Wave;
+use interlock_crds::{
+    API_VERSION, EarlierWaves, Form, HoldReason, OnFailure, Rollout, RolloutPhase, RolloutPlanSpec, RolloutStatus,
+    RolloutTarget, Wave, WavePhase, WaveRecord,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
 
-use super::pass::Pass;
+use super::{FINALIZER, ROLLOUT_LABEL, facts::RolloutFacts, live, pass::Pass, steps::Outcome};
+use crate::object::{Health, health};
 
-impl Pass<'_> {
-    /// One pass of a release in waves.
-    pub(super) fn waves(&mut self, waves: &[Wave]) {
-        let _ = waves;
-        self.say("releases in waves are not carried out yet");
-    }
+/// Why the Rollouts of this wave are to return, if they are: the fact `return_asked` of each.
+pub fn return_asked(parent: &RolloutStatus, wave: &str) -> Option<String> {
+    let record = parent.waves.iter().find(|record| record.name == wave)?;
+    let why = || parent.cause.clone().unwrap_or_else(|| "its wave returns".to_owned());
+    matches!(record.phase, WavePhase::Returning | WavePhase::Returned).then(why)
+}
+
+/// Workloads of a wave in the namespace that they mean.
+fn targets<'w>(wave: &'w Wave, namespace: &'w str) -> impl Iterator<Item = RolloutTarget> + 'w {
+    wave.targets.iter().map(move |target| RolloutTarget {
+        kind: target.kind,
+        namespace: target.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
+        name: target.name.clone(),
+    })
+}
+
+/// The workloads that a Rollout with waves looks at before it begins the next wave.
+pub fn reads(facts: &RolloutFacts<'_>) -> Vec<crate::object::ObjectId> {
+    let waves = facts.spec.plan.waves.iter().flatten();
+    waves.flat_map(|wave| targets(wave, facts.namespace)).map(|target| live::workload_id(&target)).collect()
+}
+
+/// Name of the Rollout of one workload.
+fn name(facts: &RolloutFacts<'_>, wave: &Wave, position: usize) -> String {
+    let base: String = facts.name.chars().take(190).collect();
+    format!("{base}-{}-{}-{position}", facts.status.attempt, wave.name)
+}
+
+/// The Rollout of one workload of a wave.
+fn rollout(facts: &RolloutFacts<'_>, wave: &Wave, position: usize, target: &RolloutTarget) -> Value {
+    let plan = RolloutPlanSpec {
+        canary: wave.canary.clone(),
+        blue_green: wave.blue_green.clone(),
+        batches: wave.batches.clone(),
+        waves: None,
+        ..facts.spec.plan.clone()
+    };
+    let change = &facts.spec.change_request;
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "Rollout",
+        "metadata": {
+            "name": name(facts, wave, position),
+            "namespace": facts.namespace,
+            "labels": { ROLLOUT_LABEL: facts.uid },
+            "finalizers": [FINALIZER],
+            "ownerReferences": [{
+                "apiVersion": API_VERSION, "kind": "ChangeRequest", "name": change.name, "uid": change.uid,
+                "controller": true, "blockOwnerDeletion": false,
+            }],
+        },
+        "spec": {
+            "changeRequest": change,
+            "changeDigest": facts.spec.change_digest,
+            "plan": plan,
+            "targets": [target],
+            "partOf": {"name": facts.name, "uid": facts.uid, "wave": wave.name},
+        },
+    })
 }
 
 /// The Rollout of this name that a wave makes.
-pub(super) fn rollout_named(facts: &super::RolloutFacts<'_>, name: &str) -> Option<serde_json::Value> {
-    let _ = (facts, name);
-    None
+pub(super) fn rollout_named(facts: &RolloutFacts<'_>, wanted: &str) -> Option<Value> {
+    let waves = facts.spec.plan.waves.iter().flatten();
+    waves
+        .flat_map(|wave| {
+            targets(wave, facts.namespace).enumerate().map(move |(position, target)| (wave, position, target))
+        })
+        .find(|(wave, position, _)| name(facts, wave, *position) == wanted)
+        .map(|(wave, position, target)| rollout(facts, wave, position, &target))
+}
+
+/// A workload of a wave and where its Rollout stands; none if it was not made.
+struct Member<'a> {
+    position: usize,
+    target: RolloutTarget,
+    rollout: Option<&'a Value>,
+    phase: Option<RolloutPhase>,
+}
+
+impl Member<'_> {
+    fn is_running(&self) -> bool {
+        self.rollout.is_some() && !self.phase.is_some_and(RolloutPhase::is_at_rest)
+    }
+
+    fn has_failed(&self) -> bool {
+        matches!(self.phase, Some(RolloutPhase::RolledBack | RolloutPhase::Failed))
+            // Going back is a failure already: the wave need not wait for its end.
+            || self.phase == Some(RolloutPhase::Aborting)
+    }
+}
+
+impl<'a> Pass<'a> {
+    fn members(&self, wave: &Wave) -> Vec<Member<'a>> {
+        let facts = self.facts;
+        targets(wave, facts.namespace)
+            .enumerate()
+            .map(|(position, target)| {
+                let id =
+                    live::id("interlock.dev", "v1alpha1", "Rollout", facts.namespace, &name(facts, wave, position));
+                let rollout = facts.live.get(&id).filter(|found| live::label(found, ROLLOUT_LABEL) == facts.uid);
+                let read = rollout.map(|found| serde_json::from_value::<Rollout>(found.clone()));
+                // A Rollout that cannot be read counts as one that runs.
+                let phase = read
+                    .map(|read| read.ok().and_then(|read| read.status).map(|status| status.phase).unwrap_or_default());
+                Member { position, target, rollout, phase }
+            })
+            .collect()
+    }
+
+    /// One pass of a release in waves.
+    pub(super) fn waves(&mut self, waves: &[Wave]) {
+        self.status.steps = waves.len() as u32;
+        if self.status.phase == RolloutPhase::Pending {
+            self.started();
+        }
+        if self.status.phase == RolloutPhase::Promoting {
+            self.phase(RolloutPhase::Progressing);
+        }
+        for (position, wave) in waves.iter().enumerate() {
+            if self.status.waves.len() <= position {
+                self.status.waves.push(WaveRecord { name: wave.name.clone(), ..WaveRecord::default() });
+            }
+            let members = self.members(wave);
+            if let Some(record) = self.status.waves.get_mut(position) {
+                let count =
+                    |by: &dyn Fn(&Member<'_>) -> bool| members.iter().filter(|member| by(member)).count() as u32;
+                record.succeeded = count(&|member| member.phase == Some(RolloutPhase::Succeeded));
+                record.running = count(&|member| member.is_running());
+                record.failed = count(&|member| member.has_failed());
+                record.message.clear();
+            }
+        }
+        match self.status.phase {
+            RolloutPhase::Aborting => self.return_waves(waves),
+            phase if phase.is_at_rest() => {}
+            _ => self.forward_waves(waves),
+        }
+    }
+
+    fn forward_waves(&mut self, waves: &[Wave]) {
+        self.phase(RolloutPhase::Progressing);
+        for (position, wave) in waves.iter().enumerate() {
+            self.status.current_step = position as u32;
+            if !self.wave_is_complete(position, wave, waves.get(..position).unwrap_or_default()) {
+                return;
+            }
+        }
+        self.status.current_step = self.status.steps;
+        self.finish(RolloutPhase::Succeeded);
+        self.say("every wave has the new version");
+    }
+
+    fn set_wave(&mut self, position: usize, phase: WavePhase) {
+        if let Some(record) = self.status.waves.get_mut(position) {
+            record.phase = phase;
+        }
+    }
+
+    fn wave_says(&mut self, position: usize, why: &str) {
+        let name = self.status.waves.get(position).map(|record| record.name.clone()).unwrap_or_default();
+        if let Some(record) = self.status.waves.get_mut(position) {
+            record.message = crate::change::decide::bounded(why, 1024);
+        }
+        self.say(format!("wave {name}: {why}"));
+    }
+
+    /// Goes on with one wave; true when the next may be looked at.
+    fn wave_is_complete(&mut self, position: usize, wave: &Wave, earlier: &[Wave]) -> bool {
+        let Some(record) = self.status.waves.get(position).cloned() else { return false };
+        match record.phase {
+            WavePhase::Complete => return true,
+            WavePhase::Waiting => {
+                if let Some(why) = self.keeps_from_beginning(wave, earlier) {
+                    self.phase(RolloutPhase::Paused);
+                    self.wave_says(position, &why);
+                    return false;
+                }
+                self.set_wave(position, WavePhase::Running);
+            }
+            _ => {}
+        }
+        if record.failed > wave.failure_threshold {
+            let why = format!(
+                "{} of {} workloads went back or failed, and {} may",
+                record.failed,
+                wave.targets.len(),
+                wave.failure_threshold
+            );
+            self.wave_failed(position, wave, &why);
+            return false;
+        }
+        if let Some(hold) = self.status.hold.clone() {
+            // What runs goes on; nothing more begins.
+            self.phase(RolloutPhase::Paused);
+            self.say(hold.message);
+            return false;
+        }
+        if record.phase == WavePhase::Soaking {
+            return self.soaks(position, wave, &record);
+        }
+        self.begin_members(position, wave, &record)
+    }
+
+    /// Why a wave may not begin yet.
+    fn keeps_from_beginning(&mut self, wave: &Wave, earlier: &[Wave]) -> Option<String> {
+        if let Some(hold) = &self.status.hold {
+            return Some(hold.message.clone());
+        }
+        for before in earlier {
+            for member in self.members(before).iter().filter(|member| member.phase == Some(RolloutPhase::Succeeded)) {
+                let found = self.facts.live.get(&live::workload_id(&member.target));
+                let why = match found.map(health) {
+                    Some(Health::Healthy) => continue,
+                    Some(Health::Progressing(why) | Health::Failed(why)) => why,
+                    None => "it does not exist".to_owned(),
+                };
+                return Some(format!("waits until {} of wave {} is healthy: {why}", member.target.name, before.name));
+            }
+        }
+        if let Some(rule) = &wave.sign_off {
+            let subject = format!("wave-{}-{}", wave.name, self.status.attempt);
+            match self.signed(&subject, rule) {
+                Outcome::Done => {}
+                Outcome::Waiting(why) | Outcome::Failed(why) | Outcome::Inconclusive(why) => return Some(why),
+            }
+        }
+        self.wave_window(wave)
+    }
+
+    /// Why no workload of the wave may begin now, if its window is closed.
+    fn wave_window(&mut self, wave: &Wave) -> Option<String> {
+        let facts = self.facts;
+        let gate = match &wave.calendar_ref {
+            Some(calendar) => match facts.wave_windows.get(&calendar.name) {
+                Some(gate) => gate,
+                None => return Some(format!("the state of calendar {} is not known", calendar.name)),
+            },
+            None => &facts.window?.gate,
+        };
+        if let Some(at) = gate.changes_at {
+            self.wake(at);
+        }
+        (!gate.open).then(|| gate.message.clone())
+    }
+
+    fn begin_members(&mut self, position: usize, wave: &Wave, record: &WaveRecord) -> bool {
+        let members = self.members(wave);
+        let waiting: Vec<_> = members.iter().filter(|member| member.rollout.is_none()).collect();
+        // One that goes back is counted as failed, and still keeps its place until it is at rest.
+        let free = wave.max_parallel.saturating_sub(record.running) as usize;
+        if !waiting.is_empty() && free > 0 {
+            if let Some(why) = self.wave_window(wave) {
+                self.wave_says(position, &why);
+                return false;
+            }
+            for member in waiting.iter().take(free) {
+                let object = rollout(self.facts, wave, member.position, &member.target);
+                self.write(Form::WaveRollout, None, "", None, object);
+            }
+            self.wave_says(position, &format!("{} of {} workloads begin", waiting.len().min(free), wave.targets.len()));
+            return false;
+        }
+        if !waiting.is_empty() || record.running > 0 {
+            let done = record.succeeded;
+            self.wave_says(
+                position,
+                &format!(
+                    "{done} of {} workloads have the new version, {} are being changed",
+                    wave.targets.len(),
+                    record.running
+                ),
+            );
+            return false;
+        }
+        let now = Time(self.now);
+        if let Some(record) = self.status.waves.get_mut(position) {
+            record.completed_at = Some(now);
+            record.phase = WavePhase::Soaking;
+        }
+        let record = self.status.waves.get(position).cloned().unwrap_or_default();
+        self.soaks(position, wave, &record)
+    }
+
+    fn soaks(&mut self, position: usize, wave: &Wave, record: &WaveRecord) -> bool {
+        let end = wave
+            .soak
+            .filter(|_| !self.status.fully)
+            .zip(record.completed_at.as_ref())
+            .map(|(soak, since)| since.0.checked_add(soak.signed()).unwrap_or(Timestamp::MAX));
+        match end.filter(|end| *end > self.now) {
+            Some(end) => {
+                self.wake(end);
+                self.phase(RolloutPhase::Paused);
+                self.wave_says(position, &format!("all workloads have the new version; it is observed until {end}"));
+                false
+            }
+            None => {
+                self.set_wave(position, WavePhase::Complete);
+                true
+            }
+        }
+    }
+
+    fn wave_failed(&mut self, position: usize, wave: &Wave, why: &str) {
+        let message = format!("wave {}: {why}", wave.name);
+        if self.facts.on_failure() == OnFailure::Pause {
+            if self.status.hold.as_ref().is_none_or(|hold| hold.reason != HoldReason::Failure) {
+                self.status.hold = None;
+            }
+            return self.hold(HoldReason::Failure, &format!("{message}; go back with `interlock rollout abort`"));
+        }
+        for (index, record) in self.status.waves.iter_mut().enumerate() {
+            let earlier = index < position;
+            let returns = index == position || (earlier && self.facts.spec.plan.earlier_waves == EarlierWaves::Return);
+            if returns {
+                record.phase = WavePhase::Returning;
+            }
+        }
+        self.turn_back(&message);
+    }
+
+    fn return_waves(&mut self, waves: &[Wave]) {
+        if self.settle() {
+            return;
+        }
+        let marked = |record: &WaveRecord| matches!(record.phase, WavePhase::Returning | WavePhase::Returned);
+        if !self.status.waves.iter().any(marked) {
+            // A person, the calendar or a newer change turned it round: everything returns.
+            for record in self.status.waves.iter_mut().filter(|record| record.phase != WavePhase::Waiting) {
+                record.phase = WavePhase::Returning;
+            }
+        }
+        let mut open = Vec::new();
+        for (position, wave) in waves.iter().enumerate() {
+            if self.status.waves.get(position).is_none_or(|record| record.phase != WavePhase::Returning) {
+                continue;
+            }
+            let left = self
+                .members(wave)
+                .iter()
+                .filter(|m| m.rollout.is_some() && m.phase != Some(RolloutPhase::RolledBack))
+                .count();
+            if left == 0 {
+                self.set_wave(position, WavePhase::Returned);
+            } else {
+                open.push(format!("{left} workloads of wave {}", wave.name));
+            }
+        }
+        let cause = self.status.cause.clone().unwrap_or_default();
+        if !open.is_empty() {
+            return self.say(format!("going back ({cause}): {} return to the old version", open.join(", ")));
+        }
+        if self.awaits_creation() {
+            return self.say("a creation that was under way could still arrive; it is waited out");
+        }
+        let kept: Vec<_> =
+            self.status.waves.iter().filter(|r| r.phase == WavePhase::Complete).map(|r| r.name.clone()).collect();
+        if kept.is_empty() {
+            self.finish(RolloutPhase::RolledBack);
+            self.say(format!("everything is as before: {cause}"));
+        } else {
+            self.finish(RolloutPhase::Failed);
+            self.say(format!(
+                "{cause}; {} keep the new version, as the plan says (earlierWaves: Stay)",
+                kept.join(", ")
+            ));
+        }
+    }
 }

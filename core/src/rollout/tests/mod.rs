@@ -6,3 +6,4 @@ mod canary;
 mod cluster;
 mod game;
 mod histories;
+mod waves;
