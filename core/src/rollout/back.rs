@@ -68,11 +68,12 @@ impl Pass<'_> {
         }
         let size = v.size();
         let can_serve = v.service_name.is_some() && v.canary_is_live() && v.canary_ready >= size && size > 0;
-        if can_serve && v.canary_hash.is_some() {
-            if let Some(waiting) = self.traffic_to_canary(v, size) {
-                self.writes.retain(|write| write.form != Form::ConfigRestored);
-                return Some(waiting);
-            }
+        if can_serve
+            && v.canary_hash.is_some()
+            && let Some(waiting) = self.traffic_to_canary(v, size)
+        {
+            self.writes.retain(|write| write.form != Form::ConfigRestored);
+            return Some(waiting);
         }
         self.serve_from_both(v);
         if self.writes.iter().any(|write| matches!(write.form, Form::UnpinnedService | Form::RestoredRoute)) {
@@ -172,10 +173,8 @@ impl Pass<'_> {
             }
             return waiting("it takes its share back with them");
         }
-        if v.service_name.is_none() {
-            // Without a Service to pin, pods are the share: now the old ones can do without the new ones.
-            return None;
-        }
+        // Without a Service to pin, pods are the share: now the old ones can do without the new ones.
+        v.service_name.as_ref()?;
         if v.canary.is_some() && v.pinned() != Some(&old) {
             self.pin(v, &old);
             return waiting("callers inside the cluster go back to it");

@@ -58,21 +58,21 @@ impl<'a> Batches<'a> {
         })
     }
 
-    fn has(&self, pod: &Value, revision: &str) -> bool {
-        live::label(pod, REVISION_LABEL) == revision
-    }
-
     fn ready_of(&self, revision: &str) -> u32 {
-        self.pods.iter().filter(|pod| self.has(pod, revision) && is_ready(pod)).count() as u32
+        self.pods.iter().filter(|pod| has(pod, revision) && is_ready(pod)).count() as u32
     }
 
     fn of_revision(&self, revision: &str) -> u32 {
-        self.pods.iter().filter(|pod| self.has(pod, revision) && !live::is_deleting(pod)).count() as u32
+        self.pods.iter().filter(|pod| has(pod, revision) && !live::is_deleting(pod)).count() as u32
     }
 
     fn unready(&self) -> u32 {
         self.size.saturating_sub(self.pods.iter().filter(|pod| is_ready(pod)).count() as u32)
     }
+}
+
+fn has(pod: &Value, revision: &str) -> bool {
+    live::label(pod, REVISION_LABEL) == revision
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -141,7 +141,7 @@ impl Pass<'_> {
     fn begin_batches(&mut self, b: &Batches<'_>, plan: &BatchStrategy) {
         self.status.steps = plan.steps.len() as u32;
         let strategy = b.workload.pointer("/spec/updateStrategy").cloned().unwrap_or(Value::Null);
-        let name = self.name_of(Some(b.workload));
+        let name = live::name_of(Some(b.workload));
         if self.facts.target.is_none() {
             return self.say("the stored plan of the change could not be read");
         }
@@ -193,9 +193,9 @@ impl Pass<'_> {
         let tolerated = batch_size.saturating_sub(required);
         if b.is_daemon_set {
             // Counted by the pods that are left, as a deleted pod's successor may not be there yet.
-            let others = b.pods.iter().filter(|pod| !b.has(pod, &new) && !live::is_deleting(pod)).count() as u32;
+            let others = b.pods.iter().filter(|pod| !has(pod, &new) && !live::is_deleting(pod)).count() as u32;
             let missing = others.saturating_sub(b.size.saturating_sub(batch_size));
-            self.replace_pods(b, missing, tolerated, &|pod| !b.has(pod, &new));
+            self.replace_pods(b, missing, tolerated, &|pod| !has(pod, &new));
         }
         // What the plan tolerates is unready pods, not pods that were never given the new version.
         if ready >= required && (!b.is_daemon_set || b.of_revision(&new) >= batch_size) {
@@ -328,17 +328,17 @@ impl Pass<'_> {
         let Some(target) = self.facts.target else { return Reach::waiting("the stored plan could not be read", 0) };
         let old = self.status.hashes.as_ref().map(|hashes| hashes.stable.clone()).unwrap_or_default();
         let recorded = self.status.start.as_ref().map(|start| start.update_strategy.clone()).unwrap_or_default();
-        let foreign = b.pods.iter().any(|pod| !b.has(pod, &old));
+        let foreign = b.pods.iter().any(|pod| !has(pod, &old));
         if b.version != workload::Version::Old {
             self.write(Form::BatchesBack, None, "", Some(b.workload), batch::back(b.workload, target));
             return Reach::waiting("the workload is given its old version", 0);
         }
         if foreign || b.of_revision(&old) < b.size {
             if b.is_daemon_set {
-                self.replace_pods(b, u32::MAX, 0, &|pod| !b.has(pod, &old));
+                self.replace_pods(b, u32::MAX, 0, &|pod| !has(pod, &old));
             } else {
                 // An ordered set waits for a broken pod for ever; deleting it lets the old version take its place.
-                let broken: Vec<_> = b.pods.iter().filter(|pod| !b.has(pod, &old) && !is_ready(pod)).collect();
+                let broken: Vec<_> = b.pods.iter().filter(|pod| !has(pod, &old) && !is_ready(pod)).collect();
                 for pod in broken {
                     self.delete(Form::ReplacedPod, pod, false);
                 }

@@ -68,11 +68,11 @@ impl Pass<'_> {
         if v.stable.pointer("/spec/paused") == Some(&Value::Bool(true)) {
             return Some(format!(
                 "Deployment {} is paused; resume it with `kubectl rollout resume`",
-                self.name_of(Some(v.stable))
+                live::name_of(Some(v.stable))
             ));
         }
         if let Some(canary) = v.canary {
-            let name = self.name_of(Some(canary));
+            let name = live::name_of(Some(canary));
             return Some(if live::label(canary, ROLLOUT_LABEL).is_empty() {
                 format!("Deployment {name} is in the way; delete or rename it")
             } else {
@@ -96,8 +96,8 @@ impl Pass<'_> {
                 ));
             }
             let shares = [service::stable_name(name), service::canary_name(name)];
-            let shares = shares.iter().filter(|_| v.route_name.is_some()).chain(&v.preview_name);
-            if let Some(other) = shares.filter(|share| v.service(share).is_some()).next() {
+            let mut shares = shares.iter().filter(|_| v.route_name.is_some()).chain(&v.preview_name);
+            if let Some(other) = shares.find(|share| v.service(share).is_some()) {
                 return Some(format!("Service {other} is in the way; delete or rename it"));
             }
         }

@@ -35,7 +35,7 @@ pub fn share_of(ready: u32, full: u32) -> u8 {
 /// The share that the new version has by number of ready pods, in whole percent.
 pub fn share_by_pods(old: u32, new: u32) -> u8 {
     let all = u64::from(old) + u64::from(new);
-    if all == 0 { 0 } else { u8::try_from(u64::from(new) * 100 / all).unwrap_or(100) }
+    (u64::from(new) * 100).checked_div(all).map_or(0, |share| u8::try_from(share).unwrap_or(100))
 }
 
 /// Pods of a batch that must be ready for it to count: all but `threshold` percent, rounded down, at least one.

@@ -233,6 +233,11 @@ pub fn ready_endpoints(slices: &[Value], sets: &[Value]) -> BTreeMap<String, BTr
     all
 }
 
+/// Name of an object; empty if there is none.
+pub fn name_of(object: Option<&Value>) -> &str {
+    object.map_or("", |object| text(object, "/metadata/name"))
+}
+
 /// The value at a JSON pointer as a person writes it.
 pub fn text_of(object: &Value, pointer: &str) -> String {
     object.pointer(pointer).map(ToString::to_string).unwrap_or_default()

@@ -131,14 +131,14 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
                 None => config.before.ok_or("it did not exist before")?,
             }
         }
-        Form::StableService | Form::CanaryService | Form::PreviewService => match before {
-            Some(before) => service::pinned_service(before, &entry.hash),
-            None => {
-                let id = live::id("", "v1", "Service", &entry.namespace, own_service(facts).unwrap_or_default());
-                let own = facts.live.get(&id).ok_or("the user's Service is missing")?;
-                service::share_service(own, &entry.name, &entry.hash, facts.uid)
+        Form::StableService | Form::CanaryService | Form::PreviewService => {
+            if let Some(before) = before {
+                return Ok(service::pinned_service(before, &entry.hash));
             }
-        },
+            let id = live::id("", "v1", "Service", &entry.namespace, own_service(facts).unwrap_or_default());
+            let own = facts.live.get(&id).ok_or("the user's Service is missing")?;
+            service::share_service(own, &entry.name, &entry.hash, facts.uid)
+        }
         Form::PinnedService => service::pinned_service(live_object?, &entry.hash),
         Form::UnpinnedService => service::unpinned_service(live_object?),
         Form::SplitRoute | Form::MatchedRoute | Form::RestoredRoute => {

@@ -89,9 +89,7 @@ impl Pass<'_> {
 
     /// The second Deployment carries everything.
     fn carry(&mut self, v: &View<'_>) -> Option<Reach> {
-        if v.service_name.is_none() {
-            return None;
-        }
+        v.service_name.as_ref()?;
         if let waiting @ Reach::Waiting { .. } =
             self.forward(v, &Goal { weight: 100, replicas: v.size().max(1), headers: Vec::new(), mirror: 0 })
         {

@@ -36,7 +36,7 @@ impl Pass<'_> {
             return Reach::There;
         }
         if v.canary_is_foreign() {
-            return Reach::waiting(format!("another release still has Deployment {}", self.name_of(v.canary)), 0);
+            return Reach::waiting(format!("another release still has Deployment {}", live::name_of(v.canary)), 0);
         }
         if let Some(waiting) = self.prepare(v) {
             return waiting;
@@ -50,7 +50,7 @@ impl Pass<'_> {
             return Reach::waiting("the pods of the new version are being asked for", 0);
         }
         if v.canary.is_some_and(live::is_deleting) {
-            return Reach::waiting(format!("Deployment {} is still being deleted", self.name_of(v.canary)), 0);
+            return Reach::waiting(format!("Deployment {} is still being deleted", live::name_of(v.canary)), 0);
         }
         if let Some(waiting) = self.protect(v) {
             return waiting;
@@ -315,10 +315,6 @@ impl Pass<'_> {
                 self.write(Form::ReleasedAutoscaler, held.before, "", Some(found), released);
             }
         }
-    }
-
-    pub fn name_of(&self, object: Option<&Value>) -> String {
-        object.map(|object| live::text(object, "/metadata/name").to_owned()).unwrap_or_default()
     }
 }
 

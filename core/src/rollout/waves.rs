@@ -304,18 +304,14 @@ impl<'a> Pass<'a> {
             .filter(|_| !self.status.fully)
             .zip(record.completed_at.as_ref())
             .map(|(soak, since)| since.0.checked_add(soak.signed()).unwrap_or(Timestamp::MAX));
-        match end.filter(|end| *end > self.now) {
-            Some(end) => {
-                self.wake(end);
-                self.phase(RolloutPhase::Paused);
-                self.wave_says(position, &format!("all workloads have the new version; it is observed until {end}"));
-                false
-            }
-            None => {
-                self.set_wave(position, WavePhase::Complete);
-                true
-            }
+        if let Some(end) = end.filter(|end| *end > self.now) {
+            self.wake(end);
+            self.phase(RolloutPhase::Paused);
+            self.wave_says(position, &format!("all workloads have the new version; it is observed until {end}"));
+            return false;
         }
+        self.set_wave(position, WavePhase::Complete);
+        true
     }
 
     fn wave_failed(&mut self, position: usize, wave: &Wave, why: &str) {

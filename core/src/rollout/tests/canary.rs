@@ -45,9 +45,9 @@ fn r01_abort_retry_promote() {
     game.run_for(0);
     assert_eq!((game.phase(), game.cluster.ready_of("teller-canary")), (RolloutPhase::Paused, 1));
     game.run_for(60);
-    use RolloutPhase::{Aborting, Paused, Pending, Progressing, Promoting, RolledBack, Succeeded};
-    let phases: Vec<_> = game.phases.iter().filter(|phase| **phase != Pending).copied().collect();
-    assert_eq!(phases, [Progressing, Paused, Aborting, RolledBack, Progressing, Paused, Promoting, Succeeded]);
+    let phases: Vec<_> =
+        game.phases.iter().map(|phase| format!("{phase:?}")).filter(|phase| phase != "Pending").collect();
+    assert_eq!(phases.join(" "), "Progressing Paused Aborting RolledBack Progressing Paused Promoting Succeeded");
     assert_eq!(game.cluster.images("teller").into_iter().collect::<Vec<_>>(), [("v2".to_owned(), 1)]);
 }
 

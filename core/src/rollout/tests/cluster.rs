@@ -66,10 +66,6 @@ impl Cluster {
         self.objects.get(&key(kind, name))
     }
 
-    pub fn get_mut(&mut self, kind: &str, name: &str) -> &mut Value {
-        self.objects.get_mut(&key(kind, name)).unwrap()
-    }
-
     /// An object as somebody else writes it.
     pub fn put(&mut self, mut object: Value) {
         self.counter += 1;

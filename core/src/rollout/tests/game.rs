@@ -93,6 +93,8 @@ pub enum Kill {
     After(u32),
 }
 
+// Each is one fact that a test sets.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Game {
     pub cluster: Cluster,
     pub spec: RolloutSpec,
@@ -353,14 +355,13 @@ impl Game {
                 self.happen(&event);
                 continue;
             }
-            match self.decide().wake_at.filter(|wake| *wake <= until) {
-                Some(wake) => self.now = wake,
-                None => {
-                    self.now = until;
-                    if !self.pass() {
-                        return;
-                    }
-                }
+            if let Some(wake) = self.decide().wake_at.filter(|wake| *wake <= until) {
+                self.now = wake;
+                continue;
+            }
+            self.now = until;
+            if !self.pass() {
+                return;
             }
         }
         panic!("it never comes to rest: {:?} {:?}", self.status.phase, self.decide().reasons);
@@ -531,11 +532,6 @@ impl Game {
 
     pub fn message(&self) -> &str {
         self.status.message.as_deref().unwrap_or_default()
-    }
-
-    /// Writes to this object, as `form number`.
-    pub fn writes_of(&self, name: &str) -> Vec<String> {
-        self.log.iter().filter(|line| line.split(' ').nth(2) == Some(name)).cloned().collect()
     }
 }
 
