@@ -10,6 +10,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 mod action;
+mod analysis;
 mod approval;
 mod calendar;
 mod change_request;
@@ -26,6 +27,11 @@ mod status;
 mod system;
 
 pub use action::{Action, ActionSpec, ActionTarget, Verb};
+pub use analysis::{
+    Analysis, AnalysisCounts, AnalysisState, AnalysisVerdict, CompareMetric, ComparisonTest, ErrorRule, Header,
+    HttpMethod, HttpMetric, JobMetric, MeasurementOutcome, MeasurementRecord, NoDataRule, PrometheusMetric, QueryRange,
+    ServerTls, WorseDirection,
+};
 pub use approval::{Approval, ApprovalDecision, ApprovalSpec};
 pub use calendar::{Calendar, CalendarSpec, CalendarStatus, Overrun, Period};
 pub use change_request::{

@@ -18,3 +18,8 @@ pub const LOCAL_TIME: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0
 pub const LOCAL_DATE: &str = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$";
 /// A uid as the API server makes them.
 pub const UID: &str = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
+/// An HTTP address without query and fragment, and without credentials.
+pub const HTTP_ADDRESS: &str = r"^https?://[A-Za-z0-9.\-_\[\]:]+(/[A-Za-z0-9.\-_~/%]*)?$";
+/// An HTTP URL without fragment and credentials; the braces are those of placeholders.
+pub const HTTP_URL: &str =
+    r"^https?://[A-Za-z0-9.\-_\[\]:{}]+(/[A-Za-z0-9.\-_~/%{}:@!$&'()*+,;=]*)?(\?[A-Za-z0-9.\-_~/%{}:@!$&'()*+,;=?]*)?$";
