@@ -10,6 +10,7 @@
 #![deny(missing_docs)]
 
 pub mod admission;
+pub mod analysis;
 pub mod calendar;
 pub mod change;
 pub mod mutants;
