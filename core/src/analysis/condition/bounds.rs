@@ -2,9 +2,9 @@
 //!
 //! The library evaluates recursively and without a budget, so the bounds are on the expression: its length and depth
 //! (the stack), and what a loop (`all`, `exists`, `exists_one`, `filter`) may look at: its element and single numbers
-//! only. Nothing builds a list from computed values, so nothing grows from loop to loop. With an expression of n parts
-//! over data of m values an evaluation takes at most about n * n * m steps, with n at most some 300 and m at most
-//! [`MAX_UNITS`](super::MAX_UNITS), and mostly m.
+//! only; what it runs over is a part of the data or what `filter` left of it, never something that was put together. So
+//! an expression of n parts over data of m values takes at most about n * m steps, with n at most some 300 and m at most
+//! [`MAX_UNITS`](super::MAX_UNITS).
 
 use cel::IdedExpr;
 use cel::common::ast::{Expr, ListExpr};
@@ -79,6 +79,9 @@ impl Walk {
             }
             Expr::Comprehension(each) => {
                 self.expression(&each.iter_range, scope, depth)?;
+                if !is_part_of_the_data(&each.iter_range) {
+                    return Err("a loop runs over a list that was measured, or a filter of one".to_owned());
+                }
                 if each.iter_var2.is_some() {
                     return Err("loops over two variables are not supported".to_owned());
                 }
@@ -133,6 +136,15 @@ impl Walk {
     fn variables(&self) -> String {
         let names: Vec<_> = self.source.scalar().iter().chain(self.source.large()).copied().collect();
         format!("a condition here can look at {}", names.join(", "))
+    }
+}
+
+fn is_part_of_the_data(range: &IdedExpr) -> bool {
+    match &range.expr {
+        Expr::Ident(_) | Expr::List(_) | Expr::Comprehension(_) => true,
+        Expr::Select(select) => is_part_of_the_data(&select.operand),
+        Expr::Call(call) if call.func_name == "_[_]" => call.args.first().is_some_and(is_part_of_the_data),
+        _ => false,
     }
 }
 
