@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    analysis::Analysis,
     change_request::OnFailure,
     common::{Duration, NameRef},
     rollout_steps::{RolloutStep, SignOff},
@@ -48,6 +49,11 @@ pub struct RolloutPlanSpec {
     #[schemars(length(min = 1, max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub waves: Option<Vec<Wave>>,
+    /// What is measured, by name; steps say when.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub analyses: Vec<Analysis>,
     /// How long a step may go without progress (a pod that becomes ready, a route that is accepted) before the release
     /// counts as failed. Time in which the release is held does not count. Default: 10m.
     #[serde(default = "ten_minutes")]

@@ -145,6 +145,9 @@ impl Pass<'_> {
         if self.facts.target.is_none() {
             return self.say("the stored plan of the change could not be read");
         }
+        if let Some(unknown) = self.unknown_analysis() {
+            return self.say(unknown);
+        }
         if live::text(&strategy, "/type") == "OnDelete" {
             return self.say(format!(
                 "{name} has updateStrategy OnDelete, whose pods a person replaces; give it RollingUpdate"

@@ -47,6 +47,21 @@ impl Pass<'_> {
         }
     }
 
+    /// An analysis that the plan's steps name and its list does not have.
+    pub fn unknown_analysis(&self) -> Option<String> {
+        let plan = &self.facts.spec.plan;
+        let strategy = super::pass::Strategy::of(plan)?;
+        let mut named: Vec<&String> =
+            strategy.steps().iter().filter_map(|step| step.analysis.as_ref()).flatten().collect();
+        match strategy {
+            super::pass::Strategy::Canary(canary) => named.extend(canary.background.iter().flat_map(|b| &b.analyses)),
+            super::pass::Strategy::BlueGreen(blue_green) => named.extend(&blue_green.after_switch),
+            super::pass::Strategy::Batches(_) | super::pass::Strategy::Waves(_) => {}
+        }
+        let missing = named.into_iter().find(|name| !plan.analyses.iter().any(|analysis| analysis.name == **name))?;
+        Some(format!("the plan has no analysis {missing}; correct the plan and propose the change again"))
+    }
+
     /// Records that it begins now.
     pub fn started(&mut self) {
         if self.status.started_at.is_none() {
@@ -64,6 +79,9 @@ impl Pass<'_> {
     fn missing(&self, v: &View<'_>) -> Option<String> {
         if self.facts.target.is_none() {
             return Some("the stored plan of the change could not be read".to_owned());
+        }
+        if let Some(unknown) = self.unknown_analysis() {
+            return Some(unknown);
         }
         if v.stable.pointer("/spec/paused") == Some(&Value::Bool(true)) {
             return Some(format!(

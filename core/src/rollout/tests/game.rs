@@ -71,7 +71,10 @@ pub fn autoscaler(least: u32, most: u32) -> Value {
     })
 }
 
-pub fn plan(value: Value) -> RolloutPlanSpec {
+pub fn plan(mut value: Value) -> RolloutPlanSpec {
+    let analysis =
+        |name: &str| json!({"name": name, "http": {"url": "http://x.example"}, "successWhen": "status == 200.0"});
+    value["analyses"] = json!(["errors", "slow", "late", "beside"].map(analysis));
     serde_json::from_value(value).unwrap()
 }
 
