@@ -87,12 +87,14 @@ impl Pass<'_> {
         let Some(b) = Batches::of(self) else {
             return self.without_workload();
         };
+        if self.status.phase.is_at_rest() {
+            return;
+        }
         self.observe_batches(&b);
         match self.status.phase {
             RolloutPhase::Pending => return self.begin_batches(&b, plan),
             RolloutPhase::Aborting if self.status.start.is_none() => return self.never_begun(),
             RolloutPhase::Aborting => return self.back_batches(&b),
-            phase if phase.is_at_rest() => return,
             _ => {}
         }
         if self.status.promotion.is_none() {

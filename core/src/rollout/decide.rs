@@ -130,6 +130,9 @@ impl Pass<'_> {
             return self.without_workload();
         };
         let v = &view;
+        if self.status.phase.is_at_rest() {
+            return;
+        }
         self.observe(v);
         if self.status.phase == RolloutPhase::Pending {
             self.status.steps = strategy.steps().len() as u32;
@@ -139,9 +142,6 @@ impl Pass<'_> {
         }
         if self.status.phase == RolloutPhase::Aborting {
             return if self.status.start.is_none() { self.never_begun() } else { self.back_sides(v) };
-        }
-        if self.status.phase.is_at_rest() {
-            return;
         }
         if self.status.promotion.is_none() {
             self.take_steps(strategy, &mut |pass| {

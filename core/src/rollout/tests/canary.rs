@@ -405,7 +405,7 @@ fn r20_a_change_that_gives_the_pods_nothing_new_starts_no_canary() {
 
 #[test]
 fn r21_deleting_it_mid_way_restores_everything() {
-    for steps in (1..130).step_by(3) {
+    for steps in (1..130).step_by(6) {
         let mut game = route_game(json!([{"setWeight": 50}, {"setWeight": 80}]), 3);
         for _ in 0..steps {
             if !game.pass() {

@@ -112,6 +112,7 @@ pub struct Game {
     pub votes: Vec<crate::change::facts::Vote>,
     pub people: crate::people::People,
     pub superseded_by: Option<String>,
+    pub return_asked: Option<String>,
     pub known_good: bool,
     pub change_active: bool,
     pub deleting: bool,
@@ -124,6 +125,7 @@ pub struct Game {
     /// Every weight that the Gateway took up.
     pub weights: Vec<u8>,
     pub phases: Vec<RolloutPhase>,
+    pub status_writes: u32,
     pub uid: String,
     originals: BTreeMap<String, Value>,
 }
@@ -163,6 +165,7 @@ impl Game {
             votes: Vec::new(),
             people: crate::people::People::default(),
             superseded_by: None,
+            return_asked: None,
             known_good: false,
             change_active: true,
             deleting: false,
@@ -173,6 +176,7 @@ impl Game {
             log: Vec::new(),
             weights: Vec::new(),
             phases: Vec::new(),
+            status_writes: 0,
             uid: UID.into(),
             originals: BTreeMap::new(),
         };
@@ -233,7 +237,7 @@ impl Game {
         self.with_facts(status, &self.cluster.live(), |facts| decide(facts, self.now))
     }
 
-    fn with_facts<T>(
+    pub fn with_facts<T>(
         &self,
         status: &RolloutStatus,
         live: &LiveObjects,
@@ -281,7 +285,7 @@ impl Game {
             wave_windows: &windows,
             superseded_by: self.superseded_by.as_deref(),
             known_good: self.known_good.then_some("it served well an hour ago"),
-            return_asked: None,
+            return_asked: self.return_asked.as_deref(),
         })
     }
 
@@ -304,6 +308,7 @@ impl Game {
         let mut wrote = decision.analyses.iter().any(|run| !self.runs.contains(&run.run));
         if decision.status != self.status {
             self.status = decision.status.clone();
+            self.status_writes += 1;
             if self.phases.last() != Some(&self.status.phase) {
                 self.phases.push(self.status.phase);
             }

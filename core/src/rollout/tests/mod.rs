@@ -9,4 +9,6 @@ mod canary;
 mod cluster;
 mod game;
 mod histories;
+mod permits;
+mod steps;
 mod waves;

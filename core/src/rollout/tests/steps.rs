@@ -1,0 +1,258 @@
+//! Steps that wait for people, gates, Jobs and windows; times; configuration.
+
+use interlock_crds::{ApprovalDecision, Overrun, PersonSpec, RolloutPhase, StepGate};
+use serde_json::{Value, json};
+
+use super::game::{DIGEST, Game, UID, at, by_pods, deployment, route, routed, service};
+use crate::{
+    change::facts::{SealedFacts, Vote},
+    people::PersonFacts,
+    rollout::{ConfigTarget, GateFact, RolloutVerb, WindowFact, sign_off},
+};
+
+fn game(steps: Value) -> Game {
+    Game::new(routed(steps), deployment("v1", 2), deployment("v2", 2), &[service(), route()])
+}
+
+fn vote(person: &str, subject: &str, decision: ApprovalDecision) -> Vote {
+    let sealed = SealedFacts {
+        user: person.into(),
+        groups: vec!["ops".into()],
+        claims: Vec::new(),
+        time: at(1),
+        request_uid: format!("r-{person}-{subject}"),
+    };
+    Vote {
+        name: format!("vote-{person}-{subject}"),
+        uid: format!("u-{person}-{subject}"),
+        approver: person.into(),
+        decision,
+        digest: sign_off::digest(DIGEST, UID, subject),
+        change_uid: "0b5e7f52-0000-4000-8000-0000000000cc".into(),
+        created: at(1),
+        sealed: Some(sealed),
+    }
+}
+
+#[test]
+fn signatures_are_counted_like_votes_and_nothing_replaces_them() {
+    let mut game = game(json!([{"setWeight": 10}, {"signOff": {"count": 2, "groups": ["ops"]}}, {"setWeight": 50}]));
+    for name in ["li", "wang", "chen"] {
+        let spec: PersonSpec =
+            serde_json::from_value(json!({"displayName": {"en": name}, "identities": [name, format!("{name}-2")]}))
+                .unwrap();
+        game.people.insert(PersonFacts::of(name, &spec));
+    }
+    let step = "step-1-0";
+    // The requester, one person twice, and a signature on another step count for nothing.
+    game.votes = vec![
+        vote("wang", step, ApprovalDecision::Approve),
+        vote("li", step, ApprovalDecision::Approve),
+        vote("li-2", step, ApprovalDecision::Approve),
+        vote("chen", "step-2-0", ApprovalDecision::Approve),
+    ];
+    game.run_for(100);
+    for verb in [RolloutVerb::Promote, RolloutVerb::Skip, RolloutVerb::PromoteFully] {
+        game.command(verb);
+        game.run_for(100);
+        assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 1));
+        assert!(game.message().contains("waits for 1 of 2 signatures from ops"), "{}", game.message());
+    }
+    game.votes.push(vote("chen", step, ApprovalDecision::Approve));
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn a_refused_signature_goes_back() {
+    let mut game = game(json!([{"setWeight": 10}, {"signOff": {"groups": ["ops"]}}]));
+    let spec: PersonSpec = serde_json::from_value(json!({"displayName": {"en": "Li"}, "identities": ["li"]})).unwrap();
+    game.people.insert(PersonFacts::of("li", &spec));
+    game.votes = vec![vote("li", "step-1-0", ApprovalDecision::Reject)];
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+    assert!(game.message().contains("the sign-off was refused by li"), "{}", game.message());
+}
+
+#[test]
+fn r25_a_gate_step_opens_by_itself_and_unknown_is_closed() {
+    let mut game = game(json!([{"setWeight": 10}, {"gate": {"name": "Window"}}]));
+    game.run_for(100);
+    assert!(game.message().contains("gate Window is not known, and so closed"), "{}", game.message());
+    game.gates.insert(
+        StepGate::Window,
+        GateFact { open: false, message: "opens at 22:00".into(), changes_at: Some(at(500)) },
+    );
+    assert_eq!(game.decide().wake_at, Some(at(500)));
+    game.run_for(100);
+    game.gates.insert(StepGate::Window, GateFact { open: true, message: String::new(), changes_at: None });
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r25_a_window_that_closes_finishes_pauses_or_goes_back() {
+    for (overrun, ended) in [
+        (Overrun::Finish, RolloutPhase::Succeeded),
+        (Overrun::Pause, RolloutPhase::Paused),
+        (Overrun::Rollback, RolloutPhase::RolledBack),
+    ] {
+        let mut game = game(json!([{"setWeight": 10}, {"pause": {"duration": "60s"}}, {"setWeight": 50}]));
+        let window = |open: bool| WindowFact {
+            gate: GateFact { open, message: "until 02:00".into(), changes_at: None },
+            overrun,
+        };
+        game.window = Some(window(true));
+        game.run_for(10);
+        game.window = Some(window(false));
+        game.run_for(600);
+        assert_eq!((game.phase(), overrun), (ended, overrun), "{}", game.message());
+        game.window = Some(window(true));
+        game.run_for(100);
+        assert_eq!(game.phase() == RolloutPhase::RolledBack, overrun == Overrun::Rollback);
+        assert_eq!(game.status.held_seconds > 0, overrun == Overrun::Pause);
+    }
+}
+
+#[test]
+fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
+    for (condition, ended) in [("Complete", RolloutPhase::Succeeded), ("Failed", RolloutPhase::RolledBack)] {
+        let mut game = game(json!([{"setWeight": 10}, {"job": {"name": "smoke", "spec": {"backoffLimit": 0}}}]));
+        game.run_for(30);
+        assert_eq!(
+            (game.phase(), game.cluster.get("Job", "teller-2-1-smoke-0-0").is_some()),
+            (RolloutPhase::Progressing, true)
+        );
+        game.run_for(3600);
+        assert_eq!(game.phase(), RolloutPhase::Progressing, "a Job has its own deadline");
+        game.cluster.edit("Job", "teller-2-1-smoke-0-0", |job| {
+            job["status"] = json!({"conditions": [{"type": condition, "status": "True"}]})
+        });
+        game.run_for(300);
+        assert_eq!((game.phase(), game.log.iter().filter(|l| l.contains("StepJob")).count()), (ended, 1));
+    }
+}
+
+#[test]
+fn r16_times_of_a_release() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {"duration": "100s"}}, {"setWeight": 50}]));
+    game.run_for(20);
+    game.command(RolloutVerb::Pause);
+    game.run_for(200);
+    game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(4));
+    game.run_for(20);
+    let started = game.status.started_at.clone();
+    game.command(RolloutVerb::Resume);
+    game.run_for(100);
+    assert_eq!(
+        (game.phase(), game.status.held_seconds, game.status.started_at.clone()),
+        (RolloutPhase::Succeeded, 220, started)
+    );
+    assert_eq!(game.status.finished_at.as_ref().map(|t| t.0), Some(at(240)));
+    let ended = game.status.clone();
+    game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(2));
+    game.run_for(100);
+    assert_eq!(game.status, ended, "scaling a released workload changes no timer");
+}
+
+#[test]
+fn r22_a_live_edit_of_the_plan_changes_nothing() {
+    // The Rollout has its own copy; the schema refuses to change it. Steps that were taken are not taken again.
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]));
+    game.run_for(20);
+    assert_eq!(game.status.current_step, 1);
+    for verb in [RolloutVerb::Resume, RolloutVerb::Retry] {
+        game.command(verb);
+        game.run_for(20);
+        assert_eq!((game.status.current_step, game.phase()), (1, RolloutPhase::Paused));
+        assert_eq!(game.status.obeyed.len(), game.commands.len(), "what has no effect is not kept for later");
+    }
+}
+
+#[test]
+fn r27_a_stale_read_makes_a_conflict_and_no_second_write() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}]));
+    let stale = game.cluster.live();
+    game.run_for(20);
+    let old = game.with_facts(&game.status, &stale, |facts| crate::rollout::decide(facts, game.now));
+    let before = game.cluster.objects.clone();
+    for write in &old.writes {
+        assert!(game.cluster.apply(write).is_err(), "{write:?}");
+    }
+    assert_eq!(game.cluster.objects, before);
+}
+
+#[test]
+fn a_configuration_is_released_gradually_and_returns() {
+    let config = |data: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "teller"}, "data": {"mode": data}});
+    let mut object = deployment("v1", 2);
+    object["spec"]["template"]["spec"]["volumes"] = json!([{"name": "s", "configMap": {"name": "settings"}}]);
+    for abort in [true, false] {
+        let target = ConfigTarget { before: Some(config("old")), wanted: config("new") };
+        let mut game =
+            Game::new(by_pods(json!([{"setWeight": 50}, {"pause": {}}])), object.clone(), object.clone(), &[])
+                .with_configs(vec![target]);
+        game.run_for(20);
+        assert_eq!(game.phase(), RolloutPhase::Paused, "a change of configuration alone is gradual too");
+        assert_eq!(game.cluster.get("ConfigMap", "settings").unwrap()["data"]["mode"], "old");
+        let volume = &game.cluster.get("Deployment", "teller-canary").unwrap()["spec"]["template"]["spec"]["volumes"]
+            [0]["configMap"]["name"];
+        let copy = game.cluster.get("ConfigMap", volume.as_str().unwrap()).unwrap();
+        assert_eq!((&copy["data"]["mode"], &copy["immutable"]), (&json!("new"), &json!(true)));
+        let hash = game
+            .cluster
+            .pods
+            .iter()
+            .find(|p| p.name.starts_with("teller-") && !p.name.contains("canary"))
+            .unwrap()
+            .name
+            .clone();
+        game.command(if abort { RolloutVerb::Abort } else { RolloutVerb::Promote });
+        game.run_for(100);
+        let (phase, mode) = if abort { (RolloutPhase::RolledBack, "old") } else { (RolloutPhase::Succeeded, "new") };
+        assert_eq!(
+            (game.phase(), &game.cluster.get("ConfigMap", "settings").unwrap()["data"]["mode"]),
+            (phase, &json!(mode))
+        );
+        assert_eq!(
+            game.cluster.pods.iter().any(|p| p.name == hash),
+            abort,
+            "pods start anew with the new configuration"
+        );
+    }
+}
+
+#[test]
+fn a_workload_of_a_wave_returns_after_it_succeeded() {
+    let mut game = game(json!([{"setWeight": 50}]));
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+    game.return_asked = Some("wave mobile: 1 of 1 workloads went back".into());
+    game.run_for(100);
+    assert_eq!(
+        (game.phase(), game.cluster.images("teller").into_keys().next().unwrap().as_str()),
+        (RolloutPhase::RolledBack, "v1")
+    );
+    let writes = game.log.len();
+    game.run_for(100);
+    assert_eq!(game.log.len(), writes);
+}
+
+#[test]
+fn r09_going_back_to_an_undersized_stable_waits_for_it() {
+    let mut game = game(json!([{"setWeight": 25}, {"pause": {}}]));
+    game.run_for(20);
+    game.chaos = true;
+    game.cluster.bad_images.push("v1".into());
+    game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(8));
+    game.superseded_by = Some("cr-3".into());
+    game.run_for(30);
+    assert_eq!(
+        (game.phase(), game.effective_share()),
+        (RolloutPhase::Aborting, 25),
+        "2 of 8 carry no more than they do"
+    );
+    game.cluster.bad_images.pop();
+    game.run_for(30);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [25, 13, 0].as_slice()));
+}
