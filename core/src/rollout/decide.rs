@@ -32,6 +32,31 @@ pub struct RolloutDecision {
     pub release: bool,
 }
 
+impl RolloutDecision {
+    /// Whether the status must be recorded at once. What only tells people how far it got (counts, messages) may be recorded
+    /// with a little delay, so that a hundred pods that become ready do not make a hundred writes.
+    pub fn must_record(&self, recorded: &RolloutStatus) -> bool {
+        let plain = |status: &RolloutStatus| {
+            let mut status = status.clone();
+            status.message = None;
+            status.replicas = None;
+            status.next_transition = None;
+            for wave in &mut status.waves {
+                wave.message.clear();
+            }
+            for condition in &mut status.conditions {
+                condition.message.clear();
+            }
+            if let Some(step) = &mut status.step {
+                step.progress = 0;
+                step.progress_at = step.started_at.clone();
+            }
+            status
+        };
+        !self.writes.is_empty() && self.status != *recorded || plain(&self.status) != plain(recorded)
+    }
+}
+
 /// A run of an analysis.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AnalysisRun {

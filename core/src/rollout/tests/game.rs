@@ -126,6 +126,7 @@ pub struct Game {
     pub weights: Vec<u8>,
     pub phases: Vec<RolloutPhase>,
     pub status_writes: u32,
+    pub urgent_writes: u32,
     pub uid: String,
     originals: BTreeMap<String, Value>,
 }
@@ -177,6 +178,7 @@ impl Game {
             weights: Vec::new(),
             phases: Vec::new(),
             status_writes: 0,
+            urgent_writes: 0,
             uid: UID.into(),
             originals: BTreeMap::new(),
         };
@@ -307,6 +309,7 @@ impl Game {
         self.released |= decision.release;
         let mut wrote = decision.analyses.iter().any(|run| !self.runs.contains(&run.run));
         if decision.status != self.status {
+            self.urgent_writes += u32::from(decision.must_record(&self.status));
             self.status = decision.status.clone();
             self.status_writes += 1;
             if self.phases.last() != Some(&self.status.phase) {
