@@ -46,6 +46,15 @@ impl Pass<'_> {
         if v.canary_is_foreign() {
             return self.clean_up(v);
         }
+        if v.stable.is_null() {
+            // The workload is gone, as in a namespace that is torn down: what is ours goes too.
+            self.restore_route(v);
+            if let Some(canary) = v.canary {
+                self.delete(Form::Gone, canary, true);
+                return Reach::waiting("the second Deployment is being deleted", 6);
+            }
+            return self.clean_up(v);
+        }
         if let Some(waiting) = self.restore_workload(v) {
             return waiting;
         }

@@ -155,6 +155,12 @@ impl Pass<'_> {
             return self.without_workload();
         };
         let v = &view;
+        if v.stable.is_null() {
+            return match self.status.phase {
+                RolloutPhase::Aborting if self.status.start.is_some() => self.back_sides(v),
+                _ => self.without_workload(),
+            };
+        }
         if self.status.phase.is_at_rest() {
             return;
         }
@@ -179,22 +185,31 @@ impl Pass<'_> {
             let held = self.status.hold.as_ref().map(|hold| (hold.reason, hold.message.clone()));
             self.phase(if held.is_some() { RolloutPhase::Paused } else { RolloutPhase::Promoting });
             match held {
-                // What failed is not gone on with, but what serves is kept.
-                Some((HoldReason::Failure | HoldReason::Inconclusive, message)) => self.say(message),
                 Some((_, message)) => {
                     self.say(message);
-                    self.promote_sides(v);
+                    self.keep_serving(v);
                 }
                 None => self.promote_sides(v),
             }
         }
     }
 
+    /// While a promotion is held nothing moves, but what serves has its pods, also when the workload is scaled.
+    fn keep_serving(&mut self, v: &View<'_>) {
+        if self.status.promotion.as_ref().is_some_and(|promotion| promotion.written) || v.canary.is_none() {
+            return;
+        }
+        let weight = v.split().map_or(0, |(_, most)| most.canary);
+        let by_weight = if v.blue_green.is_some() { v.size() } else { capacity::pods_for(v.size(), weight, None) };
+        let replicas = by_weight.max(v.canary_replicas());
+        let _ = self.forward(v, &Goal { weight, replicas, headers: Vec::new(), mirror: 0 });
+    }
+
     /// Without the workload there is nothing that could be given or taken.
     pub fn without_workload(&mut self) {
         let name = self.facts.spec.targets.first().map(|target| target.name.clone()).unwrap_or_default();
         match self.status.phase {
-            RolloutPhase::Aborting if self.status.start.is_none() => self.never_begun(),
+            RolloutPhase::Aborting => self.never_begun(),
             RolloutPhase::Succeeded | RolloutPhase::RolledBack | RolloutPhase::Failed => {}
             _ => self.say(format!("workload {name} does not exist; create it again or delete the Rollout")),
         }
@@ -223,8 +238,11 @@ impl Pass<'_> {
             // 100 promotes: until then as many as one half has.
             (None, None) => capacity::added_pods(size, asked.weight.min(50), most),
         };
+        // What failed moves nothing more until a person has decided.
+        let failed = self.status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::Failure);
+        let present = v.split().map_or(0, |(_, most)| most.canary);
         Goal {
-            weight: asked.weight,
+            weight: if failed && v.route_name.is_some() { asked.weight.min(present) } else { asked.weight },
             replicas: asked.replicas.unwrap_or(by_weight),
             headers: asked.headers,
             mirror: asked.mirror.map_or(0, |mirror| mirror.percent),

@@ -162,6 +162,8 @@ impl<'a> Pass<'a> {
         if self.writes.is_empty() {
             return;
         }
+        // The rest follows in the next decision: the journal is bounded.
+        self.writes.truncate(MAX_WRITES);
         let entries = self.writes.iter().map(|write| {
             let mut entry = entry(write, self.now);
             let known = self.status.journal.iter().find(|known| {
@@ -224,6 +226,8 @@ impl<'a> Pass<'a> {
 
 /// `progress` of a step that waits for nothing in the cluster.
 const COMPLETE: i64 = i64::MAX;
+/// Most writes of one decision.
+const MAX_WRITES: usize = 32;
 
 fn entry(write: &PlannedWrite, now: Timestamp) -> JournalEntry {
     JournalEntry {

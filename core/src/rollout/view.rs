@@ -33,7 +33,7 @@ pub(super) struct View<'a> {
 }
 
 impl<'a> View<'a> {
-    /// None if the workload does not exist.
+    /// Without a workload `stable` is null. None if the Rollout names none.
     pub fn of(
         facts: &'a RolloutFacts<'a>,
         canary_spec: Option<&'a CanaryStrategy>,
@@ -41,7 +41,7 @@ impl<'a> View<'a> {
     ) -> Option<Self> {
         let target = facts.spec.targets.first()?;
         let namespace = target.namespace.clone();
-        let stable = facts.live.get(&live::workload_id(target))?;
+        let stable = facts.live.get(&live::workload_id(target)).unwrap_or(&Value::Null);
         let canary =
             facts.live.get(&live::id("apps", "v1", "Deployment", &namespace, &workload::canary_name(&target.name)));
         let sets = canary.map(|canary| live::replica_sets(facts.live, canary)).unwrap_or_default();

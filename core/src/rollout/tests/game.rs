@@ -403,7 +403,8 @@ impl Game {
         let verdict =
             self.with_facts(&self.status, &live, |facts| permitted(facts, before.as_ref(), write.object.as_ref()));
         assert_eq!(verdict, Ok(()), "the webhook permits {:?} of {}", write.form, write.id);
-        let broken = self.status.start.as_ref().is_some_and(|start| start.ready == Some(0));
+        let broken = self.status.start.as_ref().is_some_and(|start| start.ready == Some(0))
+            || self.cluster.get("Deployment", "teller").is_none();
         let size =
             self.cluster.get("Deployment", "teller").map_or(0, |d| d["spec"]["replicas"].as_u64().unwrap() as u32);
         let ready = |service: &str| self.cluster.ready_behind(service);
@@ -485,7 +486,7 @@ impl Game {
             }
         }
         let kind = self.target.before["kind"].as_str().unwrap();
-        let stable = self.cluster.get(kind, "teller").unwrap();
+        let Some(stable) = self.cluster.get(kind, "teller") else { return };
         let image = &stable["spec"]["template"]["spec"]["containers"][0]["image"];
         let new_image = &self.target.wanted["spec"]["template"]["spec"]["containers"][0]["image"];
         let old_image = &self.target.before["spec"]["template"]["spec"]["containers"][0]["image"];

@@ -126,7 +126,7 @@ fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
         game.run_for(3600);
         assert_eq!(game.phase(), RolloutPhase::Progressing, "a Job has its own deadline");
         game.cluster.edit("Job", "teller-2-1-smoke-0-0", |job| {
-            job["status"] = json!({"conditions": [{"type": condition, "status": "True"}]})
+            job["status"] = json!({"conditions": [{"type": condition, "status": "True"}]});
         });
         game.run_for(300);
         assert_eq!((game.phase(), game.log.iter().filter(|l| l.contains("StepJob")).count()), (ended, 1));
@@ -255,4 +255,70 @@ fn r09_going_back_to_an_undersized_stable_waits_for_it() {
     game.cluster.bad_images.pop();
     game.run_for(30);
     assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [25, 13, 0].as_slice()));
+}
+
+#[test]
+fn r21_without_its_workload_a_deleted_release_still_lets_go() {
+    let mut game = game(json!([{"setWeight": 25}, {"pause": {}}]));
+    game.run_for(20);
+    game.chaos = true;
+    let uid = game.cluster.get("Deployment", "teller").unwrap()["metadata"]["uid"].clone();
+    game.cluster.objects.remove(&super::cluster::key("Deployment", "teller"));
+    game.cluster.pods.retain(|pod| json!(pod.owner) != uid);
+    game.run_for(600);
+    assert!(game.message().contains("workload teller does not exist"), "{}", game.message());
+    game.deleting = true;
+    game.run_for(60);
+    assert!(game.released, "{}", game.message());
+    assert!(
+        game.cluster.get("Deployment", "teller-canary").is_none()
+            && game.cluster.get("Service", "teller-canary").is_none()
+    );
+    assert_eq!(game.cluster.get("HTTPRoute", "teller").unwrap()["spec"], route()["spec"]);
+}
+
+#[test]
+fn r25_a_window_that_closes_holds_a_promotion_before_the_workload_is_written() {
+    let mut game = game(json!([{"setWeight": 50}]));
+    let window = |open: bool| WindowFact {
+        gate: GateFact { open, message: String::new(), changes_at: None },
+        overrun: Overrun::Pause,
+    };
+    game.window = Some(window(true));
+    for _ in 0..500 {
+        if game.status.promotion.is_some() {
+            break;
+        }
+        if !game.pass() {
+            let event = game.cluster.events().remove(0);
+            game.happen(&event);
+        }
+    }
+    game.window = Some(window(false));
+    game.run_for(300);
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Paused, 50));
+    assert_eq!(game.cluster.images("teller").into_keys().collect::<Vec<_>>(), ["v1"]);
+    game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(6));
+    game.run_for(300);
+    assert!(game.cluster.ready_of("teller-canary") >= 3, "half of six");
+    game.window = Some(window(true));
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn what_is_held_for_a_failure_moves_nothing_until_somebody_decides() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {"duration": "1s"}}, {"setWeight": 90}]));
+    game.spec.plan.on_failure = interlock_crds::OnFailure::Pause;
+    game.cluster.bad_images.clear();
+    game.run_for(0);
+    game.cluster.bad_images.push("v2".into());
+    game.run_for(300);
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Paused, 10));
+    game.cluster.bad_images.clear();
+    game.run_for(300);
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Paused, 10), "it recovered, and still waits");
+    game.command(RolloutVerb::Retry);
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
 }
