@@ -49,6 +49,10 @@ impl Pass<'_> {
         if v.stable.is_null() {
             // The workload is gone, as in a namespace that is torn down: what is ours goes too.
             self.restore_route(v);
+            let taken_up = v.route().is_none_or(|route| live::is_accepted(route) || live::is_deleting(route));
+            if self.has_planned() || (v.canary.is_some() && !taken_up) {
+                return Reach::waiting("the route is given its own form", 5);
+            }
             if let Some(canary) = v.canary {
                 self.delete(Form::Gone, canary, true);
                 return Reach::waiting("the second Deployment is being deleted", 6);
