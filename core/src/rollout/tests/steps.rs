@@ -322,3 +322,65 @@ fn what_is_held_for_a_failure_moves_nothing_until_somebody_decides() {
     game.run_for(300);
     assert_eq!(game.phase(), RolloutPhase::Succeeded);
 }
+
+#[test]
+fn r08_a_lower_weight_waits_for_ready_pods_of_the_old_version() {
+    let steps = json!([{"setWeight": 80}, {"pause": {}}, {"setWeight": 20}, {"pause": {}}]);
+    let mut game = Game::new(routed(steps), deployment("v1", 4), deployment("v2", 4), &[service(), route()]);
+    game.run_for(10);
+    game.chaos = true;
+    game.cluster.bad_images.push("v1".into());
+    game.cluster.break_pods("v1", 2);
+    game.command(RolloutVerb::Promote);
+    game.run_for(30);
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Progressing, 50), "two of four carry half");
+    game.cluster.bad_images.pop();
+    game.run_for(30);
+    assert_eq!((game.status.current_step, game.weights.as_slice()), (3, [80, 50, 25, 20].as_slice()));
+}
+
+#[test]
+fn r29_a_creation_that_may_still_arrive_is_waited_out() {
+    let mut game = game(json!([{"setWeight": 25}, {"pause": {}}]));
+    for _ in 0..200 {
+        if game.decide().writes.iter().any(|write| write.id.name == "teller-canary") {
+            break;
+        }
+        if !game.pass() {
+            let event = game.cluster.events().remove(0);
+            game.happen(&event);
+        }
+    }
+    let sent = game.decide().writes;
+    game.kill = super::game::Kill::After(0);
+    game.pass();
+    game.command(RolloutVerb::Abort);
+    game.run_for(14);
+    assert_eq!(game.phase(), RolloutPhase::Aborting, "{}", game.message());
+    for write in &sent {
+        let _ = game.cluster.apply(write);
+    }
+    game.run_for(30);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+    game.as_before(&json!("v1"));
+}
+
+#[test]
+fn r30_traffic_returns_when_the_endpoints_are_listed_and_not_before() {
+    let mut game = game(json!([{"setWeight": 50}]));
+    for _ in 0..2000 {
+        let returning = game.status.promotion.as_ref().is_some_and(|promotion| promotion.returning);
+        if game.pass() {
+            continue;
+        }
+        // The endpoint controller lags behind the user's Service once the workload takes back.
+        let held =
+            |event: &super::cluster::Event| returning && *event == super::cluster::Event::Endpoints("teller".into());
+        let Some(event) = game.cluster.events().into_iter().find(|event| !held(event)) else { break };
+        game.happen(&event);
+    }
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Promoting, 100));
+    assert!(game.message().contains("0 of 2 endpoints of the workload itself are ready"), "{}", game.message());
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
