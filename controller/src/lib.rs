@@ -6,6 +6,7 @@
 #![deny(missing_docs)]
 
 pub mod admission;
+pub mod analysis;
 pub mod certs;
 pub mod change;
 pub mod clock;
