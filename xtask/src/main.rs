@@ -44,7 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let outcome: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Cluster(command) => cluster::run(command).map_err(Into::into),
-        Command::Tools(command) => tools::run(&command).map_err(Into::into),
+        Command::Tools(command) => tools::run(&command),
         Command::Quickstart(arguments) => quickstart::run(&arguments).map_err(Into::into),
         Command::Test(arguments) => test::run(&arguments).map_err(Into::into),
         Command::Sim(arguments) => sim::run(&arguments).map_err(Into::into),

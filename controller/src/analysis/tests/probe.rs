@@ -69,7 +69,7 @@ async fn whatever_goes_wrong_ends_in_time_and_names_only_the_server() {
     let mut endless = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     for _ in 0..17 {
         endless.extend(b"10000\r\n");
-        endless.extend([b'x'; 0x1_0000]);
+        endless.extend(vec![b'x'; 0x1_0000]);
         endless.extend(b"\r\n");
     }
     let large = raw(endless);

@@ -1,0 +1,109 @@
+//! Programs that come from Debian packages. They are unpacked into the cache, so nothing is installed and no root is
+//! needed.
+
+use std::env;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, Stdio};
+
+use thiserror::Error;
+
+use crate::roots::{self, NoHome};
+
+/// Why a program is not there.
+#[derive(Debug, Error)]
+pub enum DebianError {
+    /// Neither a cache directory nor a home directory is known.
+    #[error("no place for the tool cache")]
+    NoCache(#[source] NoHome),
+    /// The cache cannot be written.
+    #[error("cannot write {path} in the tool cache")]
+    Cache {
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A program of Debian's cannot be run, or failed.
+    #[error("{program} could not get the package {package}: install it, or put its programs into PATH ({why})")]
+    Package {
+        /// `apt-get` or `dpkg-deb`.
+        program: &'static str,
+        /// The package.
+        package: &'static str,
+        /// The end of what it printed, or the system's reason.
+        why: String,
+    },
+}
+
+/// A Prometheus server and its tool.
+#[derive(Clone, Debug)]
+pub struct Prometheus {
+    /// `prometheus`.
+    pub server: PathBuf,
+    /// `promtool`, of the same version.
+    pub tool: PathBuf,
+}
+
+impl Prometheus {
+    /// Finds both programs in PATH or in the cache, or unpacks the newest package that apt knows into the cache.
+    pub fn ensure() -> Result<Self, DebianError> {
+        let found = |folder: &Path| {
+            let (server, tool) = (folder.join("prometheus"), folder.join("promtool"));
+            (server.is_file() && tool.is_file()).then_some(Self { server, tool })
+        };
+        if let Some(installed) = env::var_os("PATH").and_then(|path| env::split_paths(&path).find_map(|at| found(&at)))
+        {
+            return Ok(installed);
+        }
+        let home = roots::cache().map_err(DebianError::NoCache)?.join("tools").join("debian-prometheus");
+        let binaries = home.join("usr/bin");
+        if let Some(cached) = found(&binaries) {
+            return Ok(cached);
+        }
+        unpack("prometheus", &home)?;
+        found(&binaries).ok_or_else(|| package("dpkg-deb", "prometheus")("the package has no such programs".to_owned()))
+    }
+}
+
+/// Unpacks beside the goal and renames, so that nobody finds half of it.
+fn unpack(name: &'static str, home: &Path) -> Result<(), DebianError> {
+    let cache = |path: &Path| {
+        let path = path.to_owned();
+        move |source| DebianError::Cache { path, source }
+    };
+    let partial = home.with_extension(format!("partial-{}", process::id()));
+    fs::create_dir_all(&partial).map_err(cache(&partial))?;
+    let fetched = run("apt-get", name, &["download", name], &partial).and_then(|()| {
+        let files = fs::read_dir(&partial).map_err(cache(&partial))?;
+        let archive = files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
+        let archive = archive.ok_or_else(|| package("apt-get", name)("it fetched nothing".to_owned()))?;
+        run("dpkg-deb", name, &["--extract", &archive.to_string_lossy(), "."], &partial)?;
+        fs::remove_file(&archive).map_err(cache(&archive))
+    });
+    let placed = fetched.and_then(|()| match fs::rename(&partial, home) {
+        Ok(()) => Ok(()),
+        // Another process was faster.
+        Err(_) if home.is_dir() => Ok(()),
+        Err(error) => Err(cache(home)(error)),
+    });
+    if partial.is_dir() {
+        fs::remove_dir_all(&partial).map_err(cache(&partial))?;
+    }
+    placed
+}
+
+fn run(program: &'static str, name: &'static str, arguments: &[&str], folder: &Path) -> Result<(), DebianError> {
+    let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output();
+    let output = output.map_err(|error| package(program, name)(error.to_string()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(package(program, name)(said.lines().next_back().unwrap_or_default().to_owned()))
+}
+
+fn package(program: &'static str, package: &'static str) -> impl FnOnce(String) -> DebianError {
+    move |why| DebianError::Package { program, package, why }
+}
