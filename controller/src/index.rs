@@ -7,6 +7,7 @@
 //! starting a change, or letting a governed write pass, reads live.
 
 mod endings;
+mod rollouts;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,9 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use endings::Endings;
+use rollouts::Rollouts;
+
+pub use rollouts::RolloutKey;
 
 /// `namespace/name` of a ChangeRequest.
 pub type ChangeKey = String;
@@ -127,6 +131,7 @@ pub struct Index {
     endings: HashMap<String, Endings>,
     garbage: Vec<Garbage>,
     unsent: BTreeSet<ChangeKey>,
+    rollouts: Rollouts,
 }
 
 /// `namespace/name` of an object.
@@ -198,6 +203,10 @@ impl Index {
         let incoming = object.metadata.resource_version.as_deref().unwrap_or_default();
         if known.as_ref().is_some_and(|k| k.request.uid == request.uid && is_older(incoming, &k.resource_version)) {
             return BTreeSet::new();
+        }
+        let way = |request: &RequestFacts| (request.is_running(), request.run().map(|run| run.direction));
+        if known.as_ref().is_none_or(|known| way(&known.request) != way(&request)) {
+            self.wake_rollouts(&request.uid);
         }
         let was = known.clone().filter(|live| live.running);
         self.forget_live(&key);
@@ -376,6 +385,7 @@ impl Index {
         let command = sealed::command(&self.keys, object);
         self.command_target.insert(key.clone(), uid.clone());
         self.commands.entry(uid.clone()).or_default().insert(key, command);
+        self.wake_rollouts(&uid);
         self.key_of_uid.get(&uid).cloned().into_iter().collect()
     }
 

@@ -15,6 +15,7 @@ pub mod index;
 pub mod kube_port;
 pub mod leader;
 pub mod queue;
+pub mod rollout;
 pub mod runtime;
 pub mod shutdown;
 pub mod telemetry;

@@ -34,6 +34,7 @@ use crate::{
     kube_port::{self, KubePort, KubePortOptions},
     leader::{self, KubeLeaseStore, LeaderState, LeaseOptions},
     queue::{self, Again},
+    rollout,
     shutdown::Shutdown,
     telemetry::{self, Metrics, Readiness},
     watch::{self, Wake},
@@ -105,7 +106,8 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
     let index = Arc::new(RwLock::new(Index::new(ring)));
     let (changes, woken_changes) = mpsc::unbounded_channel();
     let (governors, woken_governors) = mpsc::unbounded_channel();
-    let wake = Wake { changes, governors };
+    let (rollouts, woken_rollouts) = mpsc::unbounded_channel();
+    let wake = Wake { changes, rollouts, governors };
     let mut synced = watch::spawn(&client, &index, &wake, &shutdown);
     watch::spawn_webhooks(&client, &index, &wake, &shutdown);
     let (port, wakeups) =
@@ -125,9 +127,10 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
 
     let webhooks = serve_webhooks(&client, &options, &context, &user, &clock, &metrics, &readiness, &shutdown).await?;
     tracing::info!(seconds = started.elapsed().as_secs_f64(), address = %options.webhook_bind, "serving");
-    forward(wakeups, wake.changes.clone());
+    forward(wakeups, wake.clone());
     on_leadership(leader.state(), &index, &wake, metrics.clone());
-    let queues = queues(&context, woken_changes, woken_governors, &options, &metrics, &shutdown);
+    let woken = (woken_changes, woken_rollouts, woken_governors);
+    let queues = queues(&context, woken, &options, &metrics, &shutdown);
     shutdown.triggered().await;
     let _ = webhooks.await;
     let _ = queues.await;
@@ -240,11 +243,15 @@ async fn serve_webhooks(
     )))
 }
 
-/// Watched objects of running changes wake their change.
-fn forward(mut wakeups: mpsc::UnboundedReceiver<String>, changes: mpsc::UnboundedSender<String>) {
+/// Watched objects of running changes and Rollouts wake them.
+fn forward(mut wakeups: mpsc::UnboundedReceiver<String>, wake: Wake) {
     tokio::spawn(async move {
         while let Some(key) = wakeups.recv().await {
-            if changes.send(key).is_err() {
+            let sent = match rollout::key_of_waiter(&key) {
+                Some(rollout) => wake.rollouts.send(rollout.to_owned()),
+                None => wake.changes.send(key),
+            };
+            if sent.is_err() {
                 return;
             }
         }
@@ -264,12 +271,15 @@ fn on_leadership(
             let leads = matches!(*state.borrow_and_update(), LeaderState::Leading { .. });
             metrics.set_leader(leads);
             if leads {
-                let (changes, governors) = {
+                let (changes, rollouts, governors) = {
                     let index = index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    (index.all_live(), watch::all_governors(&index).collect::<Vec<_>>())
+                    (index.all_live(), index.all_rollouts(), watch::all_governors(&index).collect::<Vec<_>>())
                 };
                 for key in changes {
                     let _ = wake.changes.send(key);
+                }
+                for key in rollouts {
+                    let _ = wake.rollouts.send(key);
                 }
                 for key in governors {
                     let _ = wake.governors.send(key);
@@ -282,10 +292,12 @@ fn on_leadership(
     });
 }
 
+/// Woken keys.
+type WokenKeys = mpsc::UnboundedReceiver<String>;
+
 fn queues(
     context: &Arc<Context<KubePort>>,
-    changes: mpsc::UnboundedReceiver<String>,
-    governors: mpsc::UnboundedReceiver<String>,
+    (changes, rollouts, governors): (WokenKeys, WokenKeys, WokenKeys),
     options: &RunOptions,
     metrics: &Metrics,
     shutdown: &Shutdown,
@@ -301,24 +313,46 @@ fn queues(
             async move { change_pass(&context, &metrics, &key).await }
         });
     let (shared, told) = (Arc::clone(context), metrics.clone());
+    let rollout_queue =
+        queue::run(rollouts, options.concurrency, shutdown.clone(), depth("Rollout", metrics), move |key| {
+            let (context, metrics) = (Arc::clone(&shared), told.clone());
+            async move { rollout_pass(&context, &metrics, &key).await }
+        });
+    let (shared, told) = (Arc::clone(context), metrics.clone());
     let governor_queue = queue::run(governors, 4, shutdown.clone(), depth("Governor", metrics), move |key| {
         let (context, metrics) = (Arc::clone(&shared), told.clone());
         async move { governor_pass(&context, &metrics, &key).await }
     });
     tokio::spawn(async move {
-        tokio::join!(change_queue, governor_queue);
+        tokio::join!(change_queue, rollout_queue, governor_queue);
     })
 }
 
 async fn change_pass(context: &Context<KubePort>, metrics: &Metrics, key: &str) -> Again {
     let begun = Instant::now();
     let outcome = change::reconcile(context, key).await;
-    let (name, again) = match &outcome {
+    came_to("ChangeRequest", &outcome, context, metrics, begun)
+}
+
+async fn rollout_pass(context: &Context<KubePort>, metrics: &Metrics, key: &str) -> Again {
+    let begun = Instant::now();
+    let outcome = rollout::reconcile(context, key).await;
+    came_to("Rollout", &outcome, context, metrics, begun)
+}
+
+fn came_to(
+    kind: &'static str,
+    outcome: &Outcome,
+    context: &Context<KubePort>,
+    metrics: &Metrics,
+    begun: Instant,
+) -> Again {
+    let (name, again) = match outcome {
         Outcome::Wait(None) => ("settled", Again::WhenWoken),
         Outcome::Wait(Some(at)) => ("waits", due(*at, context)),
         Outcome::Retry(_) => ("retry", Again::Backoff),
     };
-    metrics.reconciled("ChangeRequest", name, begun.elapsed());
+    metrics.reconciled(kind, name, begun.elapsed());
     again
 }
 

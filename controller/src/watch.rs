@@ -31,6 +31,8 @@ use crate::{
 pub struct Wake {
     /// Keys of changes.
     pub changes: mpsc::UnboundedSender<String>,
+    /// Keys of Rollouts.
+    pub rollouts: mpsc::UnboundedSender<String>,
     /// `system/NAME`, `persons`, `policies`, `calendars`, `webhooks`.
     pub governors: mpsc::UnboundedSender<String>,
 }
@@ -40,6 +42,8 @@ pub struct Wake {
 pub struct Woken {
     /// Keys of changes.
     pub changes: BTreeSet<String>,
+    /// Keys of Rollouts.
+    pub rollouts: BTreeSet<String>,
     /// A key of governors.
     pub governor: Option<String>,
 }
@@ -61,9 +65,15 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
             Told::Stored(object) => {
                 let object: K = serde_json::from_value(object.clone()).ok()?;
                 let key = key_of(object.meta());
-                Woken { changes: object.stored(index), governor: K::governor(&key) }
+                Woken {
+                    changes: object.stored(index),
+                    rollouts: index.take_woken_rollouts(),
+                    governor: K::governor(&key),
+                }
             }
-            Told::Deleted(key) => Woken { changes: K::deleted(index, key), governor: K::gone(key) },
+            Told::Deleted(key) => {
+                Woken { changes: K::deleted(index, key), rollouts: index.take_woken_rollouts(), governor: K::gone(key) }
+            }
         })
     }
     match kind {
@@ -75,6 +85,8 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
         "Person" => feed_as::<crds::Person>(index, told),
         "ChangePolicy" => feed_as::<crds::ChangePolicy>(index, told),
         "Calendar" => feed_as::<crds::Calendar>(index, told),
+        "RolloutPlan" => feed_as::<crds::RolloutPlan>(index, told),
+        "Rollout" => feed_as::<crds::Rollout>(index, told),
         "Namespace" => feed_as::<Namespace>(index, told),
         _ => None,
     }
@@ -175,6 +187,8 @@ indexed!(crds::Action, action_stored, action_deleted, |_| None);
 indexed!(crds::System, system_stored, system_deleted, |key| Some(format!("system/{key}")));
 indexed!(crds::Person, person_stored, person_deleted, |_| Some("persons".to_owned()));
 indexed!(crds::ChangePolicy, policy_stored, policy_deleted, |_| Some("policies".to_owned()));
+indexed!(crds::RolloutPlan, rollout_plan_stored, rollout_plan_deleted, |_| None);
+indexed!(crds::Rollout, rollout_stored, rollout_deleted, |_| None);
 indexed!(crds::Calendar, calendar_stored, calendar_deleted, |_| Some("calendars".to_owned()));
 
 impl Indexed for Namespace {
@@ -210,13 +224,15 @@ pub fn spawn(client: &Client, index: &Arc<RwLock<Index>>, wake: &Wake, shutdown:
         crds::Person,
         crds::ChangePolicy,
         crds::Calendar,
+        crds::RolloutPlan,
+        crds::Rollout,
         Namespace
     );
     synced
 }
 
 /// How many kinds [`spawn`] watches.
-pub const KINDS: usize = 9;
+pub const KINDS: usize = 11;
 
 struct Feeder {
     index: Arc<RwLock<Index>>,
@@ -271,21 +287,30 @@ impl Feeder {
 
     fn stored<K: Indexed>(&mut self, object: &K) {
         let key = key_of(object.meta());
-        let woken = object.stored(&mut self.index.write().unwrap_or_else(PoisonError::into_inner));
-        self.tell(woken, K::governor(&key));
+        let (woken, rollouts) = {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            (object.stored(&mut index), index.take_woken_rollouts())
+        };
+        self.tell(woken, rollouts, K::governor(&key));
         self.known.insert(key);
     }
 
     fn deleted<K: Indexed>(&mut self, key: &str) {
         self.known.remove(key);
-        let woken = K::deleted(&mut self.index.write().unwrap_or_else(PoisonError::into_inner), key);
-        self.tell(woken, K::gone(key));
+        let (woken, rollouts) = {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            (K::deleted(&mut index, key), index.take_woken_rollouts())
+        };
+        self.tell(woken, rollouts, K::gone(key));
     }
 
-    fn tell(&self, woken: BTreeSet<String>, governor: Option<String>) {
+    fn tell(&self, woken: BTreeSet<String>, rollouts: BTreeSet<String>, governor: Option<String>) {
         // A closed channel means that the process is ending.
         for change in woken {
             let _ = self.wake.changes.send(change);
+        }
+        for rollout in rollouts {
+            let _ = self.wake.rollouts.send(rollout);
         }
         if let Some(governor) = governor {
             if governor.starts_with("system/") {

@@ -13,8 +13,8 @@ use interlock_core::{
         ChangeFacts, Content, Next, decide,
         digest::{BaseValues, Resolved, base_digest},
         facts::{
-            BaseFacts, BaseState, CalendarFacts, LaterFacts, PolicyFacts, Preflight, RequestFacts, SealedFacts,
-            SealedRecords, SystemFacts, Vote,
+            BaseFacts, BaseState, CalendarFacts, LaterFacts, PlanFacts, PolicyFacts, Preflight, RequestFacts,
+            SealedFacts, SealedRecords, SystemFacts, Vote,
         },
         sealed,
     },
@@ -92,6 +92,7 @@ fn main() {
             system: Some(&system),
             policy: Some(&policy),
             calendar: &CalendarFacts::None,
+            plan: &PlanFacts::None,
             people: &people,
             votes: &votes,
             evidence: &[],

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{common::Recorded, rules};
 
-/// One person's command on a change: authenticated, immutable, sealed like a vote.
+/// One person's command on a change or on its Rollout: authenticated, immutable, sealed like a vote.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "interlock.dev",
@@ -17,7 +17,7 @@ use crate::{common::Recorded, rules};
     category = "interlock",
     namespaced,
     derive = "PartialEq",
-    doc = "One person's command on a change",
+    doc = "One person's command on a change or on its Rollout",
     printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.name"),
     printcolumn(name = "Verb", type_ = "string", json_path = ".spec.verb"),
     printcolumn(name = "Actor", type_ = "string", json_path = ".spec.actor"),
@@ -45,7 +45,7 @@ pub struct ActionSpec {
 /// What a command is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.kind == 'ChangeRequest'").message("only a ChangeRequest can be commanded in this version"))]
+#[x_kube(validation = Rule::new("self.kind in ['ChangeRequest', 'Rollout']").message("only a ChangeRequest or a Rollout can be commanded"))]
 pub struct ActionTarget {
     /// Kind of the object.
     #[schemars(length(min = 1, max = 63), regex(pattern = rules::KIND))]
@@ -73,4 +73,12 @@ pub enum Verb {
     Pause,
     /// Go on after Pause, or try again after a failure with `onFailure: Pause`.
     Resume,
+    /// Of a Rollout: end the wait of the current step.
+    Promote,
+    /// Of a Rollout: pass over every step that waits or measures; sign-offs and gates stay.
+    PromoteFully,
+    /// Of a Rollout: leave out the current step.
+    Skip,
+    /// Of a Rollout: try again what failed, or begin anew after going back.
+    Retry,
 }

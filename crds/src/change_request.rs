@@ -58,7 +58,8 @@ pub struct ChangeRequestSpec {
     pub minimum_risk: Option<RiskLevel>,
     /// What is changed.
     pub content: Content,
-    /// Carry the change out gradually. Needs a release with RolloutPlans; refused until then.
+    /// Carry the change out gradually, by this RolloutPlan of the same namespace. Default: that of the System, if it names
+    /// one; else everything at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout_plan_ref: Option<NameRef>,
     /// What happens when the change fails.

@@ -85,7 +85,7 @@ pub struct SystemSpec {
     pub depends_on: Vec<String>,
     /// The ChangePolicy that rules changes of this system.
     pub policy_ref: NameRef,
-    /// RolloutPlan for changes that name none. Needs a release with RolloutPlans; refused until then.
+    /// RolloutPlan for changes that name none. Default: none, they are carried out at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_rollout_plan_ref: Option<NamespacedRef>,
 }

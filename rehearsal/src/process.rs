@@ -11,6 +11,7 @@ use interlock_controller::{
     change::{self, Context, Keys, Outcome},
     governors,
     index::Index,
+    rollout,
     watch::{self, Told},
 };
 use interlock_core::{
@@ -29,7 +30,7 @@ use crate::{
 };
 
 /// The kinds that a controller watches.
-pub const WATCHED: [(&str, &str); 9] = [
+pub const WATCHED: [(&str, &str); 11] = [
     (interlock_crds::GROUP, "ChangeRequest"),
     (interlock_crds::GROUP, "Approval"),
     (interlock_crds::GROUP, "Evidence"),
@@ -38,6 +39,8 @@ pub const WATCHED: [(&str, &str); 9] = [
     (interlock_crds::GROUP, "Person"),
     (interlock_crds::GROUP, "ChangePolicy"),
     (interlock_crds::GROUP, "Calendar"),
+    (interlock_crds::GROUP, "RolloutPlan"),
+    (interlock_crds::GROUP, "Rollout"),
     ("", "Namespace"),
 ];
 static GROUP_KINDS: LazyLock<[GroupKind; WATCHED.len()]> =
@@ -52,6 +55,8 @@ const BACKOFF: (SignedDuration, SignedDuration) = (SignedDuration::from_millis(2
 pub enum Key {
     /// A change, `namespace/name`.
     Change(String),
+    /// A Rollout, `namespace/name`.
+    Rollout(String),
     /// A key of the governors.
     Governor(String),
 }
@@ -133,6 +138,7 @@ impl Process {
     pub fn leads(&mut self) {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         self.woken.extend(index.all_live().into_iter().map(Key::Change));
+        self.woken.extend(index.all_rollouts().into_iter().map(Key::Rollout));
         self.woken.extend(watch::all_governors(&index).map(Key::Governor));
     }
 
@@ -218,6 +224,9 @@ impl Process {
         for change in woken.changes {
             self.wake(Key::Change(change));
         }
+        for rollout in woken.rollouts {
+            self.wake(Key::Rollout(rollout));
+        }
         if let Some(governor) = woken.governor {
             self.wake(Key::Governor(governor));
         }
@@ -271,7 +280,10 @@ impl Process {
         self.interests_seen = cluster.api.resource_version();
         drop(cluster);
         for waiter in waiters {
-            self.wake(Key::Change(waiter));
+            self.wake(match rollout::key_of_waiter(&waiter) {
+                Some(rollout) => Key::Rollout(rollout.to_owned()),
+                None => Key::Change(waiter),
+            });
         }
     }
 
@@ -308,13 +320,8 @@ impl Process {
         self.due.remove(key);
         let (context, index) = (Arc::clone(&self.context), Arc::clone(&self.index));
         let pass: Pass = match key.clone() {
-            Key::Change(key) => Box::pin(async move {
-                match change::reconcile(&context, &key).await {
-                    Outcome::Wait(None) => Again::WhenWoken,
-                    Outcome::Wait(Some(at)) => Again::At(at),
-                    Outcome::Retry(_) => Again::Backoff,
-                }
-            }),
+            Key::Change(key) => Box::pin(async move { came_to(&change::reconcile(&context, &key).await) }),
+            Key::Rollout(key) => Box::pin(async move { came_to(&rollout::reconcile(&context, &key).await) }),
             Key::Governor(key) => Box::pin(async move {
                 match governors::reconcile(&context.port, &index, &key).await {
                     Ok(None) => Again::WhenWoken,
@@ -369,6 +376,14 @@ impl Process {
         if self.woken_while_running.remove(key) && !matches!(again, Again::Backoff) {
             self.woken.insert(key.clone());
         }
+    }
+}
+
+fn came_to(outcome: &Outcome) -> Again {
+    match outcome {
+        Outcome::Wait(None) => Again::WhenWoken,
+        Outcome::Wait(Some(at)) => Again::At(*at),
+        Outcome::Retry(_) => Again::Backoff,
     }
 }
 

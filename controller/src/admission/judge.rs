@@ -13,7 +13,7 @@ use interlock_core::{
         namespace::{self, NamespaceFacts},
         own::{self, OwnFacts},
     },
-    change::{ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts},
+    change::{ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, gradual},
     object::ObjectId,
     port::{Identity, Port, PortError},
 };
@@ -79,7 +79,8 @@ impl<P: Port> Webhook<P> {
     }
 
     async fn own(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
-        let change = self.change_of(request).await?;
+        let rollout = self.rollout_of(request).await?;
+        let change = self.change_of(request, rollout.as_ref()).await?;
         let change = change.as_ref().map(|observed| observed.facts(&self.context));
         let root_system = self.context.ask(|index| index.system(ROOT_SYSTEM));
         let root_runs = match &root_system {
@@ -102,6 +103,7 @@ impl<P: Port> Webhook<P> {
             &OwnFacts {
                 controller: &self.controller,
                 change: change.as_ref(),
+                rollout: rollout.as_ref(),
                 terminating,
                 root: root.as_ref(),
                 people: &people,
@@ -114,7 +116,11 @@ impl<P: Port> Webhook<P> {
     }
 
     /// The change that the object is, or that a vote or command names, with everything known about it.
-    async fn change_of(&self, request: &WriteRequest) -> Result<Option<Observed>, PortError> {
+    async fn change_of(
+        &self,
+        request: &WriteRequest,
+        rollout: Option<&crds::Rollout>,
+    ) -> Result<Option<Observed>, PortError> {
         let namespace = request.namespace.as_deref().unwrap_or_default();
         let object = request.object.as_ref().or(request.old.as_ref());
         let text =
@@ -124,7 +130,16 @@ impl<P: Port> Webhook<P> {
             ("Approval", Operation::Create | Operation::Delete) => {
                 self.live_change(namespace, text("/spec/changeRequest")).await?
             }
-            ("Action", Operation::Create) => self.live_change(namespace, text("/spec/target/name")).await?,
+            ("Action", Operation::Create) if rollout.is_none() => {
+                self.live_change(namespace, text("/spec/target/name")).await?
+            }
+            ("Action", Operation::Create) | ("Rollout", Operation::Delete) => {
+                let of = rollout.map(|rollout| &rollout.spec.change_request);
+                let found = self.live_change(namespace, of.map(|of| of.name.clone())).await?;
+                found.filter(|found| {
+                    found.pointer("/metadata/uid").and_then(Value::as_str) == of.map(|of| of.uid.as_str())
+                })
+            }
             _ => None,
         };
         let Some(stored) = stored else { return Ok(None) };
@@ -136,14 +151,33 @@ impl<P: Port> Webhook<P> {
         Ok(Some(observe_one(&self.context, &Arc::new(live), now)))
     }
 
+    /// The Rollout that is deleted, or that a command names.
+    async fn rollout_of(&self, request: &WriteRequest) -> Result<Option<crds::Rollout>, PortError> {
+        let object = request.object.as_ref().or(request.old.as_ref());
+        let text = |pointer: &str| object.and_then(|o| o.pointer(pointer)).and_then(Value::as_str);
+        let found = match (request.kind.as_str(), request.operation) {
+            ("Rollout", Operation::Delete) => request.old.clone(),
+            ("Action", Operation::Create) if text("/spec/target/kind") == Some("Rollout") => {
+                let namespace = request.namespace.as_deref().unwrap_or_default();
+                self.live_own("Rollout", namespace, text("/spec/target/name").unwrap_or_default()).await?
+            }
+            _ => None,
+        };
+        Ok(found.and_then(|found| serde_json::from_value(found).ok()))
+    }
+
     async fn live_change(&self, namespace: &str, name: Option<String>) -> Result<Option<Value>, PortError> {
         let Some(name) = name else { return Ok(None) };
+        self.live_own("ChangeRequest", namespace, &name).await
+    }
+
+    async fn live_own(&self, kind: &str, namespace: &str, name: &str) -> Result<Option<Value>, PortError> {
         let id = ObjectId {
             group: crds::GROUP.to_owned(),
             version: crds::VERSION.to_owned(),
-            kind: "ChangeRequest".to_owned(),
+            kind: kind.to_owned(),
             namespace: Some(namespace.to_owned()),
-            name,
+            name: name.to_owned(),
         };
         self.context.port.live_get(&Identity::Controller, &id).await
     }
@@ -205,7 +239,7 @@ impl<P: Port> Webhook<P> {
                 .filter_map(|key| self.context.ask(|index| index.live(&key)))
                 .filter_map(|live| {
                     let key = format!("{}/{}", live.request.namespace, live.request.name);
-                    live.request.run().cloned().map(|run| ActiveRun { key, run, before: empty() })
+                    live.request.run().cloned().map(|run| ActiveRun { key, run, before: empty(), rollout: None })
                 })
                 .collect());
         }
@@ -237,7 +271,14 @@ impl<P: Port> Webhook<P> {
         let request = self.context.ask(|index| index.read(&object)).request;
         let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(None) };
         let before = self.plan(&request.uid, &run).await?;
-        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone() }))
+        let planned = before.entries.iter().find(|entry| entry.is_rollout());
+        let rollout = match planned {
+            Some(entry) => self.live_own("Rollout", namespace, &entry.id.name).await?,
+            None => None,
+        };
+        let rollout = rollout.and_then(|rollout| serde_json::from_value::<crds::Rollout>(rollout).ok());
+        let rollout = rollout.filter(|rollout| gradual::belongs(rollout, &before));
+        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout }))
     }
 
     async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {
@@ -291,7 +332,13 @@ impl<P: Port> Webhook<P> {
 }
 
 fn empty() -> BeforeState {
-    BeforeState { format: 1, change_uid: String::new(), change_digest: String::new(), entries: Vec::new() }
+    BeforeState {
+        format: 1,
+        change_uid: String::new(),
+        change_digest: String::new(),
+        entries: Vec::new(),
+        rollout_plan: None,
+    }
 }
 
 fn object_id(request: &WriteRequest) -> ObjectId {

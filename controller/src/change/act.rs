@@ -319,7 +319,9 @@ impl<P: Port> Running<'_, P> {
             self.votes_stand = true;
         }
         let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
-        let identity = Identity::Impersonate(self.run.executor.clone());
+        // A Rollout is a record of Interlock's own.
+        let identity =
+            if entry.is_rollout() { Identity::Controller } else { Identity::Impersonate(self.run.executor.clone()) };
         let port = &self.context.port;
         tracing::info!(change = self.key, object = %entry.id, write = verb(write), executor = self.run.executor, "writing");
         self.unsent.remove(&index);

@@ -29,7 +29,7 @@ use interlock_crds::{ChangePhase, ChangeRequestStatus};
 use jiff::{SignedDuration, Timestamp};
 
 pub use memo::Memo;
-pub use observe::{Observed, cached_one as observe_one, from_index};
+pub use observe::{Observed, cached_one as observe_one, from_index, plan_facts, plan_key};
 pub use store::{Plans, load_before, remove as remove_before, sweep as sweep_before};
 
 use crate::index::{ChangeKey, Index, LiveChange};

@@ -9,14 +9,14 @@ use interlock_core::{
         ChangeFacts, Content, Problem,
         before::effect,
         content::ContentObject,
-        digest::{BaseValues, base_digest, base_key, base_of},
+        digest::{BaseValues, ResolvedPlan, base_digest, base_key, base_of},
         facts::{
-            BaseFacts, BaseState, CalendarFacts, Command, DependencyFacts, EvidenceFacts, LaterFacts, PolicyFacts,
-            Preflight, RequestFacts, RunningChange, SystemFacts, Vote,
+            BaseFacts, BaseState, CalendarFacts, Command, DependencyFacts, EvidenceFacts, LaterFacts, PlanFacts,
+            PolicyFacts, Preflight, RequestFacts, RunningChange, SystemFacts, Vote,
         },
         sealed,
     },
-    object::{ObjectId, apply_partial, canonical_json},
+    object::{Digest, ObjectId, apply_partial, canonical_json},
     people::{People, PersonFacts},
     port::{Identity, Port, PortError},
 };
@@ -27,7 +27,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::index::{ChangeEntry, Index, LiveChange, dependency_key};
+use crate::index::{ChangeEntry, Index, LiveChange, dependency_key, key_of};
 
 /// Facts about one change, owned.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub struct Observed {
     pub policy: Option<Arc<PolicyFacts>>,
     /// The calendar of the policy.
     pub calendar: CalendarFacts,
+    /// The RolloutPlan of the request, or of its System.
+    pub plan: PlanFacts,
     /// Who is who.
     pub people: Arc<People>,
     /// Votes.
@@ -85,6 +87,7 @@ impl Observed {
             system: self.system.as_deref(),
             policy: self.policy.as_deref(),
             calendar: &self.calendar,
+            plan: &self.plan,
             people: &self.people,
             votes: &self.votes,
             evidence: &self.evidence,
@@ -158,6 +161,7 @@ pub fn from_index(
     let known = content.as_ref().as_ref().ok();
     Observed {
         calendar: index.calendar_facts(policy.as_deref(), request.spec.type_, now),
+        plan: index.plan_facts(&request, system.as_deref()),
         people: index.people(),
         votes: index.votes(&request.uid),
         evidence: known.map(|c| index.evidence(c)).unwrap_or_default(),
@@ -233,8 +237,10 @@ pub async fn live<P: Port>(
     let people = people(context, cached, &votes).await?;
     let system = system(context, cached).await?;
     let policy = policy(context, system.as_deref()).await?;
+    let plan = plan(context, &fresh, system.as_deref()).await?;
     let mut observed = context.ask(|index| Observed {
         calendar: index.calendar_facts(policy.as_deref(), fresh.spec.type_, now),
+        plan,
         evidence: cached.evidence.clone(),
         commands: index.commands(&fresh.uid),
         running: cached
@@ -350,6 +356,36 @@ async fn system<P: Port>(context: &Context<P>, cached: &Observed) -> Result<Opti
     let Some(system) = &cached.system else { return Ok(None) };
     let object: Option<crds::System> = get(context, "System", None, &system.resolved.name).await?;
     Ok(object.map(|o| Arc::new(SystemFacts { resolved: resolve(&o.metadata), spec: o.spec })))
+}
+
+async fn plan<P: Port>(
+    context: &Context<P>,
+    request: &RequestFacts,
+    system: Option<&SystemFacts>,
+) -> Result<PlanFacts, PortError> {
+    let Some((key, is_default)) = plan_key(request, system) else { return Ok(PlanFacts::None) };
+    let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
+    let object: Option<crds::RolloutPlan> = get(context, "RolloutPlan", Some(namespace), name).await?;
+    Ok(object.and_then(|object| plan_facts(&object)).unwrap_or(PlanFacts::Missing { key, is_default }))
+}
+
+/// `namespace/name` of the RolloutPlan that a request, or else its System, names; and whether it is the System's.
+pub fn plan_key(request: &RequestFacts, system: Option<&SystemFacts>) -> Option<(String, bool)> {
+    if let Some(plan) = &request.spec.rollout_plan_ref {
+        return Some((format!("{}/{}", request.namespace, plan.name), false));
+    }
+    let plan = system?.spec.default_rollout_plan_ref.as_ref()?;
+    Some((format!("{}/{}", plan.namespace, plan.name), true))
+}
+
+/// The facts of a RolloutPlan.
+pub fn plan_facts(object: &crds::RolloutPlan) -> Option<PlanFacts> {
+    let resolved = ResolvedPlan {
+        digest: Digest::of_canonical(&object.spec).ok()?,
+        name: key_of(&object.metadata),
+        uid: object.metadata.uid.clone().unwrap_or_default(),
+    };
+    Some(PlanFacts::Known { resolved, spec: Arc::new(object.spec.clone()) })
 }
 
 async fn policy<P: Port>(

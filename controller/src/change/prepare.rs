@@ -5,7 +5,7 @@ use interlock_core::{
         before::{self, BeforeState},
         content::{ContentObject, Intent},
         decide::Start,
-        managers, sealed, standard,
+        gradual, managers, sealed, standard,
     },
     object::{GroupKind, ObjectId, apply_order, apply_partial, strip_server_fields},
     port::{DryRun, Identity, Port, PortError, Precondition},
@@ -76,8 +76,11 @@ pub async fn prepare<P: Port>(
         };
         jobs.push(before::PreparedJob { manifest, dry_run });
     }
-    let plan = BeforeState::plan(&observed.request.uid, &start.change_digest.to_string(), &prepared, jobs);
+    let mut plan = BeforeState::plan(&observed.request.uid, &start.change_digest.to_string(), &prepared, jobs);
     if let Some(why) = outside_template(observed, start, &plan) {
+        return Ok(Prepared::Refused(why));
+    }
+    if let Err(why) = gradual::plan_into(&mut plan, &observed.plan, &observed.request) {
         return Ok(Prepared::Refused(why));
     }
     let (digest, chunks) = store::save(context, &observed.request, &plan).await?;

@@ -1,11 +1,11 @@
 //! Writes to the objects of governed Systems.
 
-use interlock_crds::{ChangePhase, GroupKind as KindRef, Mode, RunRecord, SystemSpec};
+use interlock_crds::{ChangePhase, GroupKind as KindRef, Mode, Rollout, RunRecord, SystemSpec};
 use serde_json::Value;
 
 use super::{Denial, Operation, Verdict, WriteRequest, denial, in_mode};
 use crate::{
-    change::{STAGED_SECRET_TYPE, before::BeforeState, content::GOVERNING_KINDS, derive},
+    change::{STAGED_SECRET_TYPE, before::BeforeState, content::GOVERNING_KINDS, derive, gradual},
     object::{GroupKind, PathPattern, diff},
 };
 
@@ -18,6 +18,8 @@ pub struct ActiveRun {
     pub run: RunRecord,
     /// Its sealed plan.
     pub before: BeforeState,
+    /// Its Rollout, if it has one and the plan was read.
+    pub rollout: Option<Rollout>,
 }
 
 /// A change that would write the object and still waits.
@@ -166,9 +168,16 @@ fn kind_of(request: &WriteRequest) -> GroupKind {
 fn by_executor(facts: &GovernedFacts<'_>, request: &WriteRequest) -> Result<(), Denial> {
     let mut why = Vec::new();
     for active in facts.runs {
-        match derive::permits(&active.run, &active.before, request) {
+        let Err(refusal) = derive::permits(&active.run, &active.before, request) else { return Ok(()) };
+        let Some(rollout) = &active.rollout else {
+            why.push(format!("change {} does not permit it: {refusal}", active.key));
+            continue;
+        };
+        match gradual::permits(rollout, &active.before, request) {
             Ok(()) => return Ok(()),
-            Err(refusal) => why.push(format!("change {} does not permit it: {refusal}", active.key)),
+            Err(beyond) => {
+                why.push(format!("change {} does not permit it: {refusal}; nor does its Rollout: {beyond}", active.key))
+            }
         }
     }
     if why.is_empty() {

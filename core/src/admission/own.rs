@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
     ActionSpec, ApprovalSpec, CalendarSpec, ChangePolicySpec, ChangeRequestSpec, EvidenceSpec, ExecutorType, Mode,
-    PersonSpec, SystemSpec, Verb,
+    PersonSpec, Rollout, RolloutPlanSpec, SystemSpec, Verb,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -20,7 +20,7 @@ use crate::{
     change::{
         ChangeFacts, Content, Problem, ROOT_SYSTEM,
         decide::{ballot, contributors, may_command},
-        gates, sealed, votes,
+        gates, gradual, sealed, votes,
     },
     people::{People, PersonName, is_machine},
     seal::{Domain, SealKey},
@@ -33,6 +33,8 @@ pub struct OwnFacts<'a> {
     pub controller: &'a str,
     /// The change that the object is about: the request itself, or the one that a vote or command names.
     pub change: Option<&'a ChangeFacts<'a>>,
+    /// The Rollout that a command names; `change` is then the one that it carries out.
+    pub rollout: Option<&'a Rollout>,
     /// Whether the namespace is being deleted.
     pub terminating: bool,
     /// The root System with its running changes; none before installation is complete.
@@ -103,6 +105,8 @@ pub fn judge(facts: &OwnFacts<'_>, request: &WriteRequest) -> Verdict {
         ("Approval", None) => approval(facts, request),
         ("Evidence", None) => evidence(facts, request),
         ("Action", None) => action(facts, request),
+        ("Rollout", None) => rollout(facts, request),
+        ("RolloutPlan", None) => rollout_plan(request),
         (kind, None) if is_governing(&request.group, kind) => return governing(facts, request),
         _ => Ok(Vec::new()),
     };
@@ -436,7 +440,15 @@ fn action(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
             format!("actor is {}, but you are {}: commands are given in one's own name", spec.actor, request.user.name),
         );
     }
-    let Some(change) = facts.change.filter(|c| c.request.uid == spec.target.uid) else {
+    let on_rollout = spec.target.kind == "Rollout";
+    if on_rollout && facts.rollout.and_then(|r| r.metadata.uid.as_deref()) != Some(spec.target.uid.as_str()) {
+        return refuse(
+            404,
+            "NoSuchRollout",
+            format!("there is no Rollout {} with uid {}", spec.target.name, spec.target.uid),
+        );
+    }
+    let Some(change) = facts.change.filter(|c| on_rollout || c.request.uid == spec.target.uid) else {
         return refuse(
             404,
             "NoSuchChange",
@@ -454,7 +466,73 @@ fn action(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
             ),
         );
     }
-    fits_phase(change, spec.verb)
+    match (on_rollout, spec.verb) {
+        (true, Verb::Withdraw | Verb::Rebase) => refuse(
+            422,
+            "NotForRollouts",
+            format!(
+                "{:?} is a command on a ChangeRequest; a Rollout is aborted with `interlock rollout abort`",
+                spec.verb
+            ),
+        ),
+        (true, _) if ended(change) => refuse(
+            409,
+            "ChangeEnded",
+            format!("the change of {} has ended; propose a new change to undo it", spec.target.name),
+        ),
+        (true, _) => Ok(Vec::new()),
+        (false, Verb::Promote | Verb::PromoteFully | Verb::Skip | Verb::Retry) => refuse(
+            422,
+            "OnlyForRollouts",
+            format!("{:?} is a command on a Rollout; {} is a ChangeRequest", spec.verb, spec.target.name),
+        ),
+        (false, verb) => fits_phase(change, verb),
+    }
+}
+
+/// A Rollout is Interlock's own: made, recorded and freed by the controller. Deleting it brings the old version back, so
+/// whoever may abort the change may delete it.
+fn rollout(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
+    let user = &request.user.name;
+    if user == facts.controller || is_collector(user) || facts.terminating {
+        return Ok(Vec::new());
+    }
+    if request.operation == Operation::Delete {
+        let may = facts.change.is_none_or(|c| may_command(c, user, &request.user.groups, Verb::Abort));
+        return if may {
+            Ok(Vec::new())
+        } else {
+            refuse(
+                403,
+                "NotOperator",
+                format!(
+                    "{user} may not delete {}, which takes its new version back: only the requester of its change or the policy's operators may",
+                    request.target()
+                ),
+            )
+        };
+    }
+    refuse(
+        403,
+        "RolloutIsInterlocks",
+        format!(
+            "{user} may not {} {}: Interlock makes it from a change; name a RolloutPlan in rolloutPlanRef of a ChangeRequest",
+            request.operation,
+            request.target()
+        ),
+    )
+}
+
+/// A plan that could not be carried out is not stored: nobody is to find that out at the start of a change.
+fn rollout_plan(request: &WriteRequest) -> Answer {
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Ok(Vec::new());
+    }
+    let spec: RolloutPlanSpec = spec_of(request.object.as_ref(), request)?;
+    match gradual::unsupported(&spec) {
+        Some(why) => refuse(422, "BadRolloutPlan", format!("{}: {why}", request.target())),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn fits_phase(change: &ChangeFacts<'_>, verb: Verb) -> Answer {
@@ -519,12 +597,6 @@ fn sane(facts: &OwnFacts<'_>, request: &WriteRequest) -> Result<(), Denial> {
             }
             if let Some(why) = never_governed(&spec) {
                 return invalid("KindForbidden", why);
-            }
-            if spec.default_rollout_plan_ref.is_some() {
-                return invalid(
-                    "NotSupportedYet",
-                    "defaultRolloutPlanRef is not supported by this version: leave it out".to_owned(),
-                );
             }
             if spec.executor.as_ref().is_some_and(|e| e.type_ == ExecutorType::External) {
                 return invalid(

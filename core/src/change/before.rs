@@ -3,7 +3,7 @@
 //! It is stored in Secrets of Interlock's namespace before the first write, read back, and its digest is sealed into the
 //! run record. From then on neither the request nor the live cluster decides what may be written, only this.
 
-use interlock_crds::{ObjectStatus, OperationKind, StepState};
+use interlock_crds::{ObjectStatus, OperationKind, RolloutPlanSpec, StepState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -25,6 +25,9 @@ pub struct BeforeState {
     pub change_digest: String,
     /// One entry an object, in the order in which they are carried out; contingency Jobs last.
     pub entries: Vec<Entry>,
+    /// The RolloutPlan as the votes were bound to it, if the change is carried out gradually.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout_plan: Option<RolloutPlanSpec>,
 }
 
 /// One object of a run.
@@ -46,6 +49,16 @@ pub struct Entry {
     pub patch: bool,
     /// The difference between before and after.
     pub changes: Vec<Change>,
+    /// Whether the Rollout of the change writes it and puts it back, not the run itself.
+    #[serde(default)]
+    pub gradual: bool,
+}
+
+impl Entry {
+    /// Whether it is the Rollout that carries the gradual entries out.
+    pub fn is_rollout(&self) -> bool {
+        self.id.group == interlock_crds::GROUP && self.id.kind == "Rollout"
+    }
 }
 
 /// What was read and tried of one object of the content.
@@ -79,10 +92,16 @@ impl BeforeState {
             .chain(delete_order(&kinds(&deletes)).into_iter().filter_map(|i| deletes.get(i)));
         let mut entries: Vec<_> = ordered.filter_map(|p| entry(p)).collect();
         entries.extend(jobs.into_iter().filter_map(job));
-        Self { format: 1, change_uid: change_uid.to_owned(), change_digest: change_digest.to_owned(), entries }
+        Self {
+            format: 1,
+            change_uid: change_uid.to_owned(),
+            change_digest: change_digest.to_owned(),
+            entries,
+            rollout_plan: None,
+        }
     }
 
-    /// What the plan does to each object, contingency Jobs aside.
+    /// What the plan does to each object, contingency Jobs and the Rollout aside.
     pub fn effects(&self) -> Vec<Effect> {
         let effect = |entry: &Entry| {
             let kind = match entry.operation {
@@ -93,7 +112,7 @@ impl BeforeState {
             };
             Some(Effect { id: entry.id.clone(), kind })
         };
-        self.entries.iter().filter_map(effect).collect()
+        self.entries.iter().filter(|entry| !entry.is_rollout()).filter_map(effect).collect()
     }
 
     /// The bytes that are stored, and their digest.
@@ -163,7 +182,7 @@ fn entry(prepared: &Prepared) -> Option<Entry> {
     };
     let manifest = (prepared.object.intent != Intent::Delete).then(|| prepared.object.manifest.clone());
     let patch = prepared.object.intent == Intent::Patch;
-    Some(Entry { id, operation, before, expected, manifest, patch, changes })
+    Some(Entry { id, operation, before, expected, manifest, patch, changes, gradual: false })
 }
 
 fn job(job: PreparedJob) -> Option<Entry> {
@@ -177,6 +196,7 @@ fn job(job: PreparedJob) -> Option<Entry> {
         manifest: Some(manifest),
         patch: false,
         changes: Vec::new(),
+        gradual: false,
     })
 }
 

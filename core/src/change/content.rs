@@ -159,12 +159,6 @@ impl Content {
 
 fn not_yet(spec: &ChangeRequestSpec) -> Vec<Problem> {
     let mut problems = Vec::new();
-    if spec.rollout_plan_ref.is_some() {
-        problems.push(Problem::new(
-            "NotSupportedYet",
-            "rolloutPlanRef is not supported by this version: it would be carried out at once, not gradually. Leave it out",
-        ));
-    }
     if spec.content.git.is_some() {
         problems.push(Problem::new(
             "NotSupportedYet",

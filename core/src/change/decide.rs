@@ -9,9 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{
     content::{Content, Problem},
     digest::{self, Binding},
-    facts::{BaseState, CalendarFacts, ChangeFacts, Command},
+    facts::{BaseState, CalendarFacts, ChangeFacts, Command, PlanFacts},
     gates::{self, Demands, Gate, GateName},
-    risk,
+    gradual, risk,
     votes::{self, Ballot, Tally},
 };
 use crate::{
@@ -102,6 +102,9 @@ fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
     draft.status.content_digest = Some(content.digest.to_string());
     let risk = risk::risk(facts, content);
     draft.status.risk = Some(risk.clone());
+    if let Some(problem) = gradual::problem(facts.plan) {
+        return draft.invalid(&[problem], now);
+    }
     let Some(demands) = gates::demands(&policy.spec, facts.request.spec.type_) else {
         let message = format!(
             "ChangePolicy {} allows no change of type {:?}; propose it as another type",
@@ -113,6 +116,9 @@ fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
     let BaseState::Read(base) = facts.base else {
         return draft.unread(now);
     };
+    if let Some(problem) = gradual::misfit(facts.plan, &base.effects) {
+        return draft.invalid(&[problem], now);
+    }
     let pinned = pinned(facts, base.live, &base.secrets_mac);
     let change_digest = change_digest(facts, content, system, policy, &pinned);
     draft.status.change_digest = change_digest.map(|d| d.to_string());
@@ -203,9 +209,11 @@ fn taken_back(facts: &ChangeFacts<'_>, now: Timestamp) -> Option<(ChangePhase, S
 
 /// Whether a command counts: recorded by the webhook, about this request, by somebody with the right.
 pub fn authorised(facts: &ChangeFacts<'_>, command: &Command, now: Timestamp) -> bool {
-    if command.target_uid != facts.request.uid {
-        return false;
-    }
+    command.target_uid == facts.request.uid && counts(facts, command, now)
+}
+
+/// Whether a command was recorded by the webhook and comes from somebody with the right, whatever it is about.
+pub fn counts(facts: &ChangeFacts<'_>, command: &Command, now: Timestamp) -> bool {
     let Ok(sealed) = votes::authentic(command.sealed.as_ref(), &command.actor, command.created, now) else {
         return false;
     };
@@ -224,7 +232,14 @@ pub fn may_command(facts: &ChangeFacts<'_>, user: &str, groups: &[String], verb:
     }
     match verb {
         Verb::Withdraw | Verb::Rebase => false,
-        Verb::Abort | Verb::Rollback | Verb::Pause | Verb::Resume => {
+        Verb::Abort
+        | Verb::Rollback
+        | Verb::Pause
+        | Verb::Resume
+        | Verb::Promote
+        | Verb::PromoteFully
+        | Verb::Skip
+        | Verb::Retry => {
             let Some(policy) = facts.policy else {
                 return false;
             };
@@ -304,7 +319,12 @@ fn change_digest(
         CalendarFacts::Known { resolved, .. } => Some(resolved),
         CalendarFacts::None | CalendarFacts::Broken { .. } => None,
     };
+    let plan = match facts.plan {
+        PlanFacts::Known { resolved, .. } => Some(resolved),
+        PlanFacts::None | PlanFacts::Missing { .. } => None,
+    };
     let binding = Binding {
+        plan,
         cluster: facts.cluster,
         uid: &facts.request.uid,
         namespace: &facts.request.namespace,

@@ -107,6 +107,18 @@ pub struct Resolved {
     pub uid: String,
 }
 
+/// The RolloutPlan that a change is carried out by. Its fields stand in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResolvedPlan {
+    /// Digest of its spec.
+    pub digest: Digest,
+    /// `namespace/name`.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
 /// Everything that votes bind to beside what the requester wrote. Its fields stand in the order of their names.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -121,6 +133,9 @@ pub struct Binding<'a> {
     pub executor: Option<String>,
     /// Namespace of the ChangeRequest.
     pub namespace: &'a str,
+    /// The RolloutPlan, if the change is carried out gradually. A change without one has the digest that it always had.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<&'a ResolvedPlan>,
     /// The ChangePolicy.
     pub policy: &'a Resolved,
     /// Keyed hash over staged values; empty without staged Secrets.
@@ -222,9 +237,10 @@ mod tests {
         fn the_change_envelope_is_canonical_as_it_is_written(name in ".*", uid in "\\PC*", generation in 0..1_i64 << 53) {
             let resolved = Resolved { generation, name: name.clone(), uid: uid.clone() };
             let digest = Digest::of_bytes(name.as_bytes());
+            let plan = ResolvedPlan { digest, name: name.clone(), uid: uid.clone() };
             let binding = Binding {
                 base: digest, calendar: Some(&resolved), cluster: &uid, executor: Some(name.clone()), namespace: &name,
-                policy: &resolved, secrets_mac: &uid, system: &resolved, uid: &uid,
+                plan: Some(&plan).filter(|_| generation % 2 == 0), policy: &resolved, secrets_mac: &uid, system: &resolved, uid: &uid,
             };
             let envelope = ChangeEnvelope { binding: &binding, content: digest, domain: CHANGE_DOMAIN, format: FORMAT, spec: digest };
             prop_assert_eq!(Digest::of_ordered(&envelope), Digest::of_canonical(&envelope));

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use interlock_crds::{
     ApprovalDecision, BaseRecord, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, ChangeRequestStatus,
-    EvidenceKind, EvidenceResult, FinishRecord, Overrun, Priority, RunRecord, SystemSpec, Verb,
+    EvidenceKind, EvidenceResult, FinishRecord, Overrun, Priority, RolloutPlanSpec, RunRecord, SystemSpec, Verb,
 };
 use jiff::Timestamp;
 
 use super::{
     content::{Content, Problem},
-    digest::Resolved,
+    digest::{Resolved, ResolvedPlan},
 };
 use crate::{
     calendar::{CalendarView, WindowState},
@@ -140,6 +140,28 @@ impl CalendarFacts {
             Self::Known { view, overrun, .. } => (!matches!(view.state, WindowState::Open { .. })).then_some(*overrun),
         }
     }
+}
+
+/// The RolloutPlan that the request, or else its System, names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PlanFacts {
+    /// None is named: the change is carried out at once.
+    #[default]
+    None,
+    /// It does not exist, or cannot be read.
+    Missing {
+        /// `namespace/name`.
+        key: String,
+        /// Whether the System names it, not the request.
+        is_default: bool,
+    },
+    /// As it stands now.
+    Known {
+        /// Which object it was.
+        resolved: ResolvedPlan,
+        /// What it states.
+        spec: Arc<RolloutPlanSpec>,
+    },
 }
 
 /// What the objects of the change look like in the cluster.
@@ -342,6 +364,8 @@ pub struct ChangeFacts<'a> {
     pub policy: Option<&'a PolicyFacts>,
     /// The calendar of the policy.
     pub calendar: &'a CalendarFacts,
+    /// The RolloutPlan of the request, or of its System.
+    pub plan: &'a PlanFacts,
     /// Who is who.
     pub people: &'a People,
     /// Every vote that names the request.

@@ -13,6 +13,7 @@ pub mod digest;
 pub mod evidence;
 pub mod facts;
 pub mod gates;
+pub mod gradual;
 pub mod managers;
 pub mod risk;
 pub mod run;

@@ -20,6 +20,7 @@ use super::{
     before::{BeforeState, Entry},
     decide::bounded,
     facts::Command,
+    gradual,
 };
 use crate::{
     object::{ObjectId, rank},
@@ -241,7 +242,25 @@ impl<'a> Pass<'_, 'a> {
     }
 
     fn rank(&self, index: usize) -> Option<(bool, crate::object::Rank)> {
-        self.entry(index).map(|e| (e.operation == OperationKind::Delete, rank(&e.id.group_kind())))
+        self.entry(index).map(|e| (e.operation == OperationKind::Delete, rank(&gradual::ordered_as(e))))
+    }
+
+    /// Whether the Rollout writes it, not the run.
+    fn is_gradual(&self, index: usize) -> bool {
+        self.entry(index).is_some_and(|entry| entry.gradual)
+    }
+
+    fn is_rollout(&self, index: usize) -> bool {
+        self.entry(index).is_some_and(Entry::is_rollout)
+    }
+
+    /// Notes what the Rollout did to what it carries out.
+    fn set_gradual(&mut self, from: StepState, to: StepState) {
+        for index in (0..self.plan_len()).filter(|i| self.is_gradual(*i)).collect::<Vec<_>>() {
+            if self.state(index) == Some(from) {
+                self.set(index, to, "");
+            }
+        }
     }
 
     fn describe(&self, index: usize, what: &str) -> String {

@@ -10,7 +10,7 @@ use super::{
     live::{is_as_created, is_deleting, is_interlocks, plain, touched},
 };
 use crate::{
-    change::{EPOCH_ANNOTATION, before::Entry},
+    change::{EPOCH_ANNOTATION, before::Entry, gradual},
     mutants::{self, Mutant},
     object::{Health, diff, health, restore_paths},
     port::Precondition,
@@ -56,7 +56,7 @@ impl Pass<'_, '_> {
             1 => why.clone(),
             more => format!("{why} (and {} more objects)", more - 1),
         };
-        let objects = pending.iter().filter_map(|(index, ..)| self.id(*index)).collect();
+        let objects = pending.iter().filter(|(i, ..)| !self.is_rollout(*i)).filter_map(|(i, ..)| self.id(*i)).collect();
         let left = pending.iter().map(|(.., left)| *left).min();
         self.wait(ChangePhase::Running, message, objects, left)
     }
@@ -65,6 +65,7 @@ impl Pass<'_, '_> {
     pub(super) fn goes_back(&self, index: usize) -> bool {
         let forgotten = mutants::is(Mutant::ForgetOneOnTheWayBack) && index == 0;
         !forgotten
+            && !self.is_gradual(index)
             && self.operation(index).is_some_and(|operation| operation != OperationKind::RunJob)
             && !matches!(
                 self.state(index),
@@ -81,6 +82,9 @@ impl Pass<'_, '_> {
             self.set(index, StepState::Reverted, "");
             return Back::Done;
         }
+        if self.is_rollout(index) {
+            return self.return_rollout(index, live);
+        }
         match self.reversal(index, live) {
             Reversal::Done => self.reverted(index, live),
             Reversal::Wait(why) => Back::Wait(why, SignedDuration::from_secs(60)),
@@ -92,6 +96,20 @@ impl Pass<'_, '_> {
             Reversal::Write(write) if self.is_journalled_back(index, live) => Back::Step(Step::Write(index, write)),
             Reversal::Write(_) => Back::Step(self.journal_back(index)),
         }
+    }
+
+    /// The Rollout puts back what it wrote; nothing that was written before it is touched until then. It is kept: it tells
+    /// what happened.
+    fn return_rollout(&mut self, index: usize, live: Option<&Value>) -> Back {
+        match live {
+            // Its finalizer let it go: everything of it is as before.
+            None => {}
+            Some(live) if gradual::has_returned(live) => {}
+            Some(_) => return Back::Wait("goes back".to_owned(), SignedDuration::from_secs(60)),
+        }
+        self.set(index, StepState::Reverted, "");
+        self.set_gradual(StepState::Done, StepState::Reverted);
+        Back::Done
     }
 
     /// How long a creation or deletion that was journalled and is not to be seen may still be on its way.
@@ -121,7 +139,10 @@ impl Pass<'_, '_> {
         let together: Vec<_> = (0..=first)
             .rev()
             .filter(|i| {
-                self.rank(*i) == self.rank(first) && self.goes_back(*i) && self.state(*i) != Some(StepState::Reverting)
+                self.rank(*i) == self.rank(first)
+                    && self.goes_back(*i)
+                    && !self.is_rollout(*i)
+                    && self.state(*i) != Some(StepState::Reverting)
             })
             .chain([first])
             .collect();

@@ -10,7 +10,7 @@ use super::{
     live::{is_as_created, is_as_updated, is_deleting, is_interlocks, is_order},
 };
 use crate::{
-    change::{decide::bounded, facts::Command, same_at},
+    change::{decide::bounded, facts::Command, gradual, same_at},
     mutants::{self, Mutant},
     object::{Health, apply_partial, get, health},
     port::Precondition,
@@ -51,7 +51,10 @@ impl<'a> Pass<'_, 'a> {
             let Some(state) = self.state(index) else {
                 break;
             };
-            if matches!(state, StepState::Done) || self.operation(index) == Some(OperationKind::RunJob) {
+            if matches!(state, StepState::Done)
+                || self.operation(index) == Some(OperationKind::RunJob)
+                || self.is_gradual(index)
+            {
                 continue;
             }
             if let Some((first, why)) = unhealthy.first()
@@ -101,7 +104,7 @@ impl<'a> Pass<'_, 'a> {
     /// Journals the step, and with it the others of the same rank: one record, not one for each object.
     pub(super) fn intend_together(&mut self, first: usize) -> Step {
         let together: Vec<_> = (first..self.plan_len())
-            .filter(|i| self.rank(*i) == self.rank(first))
+            .filter(|i| self.rank(*i) == self.rank(first) && !self.is_gradual(*i))
             .filter(|i| self.state(*i) == Some(StepState::Waiting) && self.operation(*i) != Some(OperationKind::RunJob))
             .collect();
         if let Some(unread) = together.iter().find(|i| !self.facts.looked.contains_key(i)) {
@@ -212,10 +215,14 @@ impl<'a> Pass<'_, 'a> {
             None if deleting => Health::Healthy,
             Some(_) if deleting => Health::Progressing("is being deleted".to_owned()),
             None => Health::Failed("was deleted by somebody else".to_owned()),
+            Some(live) if self.is_rollout(index) => gradual::progress(live),
             Some(live) => health(live),
         };
         match state {
             Health::Healthy => {
+                if self.is_rollout(index) {
+                    self.set_gradual(StepState::Waiting, StepState::Done);
+                }
                 self.set(index, StepState::Done, "");
                 Progress::Healthy
             }
@@ -223,7 +230,8 @@ impl<'a> Pass<'_, 'a> {
                 let why = self.describe(index, &why);
                 Progress::Step(self.fail(index, StepState::Failed, &why))
             }
-            Health::Progressing(why) if self.late() => {
+            // A Rollout has deadlines of its own.
+            Health::Progressing(why) if self.late() && !self.is_rollout(index) => {
                 let limit = self.facts.deadline.as_secs();
                 let why = self.describe(index, &format!("was not healthy within {limit} s: {why}"));
                 Progress::Step(self.fail(index, StepState::Failed, &why))
@@ -314,14 +322,16 @@ impl<'a> Pass<'_, 'a> {
     }
 
     pub(super) fn wait_for(&mut self, first: usize, why: &str, unhealthy: &[(usize, String)]) -> Step {
-        let objects = unhealthy.iter().filter_map(|(i, _)| self.id(*i)).collect();
-        let left = self.time_left();
+        // Every change of a Rollout's phase wakes its change anyway.
+        let timed: Vec<_> = unhealthy.iter().map(|(i, _)| *i).filter(|i| !self.is_rollout(*i)).collect();
+        let objects = timed.iter().filter_map(|i| self.id(*i)).collect();
+        let left = (!timed.is_empty()).then(|| self.time_left());
         let message = if unhealthy.len() > 1 {
             format!("{why} (and {} more objects)", unhealthy.len() - 1)
         } else {
             why.to_owned()
         };
         let _ = first;
-        self.wait(ChangePhase::Running, message, objects, Some(left))
+        self.wait(ChangePhase::Running, message, objects, left)
     }
 }

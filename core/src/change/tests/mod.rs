@@ -12,8 +12,8 @@ use super::{
     content::ContentObject,
     digest::{BaseValues, Resolved, base_digest, base_key, base_of},
     facts::{
-        BaseFacts, BaseState, CalendarFacts, ChangeFacts, Command, LaterFacts, PolicyFacts, Preflight, RequestFacts,
-        RunningChange, SealedFacts, SystemFacts, Vote,
+        BaseFacts, BaseState, CalendarFacts, ChangeFacts, Command, LaterFacts, PlanFacts, PolicyFacts, Preflight,
+        RequestFacts, RunningChange, SealedFacts, SystemFacts, Vote,
     },
 };
 use crate::{
@@ -35,6 +35,7 @@ pub struct Case {
     pub system: SystemFacts,
     pub policy: PolicyFacts,
     pub calendar: CalendarFacts,
+    pub plan: PlanFacts,
     pub people: People,
     pub votes: Vec<Vote>,
     pub commands: Vec<Command>,
@@ -110,6 +111,7 @@ impl Case {
             system: SystemFacts { resolved: resolved("teller"), spec: system },
             policy: PolicyFacts { resolved: resolved("bank"), spec: policy },
             calendar: CalendarFacts::None,
+            plan: PlanFacts::None,
             people,
             votes: Vec::new(),
             commands: Vec::new(),
@@ -147,6 +149,7 @@ impl Case {
             system: Some(&self.system),
             policy: Some(&self.policy),
             calendar: &self.calendar,
+            plan: &self.plan,
             people: &self.people,
             votes: &self.votes,
             evidence: &[],

@@ -1,0 +1,127 @@
+//! Acting: the status first, then the writes that it announces, as the System's executor.
+
+use interlock_core::{
+    change::{FIELD_MANAGER, gradual::FINALIZER},
+    object::ObjectId,
+    port::{DryRun, Identity, Note, Port, PortError},
+    rollout::PlannedWrite,
+};
+use interlock_crds::{API_VERSION, GROUP, OperationKind, RolloutStatus, VERSION};
+use serde_json::{Value, json};
+
+use super::observe::Observed;
+use crate::change::Context;
+
+/// Records the status unless it stands there already; whether it was written. The resourceVersion under which the Rollout
+/// was read is the precondition.
+pub async fn record<P: Port>(
+    context: &Context<P>,
+    observed: &mut Observed,
+    status: RolloutStatus,
+) -> Result<bool, PortError> {
+    if *observed.status() == status {
+        return Ok(false);
+    }
+    if observed.status().phase != status.phase {
+        tell(context, observed, &status).await;
+    }
+    let mut object = reference(observed);
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("spec".to_owned(), serde_json::to_value(&observed.rollout.spec).map_err(invalid)?);
+        fields.insert("status".to_owned(), serde_json::to_value(&status).map_err(invalid)?);
+    }
+    let stored = context.port.replace_status(&object).await?;
+    let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(ToOwned::to_owned);
+    observed.recorded(status, version);
+    Ok(true)
+}
+
+async fn tell<P: Port>(context: &Context<P>, observed: &Observed, status: &RolloutStatus) {
+    use interlock_crds::RolloutPhase::{Aborting, Failed, RolledBack};
+    let message = status.message.clone().unwrap_or_default();
+    tracing::info!(rollout = observed.rollout.metadata.name, phase = ?status.phase, message, "the release moves on");
+    let note = Note {
+        warning: matches!(status.phase, Aborting | Failed | RolledBack),
+        reason: format!("{:?}", status.phase),
+        action: "Release".to_owned(),
+        message,
+    };
+    context.port.note(&reference(observed), &note).await;
+}
+
+/// Makes the announced writes.
+pub async fn write<P: Port>(
+    context: &Context<P>,
+    observed: &Observed,
+    writes: &[PlannedWrite],
+) -> Result<(), PortError> {
+    let Some((run, _)) = &observed.run else { return Ok(()) };
+    let identity = Identity::Impersonate(run.executor.clone());
+    let port = &context.port;
+    for write in writes {
+        tracing::info!(rollout = observed.rollout.metadata.name, object = %write.id, form = ?write.form, "writing");
+        match (write.operation, &write.object) {
+            (OperationKind::Create, Some(object)) => {
+                port.create(&identity, FIELD_MANAGER, object, DryRun::No).await?;
+            }
+            // The object carries the uid and resourceVersion that it was computed from.
+            (OperationKind::Update, Some(object)) => {
+                port.replace(&identity, FIELD_MANAGER, object, DryRun::No).await?;
+            }
+            (OperationKind::Delete, _) => {
+                port.delete(&identity, &write.id, &write.precondition, write.foreground, DryRun::No).await?;
+            }
+            (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A write was refused by a rule, not by chance: people are told.
+pub async fn refused<P: Port>(context: &Context<P>, observed: &Observed, error: &PortError) {
+    tracing::warn!(rollout = observed.rollout.metadata.name, %error, "a write was refused");
+    let note = Note {
+        warning: true,
+        reason: "Refused".to_owned(),
+        action: "Release".to_owned(),
+        message: format!("a write was refused and is tried again: {error}"),
+    };
+    context.port.note(&reference(observed), &note).await;
+}
+
+/// Takes the finalizer off: nothing of the release is left.
+pub async fn release<P: Port>(context: &Context<P>, observed: &Observed) -> Result<(), PortError> {
+    let meta = &observed.rollout.metadata;
+    let finalizers = meta.finalizers.clone().unwrap_or_default();
+    if !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
+        return Ok(());
+    }
+    let left: Vec<_> = finalizers.into_iter().filter(|finalizer| finalizer != FINALIZER).collect();
+    let id = ObjectId {
+        group: GROUP.to_owned(),
+        version: VERSION.to_owned(),
+        kind: "Rollout".to_owned(),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone().unwrap_or_default(),
+    };
+    let patch = json!({"metadata": {"finalizers": left, "uid": meta.uid, "resourceVersion": meta.resource_version}});
+    match context.port.merge_patch(&Identity::Controller, FIELD_MANAGER, &id, &patch).await {
+        Ok(_) | Err(PortError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn reference(observed: &Observed) -> Value {
+    let meta = &observed.rollout.metadata;
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "Rollout",
+        "metadata": {
+            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version,
+        },
+    })
+}
+
+fn invalid(error: serde_json::Error) -> PortError {
+    PortError::Invalid(error.to_string())
+}

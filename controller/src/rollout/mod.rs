@@ -1,0 +1,105 @@
+//! Rollouts: observe, decide, record, act.
+//!
+//! [`reconcile`] is one pass over one Rollout. The status, with the writes that it announces, is recorded before the first
+//! of them; what was written shows in the objects. Nothing is remembered between passes.
+
+mod act;
+mod observe;
+
+use interlock_core::{
+    change::gradual::FINALIZER,
+    port::{Port, PortError},
+    rollout,
+};
+use interlock_crds::{Rollout, RolloutPhase};
+use jiff::Timestamp;
+
+use crate::change::{Context, Outcome};
+
+/// Decisions in one pass: each but the last writes something.
+const MAX_ROUNDS: usize = 8;
+/// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.
+const WAITER: &str = "rollout:";
+
+/// The Rollout that waits under this name for objects; none if a change does.
+pub fn key_of_waiter(waiter: &str) -> Option<&str> {
+    waiter.strip_prefix(WAITER)
+}
+
+/// One pass over the Rollout `key`.
+pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
+    if !context.port.may_write() {
+        return Outcome::Wait(None);
+    }
+    let waiter = format!("{WAITER}{key}");
+    let Some(known) = context.ask(|index| index.rollout(key)) else {
+        context.port.watch(&waiter, &[]);
+        return Outcome::Wait(None);
+    };
+    if is_over(&known) && context.ask(|index| index.has_ended(&known.spec.change_request.uid)) {
+        context.port.watch(&waiter, &[]);
+        return Outcome::Wait(None);
+    }
+    let Some(now) = context.port.now() else {
+        return Outcome::Retry("the API server's time is not known".to_owned());
+    };
+    match pass(context, key, &waiter, now).await {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            tracing::warn!(rollout = key, %error, "the pass ended early");
+            Outcome::Retry(error.to_string())
+        }
+    }
+}
+
+/// Nothing more is to be done for it, whatever its change does.
+fn is_over(rollout: &Rollout) -> bool {
+    let at_rest = rollout.status.as_ref().is_some_and(|status| status.phase.is_at_rest());
+    let kept = rollout.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    at_rest && !(kept && rollout.metadata.deletion_timestamp.is_some())
+}
+
+async fn pass<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    waiter: &str,
+    started: Timestamp,
+) -> Result<Outcome, PortError> {
+    let Some(mut observed) = observe::rollout(context, key, started).await? else { return Ok(Outcome::Wait(None)) };
+    if observed.run.is_none() {
+        // Its change does not run, so nobody would let its writes pass: it is let go if somebody deletes it.
+        context.port.watch(waiter, &[]);
+        if observed.rollout.metadata.deletion_timestamp.is_some() {
+            act::release(context, &observed).await?;
+        }
+        return Ok(Outcome::Wait(None));
+    }
+    for _ in 0..MAX_ROUNDS {
+        if !context.port.may_write() {
+            return Ok(Outcome::Wait(None));
+        }
+        let now = context.port.now().unwrap_or(started);
+        let live = observe::live(context, waiter, &observed).await?;
+        let decision = rollout::decide(&observed.facts(&live), now);
+        let recorded = act::record(context, &mut observed, decision.status).await?;
+        if decision.release {
+            act::release(context, &observed).await?;
+            return Ok(Outcome::Wait(None));
+        }
+        if let Err(error) = act::write(context, &observed, &decision.writes).await {
+            return if error.is_transient() || matches!(error, PortError::AlreadyExists(_)) {
+                Err(error)
+            } else {
+                act::refused(context, &observed, &error).await;
+                Ok(Outcome::Retry(error.to_string()))
+            };
+        }
+        if decision.writes.is_empty() && !recorded {
+            if observed.status().phase == RolloutPhase::Pending {
+                tracing::debug!(rollout = key, reasons = ?decision.reasons, "not begun yet");
+            }
+            return Ok(Outcome::Wait(decision.wake_at));
+        }
+    }
+    Ok(Outcome::Retry("the Rollout did not settle in one pass".to_owned()))
+}

@@ -1,0 +1,165 @@
+//! Reading: the Rollout, its change and the objects, all live.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use interlock_core::{
+    change::gradual,
+    object::ObjectId,
+    port::{Identity, Port, PortError},
+    rollout::{
+        CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact,
+        live::{self, Read},
+    },
+};
+use interlock_crds::{self as crds, Rollout, RolloutStatus, RunRecord, StepGate};
+use jiff::Timestamp;
+
+use crate::change::{Context, load_before, observe_one};
+
+/// What is known of a Rollout beside the objects.
+pub struct Observed {
+    /// As it stands in the cluster.
+    pub rollout: Rollout,
+    /// The run of its change, and what it releases; none if the change does not run or does not make this Rollout.
+    pub run: Option<(RunRecord, TargetFacts)>,
+    commands: Vec<CommandFact>,
+    window: Option<WindowFact>,
+    gates: BTreeMap<StepGate, GateFact>,
+    return_asked: Option<String>,
+    status: RolloutStatus,
+}
+
+impl Observed {
+    /// What was recorded last.
+    pub const fn status(&self) -> &RolloutStatus {
+        &self.status
+    }
+
+    /// What was just recorded, and the version under which.
+    pub fn recorded(&mut self, status: RolloutStatus, version: Option<String>) {
+        self.status = status;
+        self.rollout.metadata.resource_version = version.or(self.rollout.metadata.resource_version.take());
+    }
+
+    /// The facts in the form in which the core takes them.
+    pub fn facts<'a>(&'a self, live: &'a LiveObjects) -> RolloutFacts<'a> {
+        static NO_WINDOWS: BTreeMap<String, GateFact> = BTreeMap::new();
+        let meta = &self.rollout.metadata;
+        RolloutFacts {
+            namespace: meta.namespace.as_deref().unwrap_or_default(),
+            name: meta.name.as_deref().unwrap_or_default(),
+            uid: meta.uid.as_deref().unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            spec: &self.rollout.spec,
+            status: &self.status,
+            change_active: self.run.is_some(),
+            target: self.run.as_ref().map(|(_, target)| target),
+            live,
+            analyses: &[],
+            commands: &self.commands,
+            sign_offs: None,
+            gates: &self.gates,
+            window: self.window.as_ref(),
+            wave_windows: &NO_WINDOWS,
+            superseded_by: None,
+            known_good: None,
+            return_asked: self.return_asked.as_deref(),
+        }
+    }
+}
+
+/// The Rollout `key` and what is known of its change.
+pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Result<Option<Observed>, PortError> {
+    let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
+    let Some(rollout) = own::<_, Rollout>(context, "Rollout", namespace, name).await? else { return Ok(None) };
+    let status = rollout.status.clone().unwrap_or_default();
+    let mut observed = Observed {
+        run: None,
+        commands: Vec::new(),
+        window: None,
+        gates: BTreeMap::new(),
+        return_asked: None,
+        status,
+        rollout,
+    };
+    let of = observed.rollout.spec.change_request.clone();
+    let change: Option<crds::ChangeRequest> = own(context, "ChangeRequest", namespace, &of.name).await?;
+    let Some(change) = change.filter(|change| change.metadata.uid.as_deref() == Some(of.uid.as_str())) else {
+        return Ok(Some(observed));
+    };
+    let live = context.ask(|index| index.read(&change));
+    let request = &live.request;
+    let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(Some(observed)) };
+    let before = match context.plans.get(&run.before_digest) {
+        Some(before) => before,
+        None => {
+            let before = Arc::new(load_before(context, &request.uid, &run).await?);
+            context.plans.keep(&run.before_digest, &before);
+            before
+        }
+    };
+    let target = gradual::target(&before).filter(|_| gradual::belongs(&observed.rollout, &before));
+    let change = observe_one(context, &Arc::new(live), now);
+    let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
+    let given = context.ask(|index| index.commands(&uid));
+    observed.commands = gradual::commands(&change.facts(context), &uid, &given, now);
+    observed.window = gradual::window(&change.calendar);
+    observed.gates.extend(observed.window.as_ref().map(|window| (StepGate::Window, window.gate.clone())));
+    observed.return_asked = gradual::return_asked(&run);
+    observed.run = target.map(|target| (run, target));
+    Ok(Some(observed))
+}
+
+/// The objects that a decision looks at. From now on each change of them wakes the Rollout.
+pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observed) -> Result<LiveObjects, PortError> {
+    let mut objects = LiveObjects::default();
+    let Some((_, target)) = &observed.run else { return Ok(objects) };
+    let uid = observed.rollout.metadata.uid.as_deref().unwrap_or_default();
+    let reads = live::reads(&observed.rollout.spec, target, uid);
+    let named: Vec<_> = reads
+        .iter()
+        .filter_map(|read| match read {
+            Read::One(id) => Some(id.clone()),
+            Read::All(..) => None,
+        })
+        .collect();
+    // Before the first read: what changes in between wakes it then.
+    context.port.watch(waiter, &named);
+    for read in &reads {
+        let found = match read {
+            Read::One(id) => {
+                context.port.live_get(&Identity::Controller, id).await.map(|found| found.into_iter().collect())
+            }
+            Read::All(group, version, kind, namespace) => {
+                context.port.live_list(group, version, kind, Some(namespace)).await
+            }
+        };
+        match found {
+            Ok(found) => found.into_iter().for_each(|object| objects.insert(object)),
+            // Of a kind that the cluster does not know there is no object.
+            Err(PortError::UnknownKind { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(objects)
+}
+
+async fn own<P: Port, T: serde::de::DeserializeOwned>(
+    context: &Context<P>,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<T>, PortError> {
+    let id = ObjectId {
+        group: crds::GROUP.to_owned(),
+        version: crds::VERSION.to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some(namespace.to_owned()),
+        name: name.to_owned(),
+    };
+    let found = context.port.live_get(&Identity::Controller, &id).await?;
+    let parsed = found.map(serde_json::from_value).transpose();
+    parsed.map_err(|error| PortError::Invalid(format!("{id} cannot be read: {error}")))
+}

@@ -1,0 +1,236 @@
+//! What of a change is carried out gradually, by which plan, and what ties its Rollout to it.
+//!
+//! A RolloutPlan that votes are bound to stands in the stored plan of the run ([`BeforeState::rollout_plan`]), and so does
+//! the Rollout itself, as one more entry: the run creates it in its place in the order, and waits for it. Entries that
+//! are `gradual` are the Rollout's to write and to put back; the run leaves them alone.
+
+mod ties;
+
+use interlock_crds::{
+    ChangeRequestRef, OperationKind, Rollout, RolloutPlanSpec, RolloutSpec, RolloutStep, RolloutTarget, StepGate,
+    WorkloadKind,
+};
+use serde_json::{Value, json};
+
+pub use ties::{belongs, commands, has_returned, permits, progress, return_asked, target, window};
+
+use super::{
+    before::{BeforeState, Entry},
+    content::Problem,
+    facts::{Effect, EffectKind, PlanFacts, RequestFacts},
+};
+use crate::{
+    object::{GroupKind, ObjectId, Path},
+    rollout::{ConfigTarget, derive::config},
+};
+
+/// Finalizer of a Rollout: it stays until routes and workloads are as they should be.
+pub const FINALIZER: &str = "interlock.dev/rollout";
+
+/// What a plan asks for that this version does not carry out; none if it can be used.
+pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
+    let not_yet = |what: &str| Some(format!("{what} is not supported by this version: leave it out"));
+    if plan.blue_green.is_some() {
+        return not_yet("blueGreen");
+    }
+    if plan.batches.is_some() {
+        return not_yet("batches");
+    }
+    if plan.waves.is_some() {
+        return not_yet("waves");
+    }
+    let Some(canary) = &plan.canary else { return Some("it states no strategy: give canary".to_owned()) };
+    if canary.route.is_some() {
+        return not_yet("canary.route");
+    }
+    if canary.background.is_some() {
+        return not_yet("canary.background");
+    }
+    canary.steps.iter().enumerate().find_map(|(position, step)| {
+        unsupported_step(step)
+            .map(|what| format!("{what} in step {position} is not supported by this version: leave it out"))
+    })
+}
+
+fn unsupported_step(step: &RolloutStep) -> Option<&'static str> {
+    let gate = step.gate.is_some_and(|gate| gate.name != StepGate::Window);
+    let found = [
+        (step.analysis.is_some(), "analysis"),
+        (step.header_match.is_some(), "headerMatch"),
+        (step.mirror.is_some(), "mirror"),
+        (step.job.is_some(), "job"),
+        (step.sign_off.is_some(), "signOff"),
+        (gate, "a gate other than Window"),
+    ];
+    found.into_iter().find_map(|(is, what)| is.then_some(what))
+}
+
+/// What keeps the plan itself from being used.
+pub fn problem(plan: &PlanFacts) -> Option<Problem> {
+    match plan {
+        PlanFacts::None => None,
+        PlanFacts::Missing { key, is_default: false } => Some(Problem::new(
+            "NoRolloutPlan",
+            format!("RolloutPlan {key} does not exist; create it or leave rolloutPlanRef out"),
+        )),
+        PlanFacts::Missing { key, is_default: true } => Some(Problem::new(
+            "NoRolloutPlan",
+            format!(
+                "RolloutPlan {key}, the System's default, does not exist; create it or name another one with rolloutPlanRef"
+            ),
+        )),
+        PlanFacts::Known { resolved, spec } => unsupported(spec)
+            .map(|why| Problem::new("BadRolloutPlan", format!("RolloutPlan {} cannot be used: {why}", resolved.name))),
+    }
+}
+
+/// Whether what the change does, as last read, does not fit the plan.
+pub fn misfit(plan: &PlanFacts, effects: &[Effect]) -> Option<Problem> {
+    let PlanFacts::Known { resolved, spec } = plan else { return None };
+    let template = Path::of_keys(["spec", "template"]);
+    let covered = effects.iter().filter(|effect| {
+        workload_kind(&effect.id).is_some()
+            && matches!(&effect.kind, EffectKind::Update(changes) if changes.iter().any(|c| c.path.is_within(&template)))
+    });
+    let ids: Vec<_> = covered.map(|effect| &effect.id).collect();
+    refusal(&resolved.name, spec, &ids).map(|why| Problem::new("RolloutPlanDoesNotFit", why))
+}
+
+/// Why a plan cannot carry new pods of these workloads out.
+fn refusal(name: &str, plan: &RolloutPlanSpec, workloads: &[&ObjectId]) -> Option<String> {
+    let listed: Vec<_> = workloads.iter().map(|id| format!("{} {}", id.kind, id.name)).collect();
+    if workloads.len() > 1 && plan.waves.is_none() {
+        return Some(format!(
+            "the change gives new pods to {}, and RolloutPlan {name} has no waves, so that it takes one workload: propose them as changes of their own",
+            listed.join(", ")
+        ));
+    }
+    let id = workloads.first()?;
+    (plan.canary.is_some() && id.kind != "Deployment").then(|| {
+        format!(
+            "RolloutPlan {name} is a canary, which takes a Deployment, and the change gives new pods to {}: name a RolloutPlan that fits",
+            listed.join(", ")
+        )
+    })
+}
+
+fn workload_kind(id: &ObjectId) -> Option<WorkloadKind> {
+    match (id.group.as_str(), id.kind.as_str()) {
+        ("apps", "Deployment") => Some(WorkloadKind::Deployment),
+        ("apps", "StatefulSet") => Some(WorkloadKind::StatefulSet),
+        ("apps", "DaemonSet") => Some(WorkloadKind::DaemonSet),
+        _ => None,
+    }
+}
+
+/// A ConfigMap or Secret that the change creates or updates.
+fn config_of(entry: &Entry) -> Option<ConfigTarget> {
+    let written = matches!(entry.operation, OperationKind::Create | OperationKind::Update);
+    let is = entry.id.group.is_empty() && matches!(entry.id.kind.as_str(), "ConfigMap" | "Secret");
+    (written && is)
+        .then(|| ConfigTarget { before: entry.before.clone(), wanted: entry.expected.clone().unwrap_or_default() })
+}
+
+/// Whether the pods of a workload read a ConfigMap or Secret of the change.
+fn reads(workload: &Entry, other: &Entry) -> bool {
+    let (Some(wanted), Some(config)) = (&workload.expected, config_of(other)) else { return false };
+    workload.id.namespace == other.id.namespace && config::uses_any(wanted, &[config])
+}
+
+/// Whether the change gives an existing workload new pods: another template, or another configuration.
+fn gives_new_pods(before: &BeforeState, workload: &Entry) -> bool {
+    let template = Path::of_keys(["spec", "template"]);
+    workload_kind(&workload.id).is_some()
+        && workload.operation == OperationKind::Update
+        && (workload.changes.iter().any(|change| change.path.is_within(&template))
+            || before.entries.iter().any(|other| reads(workload, other)))
+}
+
+/// Makes the stored plan of a run one that is carried out by a Rollout, if there is anything to release gradually.
+///
+/// # Errors
+/// Why the RolloutPlan cannot carry it out.
+pub fn plan_into(before: &mut BeforeState, plan: &PlanFacts, request: &RequestFacts) -> Result<(), String> {
+    if let Some(problem) = problem(plan) {
+        return Err(problem.message);
+    }
+    let PlanFacts::Known { resolved, spec } = plan else { return Ok(()) };
+    let covered: Vec<_> = (0..before.entries.len())
+        .filter(|index| before.entries.get(*index).is_some_and(|entry| gives_new_pods(before, entry)))
+        .collect();
+    let ids: Vec<_> = covered.iter().filter_map(|index| before.entries.get(*index)).map(|entry| &entry.id).collect();
+    if let Some(why) = refusal(&resolved.name, spec, &ids) {
+        return Err(why);
+    }
+    let Some((first, workload)) = covered.first().and_then(|i| Some((*i, before.entries.get(*i)?.clone()))) else {
+        return Ok(());
+    };
+    for entry in &mut before.entries {
+        entry.gradual = entry.id == workload.id || reads(&workload, entry);
+    }
+    let rollout = rollout(before, spec, &workload.id, request).map_err(|error| error.to_string())?;
+    before.entries.insert(first, rollout);
+    before.rollout_plan = Some((**spec).clone());
+    Ok(())
+}
+
+/// Name of the Rollout of a change: the same at every try, and another one for a change that is made again.
+pub fn rollout_name(change: &str, uid: &str) -> String {
+    let base: String = change.chars().take(200).collect();
+    let uid: String = uid.chars().take(8).collect();
+    format!("{}-{uid}", base.trim_end_matches(['-', '.']))
+}
+
+fn rollout(
+    before: &BeforeState,
+    plan: &RolloutPlanSpec,
+    workload: &ObjectId,
+    request: &RequestFacts,
+) -> Result<Entry, serde_json::Error> {
+    let target = workload_kind(workload).map(|kind| RolloutTarget {
+        kind,
+        namespace: workload.namespace.clone().unwrap_or_default(),
+        name: workload.name.clone(),
+    });
+    let mut rollout = Rollout::new(
+        &rollout_name(&request.name, &request.uid),
+        RolloutSpec {
+            change_request: ChangeRequestRef { name: request.name.clone(), uid: request.uid.clone() },
+            change_digest: before.change_digest.clone(),
+            plan: plan.clone(),
+            targets: target.into_iter().collect(),
+            part_of: None,
+        },
+    );
+    rollout.metadata.namespace = Some(request.namespace.clone());
+    rollout.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    let mut manifest = serde_json::to_value(&rollout)?;
+    if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
+        let owner = json!({
+            "apiVersion": interlock_crds::API_VERSION, "kind": "ChangeRequest", "name": request.name,
+            "uid": request.uid, "controller": true, "blockOwnerDeletion": false,
+        });
+        metadata.insert("ownerReferences".to_owned(), json!([owner]));
+    }
+    Ok(Entry {
+        id: ObjectId {
+            group: interlock_crds::GROUP.to_owned(),
+            version: interlock_crds::VERSION.to_owned(),
+            kind: "Rollout".to_owned(),
+            namespace: Some(request.namespace.clone()),
+            name: rollout_name(&request.name, &request.uid),
+        },
+        operation: OperationKind::Create,
+        before: None,
+        expected: Some(manifest.clone()),
+        manifest: Some(manifest),
+        patch: false,
+        changes: Vec::new(),
+        gradual: false,
+    })
+}
+
+/// The kind whose place in the order an entry takes: a Rollout takes that of its workload.
+pub fn ordered_as(entry: &Entry) -> GroupKind {
+    if entry.is_rollout() { GroupKind::new("apps", "Deployment") } else { entry.id.group_kind() }
+}

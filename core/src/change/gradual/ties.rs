@@ -1,0 +1,160 @@
+//! What a change says to its Rollout, and what its Rollout says to it.
+
+use std::collections::BTreeMap;
+
+use interlock_crds::{Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::{BeforeState, Entry, config_of};
+use crate::{
+    admission::WriteRequest,
+    calendar::WindowState,
+    change::{
+        decide::counts,
+        facts::{CalendarFacts, ChangeFacts, Command},
+    },
+    object::Health,
+    rollout::{self, CommandFact, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, WindowFact},
+};
+
+fn phase_of(rollout: &Value) -> RolloutPhase {
+    let phase = rollout.pointer("/status/phase").cloned().unwrap_or_default();
+    serde_json::from_value(phase).unwrap_or_default()
+}
+
+/// How far the Rollout of a change is, for the change.
+pub fn progress(rollout: &Value) -> Health {
+    let message = || rollout.pointer("/status/message").and_then(Value::as_str).unwrap_or("no reason was recorded");
+    match phase_of(rollout) {
+        RolloutPhase::Succeeded => Health::Healthy,
+        RolloutPhase::RolledBack => Health::Failed(format!("went back: {}", message())),
+        RolloutPhase::Failed => Health::Failed(format!("failed: {}", message())),
+        // No message of its own: that changes often, and each time the change would be written.
+        phase => Health::Progressing(format!("is {phase:?}; its status says more")),
+    }
+}
+
+/// Whether everything that the Rollout wrote is as before.
+pub fn has_returned(rollout: &Value) -> bool {
+    phase_of(rollout) == RolloutPhase::RolledBack
+}
+
+/// Why the Rollout of a change is to go back; none while the change goes forward.
+pub fn return_asked(run: &RunRecord) -> Option<String> {
+    let cause = run.cause.as_deref().unwrap_or("no reason was recorded");
+    (run.direction == RunDirection::Back).then(|| format!("the change goes back: {cause}"))
+}
+
+/// What a Rollout releases, from the stored plan of its change.
+pub fn target(before: &BeforeState) -> Option<TargetFacts> {
+    let gradual = || before.entries.iter().filter(|entry| entry.gradual);
+    let workload = gradual().find(|entry| super::workload_kind(&entry.id).is_some())?;
+    Some(TargetFacts {
+        before: workload.before.clone()?,
+        wanted: workload.expected.clone()?,
+        configs: gradual().filter_map(config_of).collect(),
+    })
+}
+
+/// Whether this Rollout is the one that the sealed plan of a run makes: whatever else has its name is carried out by
+/// nobody.
+pub fn belongs(rollout: &Rollout, before: &BeforeState) -> bool {
+    let planned = before.entries.iter().find(|entry| entry.is_rollout());
+    let manifest = planned.and_then(|entry: &Entry| entry.manifest.clone());
+    let Some(planned) = manifest.and_then(|manifest| serde_json::from_value::<Rollout>(manifest).ok()) else {
+        return false;
+    };
+    planned.metadata.name == rollout.metadata.name
+        && planned.metadata.namespace == rollout.metadata.namespace
+        && planned.spec == rollout.spec
+}
+
+/// Whether a write of the executor is one that the Rollout of a running change announced.
+///
+/// # Errors
+/// Why it is refused.
+pub fn permits(rollout: &Rollout, before: &BeforeState, request: &WriteRequest) -> Result<(), String> {
+    if request.subresource.is_some() {
+        return Err("a release writes no subresource".to_owned());
+    }
+    if !belongs(rollout, before) {
+        return Err("it is not the one that the change makes".to_owned());
+    }
+    let (target, live, status) = (target(before), LiveObjects::default(), rollout.status.clone().unwrap_or_default());
+    let facts = RolloutFacts {
+        namespace: rollout.metadata.namespace.as_deref().unwrap_or_default(),
+        name: rollout.metadata.name.as_deref().unwrap_or_default(),
+        uid: rollout.metadata.uid.as_deref().unwrap_or_default(),
+        generation: rollout.metadata.generation.unwrap_or_default(),
+        deleting: rollout.metadata.deletion_timestamp.is_some(),
+        spec: &rollout.spec,
+        status: &status,
+        change_active: true,
+        target: target.as_ref(),
+        live: &live,
+        analyses: &[],
+        commands: &[],
+        sign_offs: None,
+        gates: &BTreeMap::new(),
+        window: None,
+        wave_windows: &BTreeMap::new(),
+        superseded_by: None,
+        known_good: None,
+        return_asked: None,
+    };
+    rollout::permitted(&facts, request.old.as_ref(), request.object.as_ref()).map_err(|refusal| refusal.to_string())
+}
+
+/// Commands on the Rollout that count, in the order in which they were given.
+pub fn commands(facts: &ChangeFacts<'_>, rollout_uid: &str, commands: &[Command], now: Timestamp) -> Vec<CommandFact> {
+    let mut counting: Vec<_> = commands
+        .iter()
+        .filter(|command| command.target_uid == rollout_uid && counts(facts, command, now))
+        .filter_map(|command| {
+            Some(CommandFact {
+                // One admission request makes one Action.
+                id: command.sealed.as_ref()?.request_uid.clone(),
+                verb: verb(command.verb)?,
+                actor: command.actor.clone(),
+                reason: command.reason.clone(),
+                at: command.created,
+            })
+        })
+        .collect();
+    counting.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
+    counting
+}
+
+/// What a command means on a Rollout.
+fn verb(verb: Verb) -> Option<RolloutVerb> {
+    Some(match verb {
+        Verb::Abort => RolloutVerb::Abort,
+        Verb::Rollback => RolloutVerb::Rollback,
+        Verb::Pause => RolloutVerb::Pause,
+        Verb::Resume => RolloutVerb::Resume,
+        Verb::Promote => RolloutVerb::Promote,
+        Verb::PromoteFully => RolloutVerb::PromoteFully,
+        Verb::Skip => RolloutVerb::Skip,
+        Verb::Retry => RolloutVerb::Retry,
+        Verb::Withdraw | Verb::Rebase => return None,
+    })
+}
+
+/// The window of the change as its Rollout sees it. None: the policy names no calendar. One that cannot be understood is
+/// closed, and holds what runs.
+pub fn window(calendar: &CalendarFacts) -> Option<WindowFact> {
+    Some(match calendar {
+        CalendarFacts::None => return None,
+        CalendarFacts::Broken { name, why } => WindowFact {
+            gate: GateFact { open: false, message: format!("Calendar {name}: {why}"), changes_at: None },
+            overrun: Overrun::Pause,
+        },
+        CalendarFacts::Known { resolved, view, overrun, .. } => {
+            let open = matches!(view.state, WindowState::Open { .. });
+            let message = format!("Calendar {} is {}", resolved.name, if open { "open" } else { "closed" });
+            let gate = GateFact { open, message, changes_at: view.valid_until };
+            WindowFact { gate, overrun: *overrun }
+        }
+    })
+}
