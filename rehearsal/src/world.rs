@@ -346,9 +346,12 @@ impl World {
             Step::Cluster => {
                 let mut cluster = self.shared.lock();
                 self.workloads.step(&mut cluster.api);
-                cluster.api.collect_garbage();
+                let is_collecting = cluster.api.collect_garbage();
                 cluster.api.finish_namespaces();
-                self.cluster_seen = cluster.api.resource_version();
+                // A cascade takes several steps, and each is its own event.
+                if !is_collecting {
+                    self.cluster_seen = cluster.api.resource_version();
+                }
                 // What everybody has read is of no use any more.
                 let read = self.processes.values().map(Process::has_read_to).chain([self.workloads.has_read_to()]);
                 cluster.api.compact(read.min().unwrap_or_default());

@@ -30,6 +30,8 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
     let mut rules = vec![
         rule(interlock_crds::GROUP, &plurals, &READ),
         rule(interlock_crds::GROUP, &statuses, &["update", "patch"]),
+        // A Rollout is a record of its own making: it makes it, and takes its finalizer off.
+        rule(interlock_crds::GROUP, &["rollouts"], &["create", "patch"]),
         // The labels of enrolment. RBAC knows no fields; the webhook checks what is written.
         rule("", &["namespaces"], &["get", "list", "watch", "patch"]),
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
@@ -140,6 +142,10 @@ pub fn people() -> Vec<Value> {
                 &[
                     read.clone(),
                     rule(api, &["changerequests"], &["create", "update", "patch", "delete"]),
+                    // Votes bind to what a plan states, so whoever edits one only makes them stale.
+                    rule(api, &["rolloutplans"], &["create", "update", "patch", "delete"]),
+                    // Deleting one takes its new version back; admission asks whether they may abort its change.
+                    rule(api, &["rollouts"], &["delete"]),
                     rule(api, &["actions"], &["create"]),
                     // Values of Secrets are staged beside the request, never in it.
                     rule("", &["secrets"], &["create"]),
@@ -230,6 +236,7 @@ mod tests {
                 continue;
             }
             let own = match (group.as_str(), resource.as_str(), verb.as_str()) {
+                ("interlock.dev", "rollouts", "create" | "patch") => true,
                 ("interlock.dev", resource, "update" | "patch") => resource.ends_with("/status"),
                 ("", "namespaces", "patch") | ("events.k8s.io", "events", "create" | "patch") => true,
                 ("admissionregistration.k8s.io", _, "update") => names == &["interlock"],
@@ -309,6 +316,11 @@ mod tests {
                 "interlock-requester update changerequests",
                 "interlock-requester patch changerequests",
                 "interlock-requester delete changerequests",
+                "interlock-requester create rolloutplans",
+                "interlock-requester update rolloutplans",
+                "interlock-requester patch rolloutplans",
+                "interlock-requester delete rolloutplans",
+                "interlock-requester delete rollouts",
                 "interlock-requester create actions",
                 "interlock-requester create secrets",
                 "interlock-approver create approvals",

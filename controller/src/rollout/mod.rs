@@ -52,6 +52,11 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
     }
 }
 
+/// The API server stores no finer times: with them the status would differ from what is stored of it.
+fn whole_seconds(now: Timestamp) -> Timestamp {
+    Timestamp::from_second(now.as_second()).unwrap_or(now)
+}
+
 /// Nothing more is to be done for it, whatever its change does.
 fn is_over(rollout: &Rollout) -> bool {
     let at_rest = rollout.status.as_ref().is_some_and(|status| status.phase.is_at_rest());
@@ -78,7 +83,7 @@ async fn pass<P: Port>(
         if !context.port.may_write() {
             return Ok(Outcome::Wait(None));
         }
-        let now = context.port.now().unwrap_or(started);
+        let now = whole_seconds(context.port.now().unwrap_or(started));
         let live = observe::live(context, waiter, &observed).await?;
         let decision = rollout::decide(&observed.facts(&live), now);
         let recorded = act::record(context, &mut observed, decision.status).await?;

@@ -2,7 +2,7 @@
 
 use interlock_crds::{ChangePhase, GROUP};
 
-use super::{Broken, Start, Watchdog, of_controller, read, read::plain};
+use super::{Broken, Start, Watchdog, gray, of_controller, read, read::plain};
 use crate::{
     cluster::Audit,
     world::{World, key_of},
@@ -59,6 +59,8 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
         let went_back = status.finished.as_ref().is_some_and(|end| end.phase == ChangePhase::RolledBack);
         if let Some(start) = dog.started.get(&uid).filter(|_| went_back) {
             restored(dog, world, start, &uid).or_else(|what| broken("going back restores everything", what))?;
+            gray::old_serves_alone(world, start)
+                .or_else(|what| broken("after an abort only the old version serves", what))?;
         }
     }
     Ok(())

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::{cluster::Audit, port::CONTROLLER, world::World};
 
 mod ends;
+mod gray;
 mod read;
 mod starts;
 mod writes;
@@ -56,13 +57,15 @@ pub struct Watchdog {
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 8] = [
+pub const ON_WRITES: [(&str, Check); 10] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
     ("nothing but what was approved is written", writes::only_what_was_approved),
     ("no step is taken twice", writes::no_step_twice),
     ("the before-state is there before the first write", writes::before_state_first),
+    ("the old version is not touched before the canary proved itself", gray::steps_come_first),
+    ("no pod of the old version is given up for a canary", gray::capacity_stays),
     ("a terminal phase never changes", ends::terminal_phases_stay),
     ("what succeeded was carried out", ends::what_succeeded_stands),
 ];
@@ -95,6 +98,11 @@ impl Watchdog {
             self.running.push(uid.clone());
             self.started.insert(uid, Start { change, before });
         }
+    }
+
+    /// The changes that run.
+    fn running_changes(&self) -> impl Iterator<Item = &Start> {
+        self.running.iter().filter_map(|uid| self.started.get(uid))
     }
 
     /// The running change that states an object.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Watchdog, read, read::plain};
+use super::{Watchdog, gray, read, read::plain};
 use crate::{cluster::Audit, world::World};
 
 fn is_executors(audit: &Audit) -> bool {
@@ -20,6 +20,9 @@ pub(super) fn only_what_was_approved(dog: &mut Watchdog, world: &World, audit: &
         return governed_by_executor_only(world, audit);
     }
     if changes_nothing(audit) {
+        return Ok(());
+    }
+    if gray::is_derived(dog, audit) {
         return Ok(());
     }
     let Some((uid, start)) = dog.running_with(&audit.id) else {

@@ -1,0 +1,121 @@
+//! Gray releases: what they may write beside what a change states, and in which order.
+
+use std::sync::Arc;
+
+use interlock_core::object::{ObjectId, Path, get, stated_paths};
+use interlock_crds::{ChangeRequest, GROUP};
+use interlock_sim::api::meta;
+use serde_json::Value;
+
+use super::{Start, Watchdog};
+use crate::{cluster::Audit, world::World};
+
+/// Deployments that a gradual change states.
+fn deployments(change: &ChangeRequest) -> impl Iterator<Item = (ObjectId, &Value)> {
+    let manifests = change.spec.content.manifests.iter().flatten().filter(|_| change.spec.rollout_plan_ref.is_some());
+    manifests
+        .filter_map(|manifest| Some((ObjectId::of(manifest).ok()?, manifest)))
+        .filter(|(id, _)| id.kind == "Deployment")
+}
+
+fn canary_of(id: &ObjectId) -> ObjectId {
+    ObjectId { name: format!("{}-canary", id.name), ..id.clone() }
+}
+
+fn number(object: &Value, pointer: &str) -> u64 {
+    object.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+/// Whether a write is to the second Deployment of a running change, and gives it the pods that the change states; or to a
+/// copy of a ConfigMap that it states.
+pub(super) fn is_derived(dog: &Watchdog, audit: &Audit) -> bool {
+    dog.running_changes().any(|start| {
+        let second = deployments(&start.change).any(|(id, manifest)| {
+            canary_of(&id).same_object(&audit.id)
+                && audit.new.as_deref().is_none_or(|new| meta::is_terminating(new) || has_pods_of(new, manifest, &id))
+        });
+        second || is_copy(&start.change, audit)
+    })
+}
+
+fn has_pods_of(canary: &Value, manifest: &Value, id: &ObjectId) -> bool {
+    let pods = Path::of_keys(["spec", "template", "spec", "containers"]);
+    let stated = stated_paths(&id.group_kind(), manifest);
+    stated.iter().filter(|(path, _)| path.is_within(&pods)).all(|(path, value)| get(canary, path) == Some(value))
+}
+
+fn is_copy(change: &ChangeRequest, audit: &Audit) -> bool {
+    let manifests = change.spec.content.manifests.iter().flatten().filter(|_| change.spec.rollout_plan_ref.is_some());
+    let Some(new) = audit.new.as_deref().filter(|_| audit.id.kind == "ConfigMap") else {
+        return audit.id.kind == "ConfigMap" && audit.new.is_none() && audit.old.as_deref().is_some_and(is_releases);
+    };
+    let mut of = manifests.filter(|m| {
+        ObjectId::of(m).is_ok_and(|id| id.kind == "ConfigMap" && audit.id.name.starts_with(&format!("{}-", id.name)))
+    });
+    is_releases(new) && of.any(|manifest| manifest.get("data") == new.get("data"))
+}
+
+fn is_releases(object: &Value) -> bool {
+    object.pointer("/metadata/labels").is_some_and(|labels| labels.get("interlock.dev/rollout").is_some())
+}
+
+fn rollout_of(world: &World, start: &Start) -> Option<Arc<Value>> {
+    let uid = start.change.metadata.uid.as_deref()?;
+    let mut all = world.objects(GROUP, "Rollout").into_iter();
+    all.find(|rollout| rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == Some(uid))
+}
+
+/// The workload itself is given the new version only when every step of the Rollout is complete.
+pub(super) fn steps_come_first(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if !audit.user.ends_with(":executor") {
+        return Ok(());
+    }
+    for start in dog.running_changes() {
+        let Some((_, manifest)) = deployments(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
+            continue;
+        };
+        let became_new = |object: Option<&Value>| object.is_some_and(|object| has_pods_of(object, manifest, &audit.id));
+        if !became_new(audit.new.as_deref()) || became_new(audit.old.as_deref()) {
+            continue;
+        }
+        let rollout = rollout_of(world, start).ok_or_else(|| format!("{} was written without a Rollout", audit.id))?;
+        let status = rollout.get("status").cloned().unwrap_or_default();
+        if number(&status, "/steps") == 0 || number(&status, "/currentStep") < number(&status, "/steps") {
+            return Err(format!("{} has the new version at step {}", audit.id, number(&status, "/currentStep")));
+        }
+    }
+    Ok(())
+}
+
+/// What the executor writes for a canary leaves the old version as many replicas as it had.
+pub(super) fn capacity_stays(dog: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
+    if !audit.user.ends_with(":executor") {
+        return Ok(());
+    }
+    for start in dog.running_changes() {
+        if !deployments(&start.change).any(|(id, _)| id.same_object(&audit.id)) {
+            continue;
+        }
+        let before = start.before.get(&audit.id.key()).cloned().flatten();
+        let had = before.as_deref().map_or(0, |before| number(before, "/spec/replicas"));
+        let has = audit
+            .new
+            .as_deref()
+            .filter(|new| !meta::is_terminating(new))
+            .map_or(0, |new| number(new, "/spec/replicas"));
+        if has < had {
+            return Err(format!("{} has {has} replicas, and had {had}", audit.id));
+        }
+    }
+    Ok(())
+}
+
+/// A gradual change that went back left no second Deployment.
+pub(super) fn old_serves_alone(world: &World, start: &Start) -> Result<(), String> {
+    for (id, _) in deployments(&start.change) {
+        if world.live(&canary_of(&id)).is_some() {
+            return Err(format!("{} is still there", canary_of(&id)));
+        }
+    }
+    Ok(())
+}
