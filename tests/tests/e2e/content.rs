@@ -61,12 +61,6 @@ fn requests_that_nobody_could_carry_out_are_refused() {
             "depends on itself",
         ),
         (
-            "plan",
-            (vec![config_map("web", &[])], json!({"rolloutPlanRef": {"name": "cautious"}})),
-            "NotSupportedYet",
-            "rolloutPlanRef",
-        ),
-        (
             "milestone",
             (vec![config_map("web", &[])], json!({"milestone": {"project": "p", "name": "m"}})),
             "NotSupportedYet",
@@ -194,14 +188,9 @@ fn people_and_systems_that_contradict_each_other_are_refused() {
     let spec = json!({"tier": "Low", "namespaces": ["interlock-system"], "policyRef": {"name": "x"}});
     let refusal = admin.create(&governor("System", &name, &spec)).unwrap_err();
     assert!(matches!(refusal.reason.as_str(), "NamespaceTaken" | "InterlockNamespace"), "{refusal}");
-    for (field, value) in [
-        ("defaultRolloutPlanRef", json!({"namespace": "a", "name": "b"})),
-        ("executor", json!({"type": "External", "users": ["argocd"]})),
-    ] {
-        let mut spec = json!({"tier": "Low", "policyRef": {"name": "x"}});
-        spec[field] = value;
-        assert_refused(admin.create(&governor("System", &name, &spec)), 422, "NotSupportedYet");
-    }
+    let external = json!({"type": "External", "users": ["argocd"]});
+    let spec = json!({"tier": "Low", "policyRef": {"name": "x"}, "executor": external});
+    assert_refused(admin.create(&governor("System", &name, &spec)), 422, "NotSupportedYet");
     for gates in [
         json!({"errorBudget": {}}),
         json!({"restoreProof": {"maxAge": "35d"}}),

@@ -134,10 +134,10 @@ fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
     let placed = |kind: &str, spec: Value| stage.placed(object(kind, "x", spec));
     let uid = "00000000-0000-0000-0000-000000000000";
     list.push((
-        "only a ChangeRequest can be commanded in this version",
+        "only a ChangeRequest or a Rollout can be commanded",
         placed(
             "Action",
-            json!({"target": {"kind": "Rollout", "name": "r", "uid": uid}, "verb": "Abort", "actor": "alice"}),
+            json!({"target": {"kind": "System", "name": "r", "uid": uid}, "verb": "Abort", "actor": "alice"}),
         ),
     ));
     let digest = format!("sha256:{}", "a".repeat(64));

@@ -15,12 +15,12 @@ use crate::change::{
     sealed,
 };
 
-fn two_of_sre() -> Value {
+pub(super) fn two_of_sre() -> Value {
     json!({"operators": ["sre"], "types": {"normal": {"approvals": {"thresholds": [{"name": "peers", "count": 2, "groups": ["sre"]}], "maxAge": "24h"}}}})
 }
 
 /// Decides, pins what is to be pinned and decides again, as the body does.
-fn settle(case: &mut Case) -> Decision {
+pub(super) fn settle(case: &mut Case) -> Decision {
     for _ in 0..4 {
         let decision = decide(&case.facts(), at(NOW));
         if let Next::PinBase(record) = &decision.next {
@@ -38,7 +38,7 @@ fn gate<'a>(decision: &'a Decision, name: &str) -> &'a interlock_crds::GateStatu
     decision.status.gates.iter().find(|g| g.name == name).unwrap()
 }
 
-fn state_of(decision: &Decision, person: &str) -> Vec<VoteState> {
+pub(super) fn state_of(decision: &Decision, person: &str) -> Vec<VoteState> {
     decision.status.votes.iter().filter(|v| v.person == person).map(|v| v.state).collect()
 }
 

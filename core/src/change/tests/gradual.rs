@@ -1,0 +1,264 @@
+//! What of a change is released gradually, and what a plan that does not fit leads to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use interlock_crds::{ApprovalDecision::Approve, ChangePhase, Rollout, RolloutPhase, RolloutStatus, Verb, VoteState};
+use serde_json::{Value, json};
+
+use super::{
+    Case, NOW, at, live_deployment,
+    waits::{settle, state_of, two_of_sre},
+};
+use crate::{
+    admission::{
+        Operation, User, Verdict, WriteRequest,
+        own::{self, OwnFacts},
+    },
+    change::{
+        Content, Intent,
+        before::{BeforeState, Prepared},
+        digest::ResolvedPlan,
+        facts::{PlanFacts, RequestFacts},
+        gradual,
+    },
+    object::{Digest, Health, ObjectId},
+    people::People,
+};
+
+fn plan_of(steps: &Value) -> PlanFacts {
+    let spec = serde_json::from_value(json!({"canary": {"steps": steps}})).unwrap();
+    let digest = Digest::of_canonical(&spec).unwrap();
+    let resolved = ResolvedPlan { digest, name: "teller/cautious".into(), uid: "p-1".into() };
+    PlanFacts::Known { resolved, spec: Arc::new(spec) }
+}
+
+fn careful() -> PlanFacts {
+    plan_of(&json!([{"setWeight": 25}, {"pause": {}}]))
+}
+
+fn message(case: &mut Case) -> String {
+    settle(case).status.message.unwrap_or_default()
+}
+
+#[test]
+fn an_edit_of_the_plan_makes_votes_stale() {
+    let mut case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
+    case.plan = careful();
+    settle(&mut case);
+    case.vote("bob", Approve);
+    assert_eq!(state_of(&settle(&mut case), "bob"), [VoteState::Approves]);
+    case.plan = plan_of(&json!([{"setWeight": 50}]));
+    assert_eq!(state_of(&settle(&mut case), "bob"), [VoteState::Stale]);
+}
+
+#[test]
+fn a_missing_or_unusable_plan_is_waited_for_and_says_what_to_do() {
+    let mut case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
+    case.plan = PlanFacts::Missing { key: "teller/cautious".into(), is_default: false };
+    assert_eq!(message(&mut case), "RolloutPlan teller/cautious does not exist; create it or leave rolloutPlanRef out");
+    case.plan = plan_of(&json!([{"analysis": ["errors"]}]));
+    assert!(message(&mut case).contains("analysis in step 0 is not supported"), "{}", message(&mut case));
+    case.plan = careful();
+    assert_eq!(settle(&mut case).status.phase, ChangePhase::Pending);
+    assert!(message(&mut case).starts_with("Approval:"), "it heals by itself: {}", message(&mut case));
+}
+
+fn request(manifests: Value) -> RequestFacts {
+    Case::new(two_of_sre(), &json!({"content": {"manifests": manifests}})).request
+}
+
+fn prepared(live: Option<Value>, wanted: Value) -> Prepared {
+    let id = ObjectId::of(&wanted).unwrap();
+    let object = crate::change::ContentObject { id, intent: Intent::Apply, manifest: wanted.clone(), staged: None };
+    Prepared { object, live, dry_run: Some(wanted) }
+}
+
+fn workload(name: &str, image: &str) -> Value {
+    let mut object = live_deployment();
+    object["metadata"]["name"] = json!(name);
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
+    object["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!([{"configMapRef": {"name": "limits"}}]);
+    object
+}
+
+fn config(name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "teller"}, "data": {"max": value}})
+}
+
+fn before(prepared: &[Prepared]) -> (BeforeState, RequestFacts) {
+    (BeforeState::plan("cr-uid", "sha256:00", prepared, Vec::new()), request(json!([])))
+}
+
+fn a_release() -> (BeforeState, RequestFacts) {
+    before(&[
+        prepared(Some(workload("teller", "teller:1")), workload("teller", "teller:2")),
+        prepared(Some(config("limits", "5")), config("limits", "9")),
+        prepared(Some(config("other", "5")), config("other", "9")),
+    ])
+}
+
+#[test]
+fn the_workload_and_the_configuration_that_its_pods_read_are_left_to_the_rollout() {
+    let (mut before, request) = a_release();
+    gradual::plan_into(&mut before, &careful(), &request).unwrap();
+    let found: Vec<_> = before.entries.iter().map(|e| (e.id.kind.as_str(), e.id.name.as_str(), e.gradual)).collect();
+    assert_eq!(
+        found,
+        [
+            ("ConfigMap", "limits", true),
+            ("ConfigMap", "other", false),
+            ("Rollout", "teller-2-3-2-cr-uid", false),
+            ("Deployment", "teller", true)
+        ]
+    );
+    let target = gradual::target(&before).unwrap();
+    assert_eq!((target.configs.len(), &target.configs[0].wanted["data"]["max"]), (1, &json!("9")));
+    assert_eq!(before.effects().len(), 3, "the Rollout itself is no effect of the change");
+    let (bytes, digest) = before.to_bytes().unwrap();
+    assert_eq!(BeforeState::from_bytes(&bytes, &digest.to_string()).unwrap(), before);
+}
+
+#[test]
+fn a_change_that_gives_no_pod_anything_new_is_carried_out_at_once() {
+    let mut scaled = workload("teller", "teller:1");
+    scaled["spec"]["replicas"] = json!(9);
+    let (mut state, request) = before(&[prepared(Some(workload("teller", "teller:1")), scaled)]);
+    gradual::plan_into(&mut state, &careful(), &request).unwrap();
+    assert!(state.rollout_plan.is_none() && state.entries.iter().all(|entry| !entry.gradual && !entry.is_rollout()));
+}
+
+#[test]
+fn what_does_not_fit_the_plan_is_refused() {
+    let two = ["teller", "queue"].map(|name| prepared(Some(workload(name, "a:1")), workload(name, "a:2")));
+    let (mut state, request) = before(&two);
+    let why = gradual::plan_into(&mut state, &careful(), &request).unwrap_err();
+    assert!(why.contains("Deployment teller, Deployment queue") && why.contains("takes one workload"), "{why}");
+    let set = |image: &str| {
+        let mut set = workload("db", image);
+        set["kind"] = json!("StatefulSet");
+        set
+    };
+    let (mut state, request) = before(&[prepared(Some(set("a:1")), set("a:2"))]);
+    let why = gradual::plan_into(&mut state, &careful(), &request).unwrap_err();
+    assert!(why.contains("takes a Deployment") && why.contains("StatefulSet db"), "{why}");
+}
+
+fn rollout_of(before: &BeforeState) -> Rollout {
+    let entry = before.entries.iter().find(|entry| entry.is_rollout()).unwrap();
+    serde_json::from_value(entry.manifest.clone().unwrap()).unwrap()
+}
+
+#[test]
+fn a_rollout_with_another_plan_or_name_is_nobodys() {
+    let (mut before, request) = a_release();
+    gradual::plan_into(&mut before, &careful(), &request).unwrap();
+    let own = rollout_of(&before);
+    assert!(gradual::belongs(&own, &before));
+    let mut bolder = own.clone();
+    bolder.spec.plan.canary.as_mut().unwrap().steps.clear();
+    assert!(!gradual::belongs(&bolder, &before));
+    let mut named = own;
+    named.metadata.name = Some("other".into());
+    assert!(!gradual::belongs(&named, &before));
+}
+
+#[test]
+fn a_rollout_that_went_back_fails_its_change_and_one_that_moves_is_waited_for() {
+    let rollout = |phase: RolloutPhase| {
+        let status = RolloutStatus { phase, message: Some("too slow".into()), ..RolloutStatus::default() };
+        json!({"status": status})
+    };
+    assert_eq!(gradual::progress(&rollout(RolloutPhase::Succeeded)), Health::Healthy);
+    assert!(matches!(gradual::progress(&rollout(RolloutPhase::Paused)), Health::Progressing(_)));
+    assert!(matches!(gradual::progress(&json!({})), Health::Progressing(_)), "nobody has looked at it yet");
+    for phase in [RolloutPhase::RolledBack, RolloutPhase::Failed] {
+        assert!(matches!(gradual::progress(&rollout(phase)), Health::Failed(why) if why.contains("too slow")));
+    }
+    assert!(gradual::has_returned(&rollout(RolloutPhase::RolledBack)));
+    assert!(!gradual::has_returned(&rollout(RolloutPhase::Aborting)));
+}
+
+/// A write of one of Interlock's kinds, judged; the reason if it is denied.
+fn judged(case: &mut Case, kind: &str, operation: Operation, user: &str, object: Value) -> Option<String> {
+    let rollout: Rollout = serde_json::from_value(json!({
+        "metadata": {"name": "r", "namespace": "teller", "uid": "ro-1"},
+        "spec": {"changeRequest": {"name": "teller-2-3-2", "uid": "cr-uid"}, "changeDigest": "", "plan": {}, "targets": []},
+    }))
+    .unwrap();
+    let (people, claims) = (People::default(), BTreeMap::new());
+    let change = case.facts();
+    let facts = OwnFacts {
+        controller: "controller",
+        change: Some(&change),
+        rollout: Some(&rollout),
+        terminating: false,
+        root: None,
+        people: &people,
+        claims: &claims,
+        system: None,
+        now: Some(at(NOW)),
+    };
+    let request = WriteRequest {
+        uid: "r".into(),
+        operation,
+        group: interlock_crds::GROUP.into(),
+        version: interlock_crds::VERSION.into(),
+        kind: kind.into(),
+        resource: format!("{}s", kind.to_lowercase()),
+        subresource: None,
+        namespace: Some("teller".into()),
+        name: Some("r".into()),
+        user: User { name: user.into(), ..User::default() },
+        dry_run: false,
+        object: (operation != Operation::Delete).then(|| object.clone()),
+        old: (operation != Operation::Create).then_some(object),
+        options: None,
+    };
+    match own::judge(&facts, &request) {
+        Verdict::Deny(denial) => Some(denial.reason),
+        Verdict::Allow { .. } => None,
+    }
+}
+
+#[test]
+fn rollouts_are_the_controllers_and_plans_that_cannot_work_are_not_stored() {
+    let mut case = Case::new(two_of_sre(), &json!({}));
+    for operation in [Operation::Create, Operation::Update] {
+        assert_eq!(judged(&mut case, "Rollout", operation, "controller", json!({})), None);
+        let denied = judged(&mut case, "Rollout", operation, "alice", json!({}));
+        assert_eq!(denied.as_deref(), Some("RolloutIsInterlocks"));
+    }
+    assert_eq!(judged(&mut case, "Rollout", Operation::Delete, "alice", json!({})), None, "the requester may abort");
+    assert_eq!(judged(&mut case, "Rollout", Operation::Delete, "mallory", json!({})).as_deref(), Some("NotOperator"));
+    let plan = |steps: Value| json!({"spec": {"canary": {"steps": steps}}});
+    assert_eq!(judged(&mut case, "RolloutPlan", Operation::Create, "alice", plan(json!([{"setWeight": 20}]))), None);
+    for step in [
+        json!({"analysis": ["errors"]}),
+        json!({"job": {"name": "j", "spec": {}}}),
+        json!({"gate": {"name": "ErrorBudget"}}),
+    ] {
+        let denied = judged(&mut case, "RolloutPlan", Operation::Update, "alice", plan(json!([step])));
+        assert_eq!(denied.as_deref(), Some("BadRolloutPlan"), "{step}");
+    }
+}
+
+#[test]
+fn commands_on_a_rollout_are_authorised_like_those_on_its_change() {
+    let mut case = Case::new(two_of_sre(), &json!({}));
+    let mut command = |kind: &str, uid: &str, verb: Verb, actor: &str| {
+        let spec = json!({"target": {"kind": kind, "name": "r", "uid": uid}, "verb": verb, "actor": actor});
+        judged(&mut case, "Action", Operation::Create, actor, json!({ "spec": spec }))
+    };
+    assert_eq!(command("Rollout", "ro-1", Verb::Promote, "alice"), None);
+    assert_eq!(command("Rollout", "ro-1", Verb::Promote, "mallory").as_deref(), Some("NotOperator"));
+    assert_eq!(command("Rollout", "ro-2", Verb::Promote, "alice").as_deref(), Some("NoSuchRollout"));
+    assert_eq!(command("Rollout", "ro-1", Verb::Rebase, "alice").as_deref(), Some("NotForRollouts"));
+    assert_eq!(command("ChangeRequest", "cr-uid", Verb::Promote, "alice").as_deref(), Some("OnlyForRollouts"));
+}
+
+#[test]
+fn a_request_may_name_a_plan() {
+    let case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
+    assert!(Content::parse(&case.request.spec, "teller").is_ok());
+}
