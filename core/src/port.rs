@@ -7,6 +7,7 @@ use std::future::Future;
 
 use serde_json::Value;
 
+use crate::analysis::{Answer, Question};
 use crate::object::ObjectId;
 
 /// Under whose rights a call is made.
@@ -213,6 +214,13 @@ pub trait Port: Send + Sync {
     fn note(&self, regarding: &Value, note: &Note) -> impl Future<Output = ()> + Send;
 
     /// From now on, every change of one of these objects wakes `waiter` (`namespace/name` of a ChangeRequest). Replaces
-    /// the earlier interest of this waiter; an empty list ends it.
+    /// the earlier interest of this waiter; an empty list ends it. An `EndpointSlice` goes by the name of its Service.
     fn watch(&self, waiter: &str, objects: &[ObjectId]);
+
+    /// What a measurement came to, told once. None while it is under way: it is begun if it was not, never waited for, and
+    /// wakes `waiter` when it has come to something. A port that reaches no servers says so.
+    fn measure(&self, waiter: &str, question: &Question) -> Option<Answer> {
+        let _ = (waiter, question);
+        Some(Answer::Impossible("nothing can be measured from here".to_owned()))
+    }
 }

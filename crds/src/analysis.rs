@@ -7,7 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::state::{AnalysisCounts, AnalysisState, AnalysisVerdict, MeasurementOutcome, MeasurementRecord};
+pub use self::state::{
+    AnalysisCounts, AnalysisRecord, AnalysisState, AnalysisVerdict, MeasurementOutcome, MeasurementRecord,
+};
 use crate::{
     common::{Duration, NameRef},
     rules,
@@ -131,7 +133,7 @@ pub struct PrometheusMetric {
     /// Ask for the values over a span of time instead of the current one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<QueryRange>,
-    /// Secret of type `interlock.dev/analysis` in the namespace of the plan.
+    /// Secret of type `interlock.dev/analysis` in the namespace of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
     /// How the server proves who it is. Default: by a certificate of a public authority.
@@ -166,10 +168,10 @@ pub struct QueryRange {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!(has(self.caConfigMapRef) && has(self.caSecretRef))").message("give caConfigMapRef or caSecretRef, not both"))]
 pub struct ServerTls {
-    /// ConfigMap in the namespace of the plan with the certificates of the authority under `ca.crt`.
+    /// ConfigMap in the namespace of the change with the certificates of the authority under `ca.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<NameRef>,
-    /// Secret in the namespace of the plan with the certificates of the authority under `ca.crt`.
+    /// Secret in the namespace of the change with the certificates of the authority under `ca.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_secret_ref: Option<NameRef>,
     /// Name that the certificate must carry. Default: the host of the address.
@@ -212,7 +214,7 @@ pub struct HttpMetric {
     #[serde(default = "ok_status")]
     #[schemars(length(max = 16), inner(range(min = 100, max = 599)))]
     pub expect_status: Vec<u16>,
-    /// Secret of type `interlock.dev/analysis` in the namespace of the plan.
+    /// Secret of type `interlock.dev/analysis` in the namespace of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<NameRef>,
     /// How the server proves who it is. Default: by a certificate of a public authority.

@@ -28,9 +28,9 @@ mod system;
 
 pub use action::{Action, ActionSpec, ActionTarget, Verb};
 pub use analysis::{
-    Analysis, AnalysisCounts, AnalysisState, AnalysisVerdict, CompareMetric, ComparisonTest, ErrorRule, Header,
-    HttpMethod, HttpMetric, JobMetric, MeasurementOutcome, MeasurementRecord, NoDataRule, PrometheusMetric, QueryRange,
-    ServerTls, WorseDirection,
+    Analysis, AnalysisCounts, AnalysisRecord, AnalysisState, AnalysisVerdict, CompareMetric, ComparisonTest, ErrorRule,
+    Header, HttpMethod, HttpMetric, JobMetric, MeasurementOutcome, MeasurementRecord, NoDataRule, PrometheusMetric,
+    QueryRange, ServerTls, WorseDirection,
 };
 pub use approval::{Approval, ApprovalDecision, ApprovalSpec};
 pub use calendar::{Calendar, CalendarSpec, CalendarStatus, Overrun, Period};

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    analysis::AnalysisRecord,
     rollout_steps::{HeaderMatch, MirrorStep},
     status::OperationKind,
 };
@@ -82,6 +83,13 @@ pub struct RolloutStatus {
     /// Actions up to this time were obeyed and are no longer listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub obeyed_until: Option<Time>,
+    /// What is measured, and what was measured last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub analyses: Vec<AnalysisRecord>,
+    /// How often something was tried again. Part of the names of analysis runs beside the steps.
+    #[serde(default)]
+    pub retries: u32,
     /// Waves and their workloads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -387,6 +395,8 @@ pub enum Form {
     ReleasedAutoscaler,
     /// The Job of the step at position `number`.
     StepJob,
+    /// The Job of the measurement of this number.
+    AnalysisJob,
     /// The StatefulSet with the new version and `number` as partition.
     Partition,
     /// The DaemonSet with the new version, whose pods are replaced only when they are deleted.

@@ -14,6 +14,8 @@ use interlock_sim::api::{Api, Write};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
+use crate::metrics::Metrics;
+
 /// One run of a controller. A process that is started again is another one.
 pub type ProcessId = u32;
 /// One call.
@@ -130,6 +132,8 @@ pub struct Cluster {
     pub audits: Vec<Audit>,
     /// What was told since somebody looked.
     pub told: Vec<Told>,
+    /// What analyses measure.
+    pub metrics: Metrics,
     /// Calls that controllers made, beside those for the lease: a silent controller makes none.
     pub made: u64,
     begun: Instant,
@@ -153,6 +157,7 @@ impl Shared {
             beliefs: BTreeMap::new(),
             audits: Vec::new(),
             told: Vec::new(),
+            metrics: Metrics::default(),
             made: 0,
             // Only differences are ever looked at.
             begun: Instant::now(),

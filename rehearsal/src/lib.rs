@@ -13,6 +13,7 @@ pub mod faults;
 pub mod history;
 pub mod invariants;
 pub mod lease;
+pub mod metrics;
 pub mod people;
 pub mod port;
 pub mod process;

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use interlock_core::{
     admission::User,
+    analysis::{Answer as Measured, Question},
     object::ObjectId,
     port::{DryRun, Identity, Note, Port, PortError, Precondition, Served},
 };
@@ -261,5 +262,10 @@ impl Port for SimPort {
         } else {
             belief.interests.insert(waiter.to_owned(), objects.iter().map(ObjectId::key).collect());
         }
+    }
+
+    fn measure(&self, _: &str, question: &Question) -> Option<Measured> {
+        let cluster = self.shared.lock();
+        Some(cluster.metrics.answer(question, cluster.api.now()))
     }
 }

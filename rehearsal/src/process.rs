@@ -249,7 +249,7 @@ impl Process {
         let Some(belief) = cluster.beliefs.get(&self.id) else { return false };
         let is_wanted = |event: &Event| {
             let wanted = |key: String| belief.interests.values().any(|objects| objects.contains(&key));
-            !belief.interests.is_empty() && ObjectId::of(&event.object).is_ok_and(|id| wanted(id.key()))
+            !belief.interests.is_empty() && awaited(&event.object).is_some_and(|id| wanted(id.key()))
         };
         let news = cluster
             .api
@@ -269,7 +269,7 @@ impl Process {
             .events_since(self.interests_seen, None)
             .into_iter()
             .flatten()
-            .filter_map(|event| ObjectId::of(&event.object).ok().map(|id| id.key()))
+            .filter_map(|event| awaited(&event.object).map(|id| id.key()))
             .collect();
         let waiters: Vec<_> = belief
             .interests
@@ -377,6 +377,17 @@ impl Process {
             self.woken.insert(key.clone());
         }
     }
+}
+
+/// The name under which an object is waited for: an EndpointSlice goes by the name of its Service.
+fn awaited(object: &Value) -> Option<ObjectId> {
+    let id = ObjectId::of(object).ok()?;
+    let service =
+        object.pointer("/metadata/labels").and_then(|labels| labels.get("kubernetes.io/service-name")?.as_str());
+    Some(match service.filter(|_| id.kind == "EndpointSlice") {
+        Some(service) => ObjectId { name: service.to_owned(), ..id },
+        None => id,
+    })
 }
 
 fn came_to(outcome: &Outcome) -> Again {

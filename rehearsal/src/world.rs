@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Answer, Audit, CallId, CallState, ProcessId, Request, Shared, Told},
     faults::{Faults, ON_ITS_WAY},
+    metrics::Source,
     people::Act,
     process::Process,
     server,
@@ -562,6 +563,13 @@ impl World {
             belief.skew = SignedDuration::from_millis(self.rng.i64(-skew..=skew));
         }
         self.processes.insert(id, process);
+    }
+
+    /// From now on the analysis of this name measures this.
+    pub fn measure(&mut self, analysis: &str, source: Source) {
+        let mut cluster = self.shared.lock();
+        let now = cluster.api.now();
+        cluster.metrics.set(analysis, now, source);
     }
 
     /// Kills the process that leads, or the first one, between any two instructions; another is started.

@@ -1,6 +1,15 @@
 //! The providers of analyses against a real Prometheus: TLS with an authority of its own, basic authentication, answers
 //! of every kind, and a comparison over an hour of samples that were written beforehand.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_value,
+    reason = "helpers of tests are tests"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -92,7 +101,7 @@ impl Server {
             tick.tick().await;
             match self.observe(&probe, None).await {
                 Observation::Http { status: 200, .. } => return,
-                last => assert!(begun.elapsed() < Duration::from_secs(60), "not ready: {last:?}"),
+                last => assert!(begun.elapsed() < Duration::from_mins(1), "not ready: {last:?}"),
             }
             assert!(self.process.try_wait().expect("process").is_none(), "it has ended: see its log");
         }
@@ -229,12 +238,12 @@ impl Port for Objects {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_prometheus_is_asked_and_its_answers_are_judged() {
+    use MeasurementOutcome::{Error, Failed, Inconclusive, Successful};
     let server = Server::start().await;
     let judged = async |query: &str| {
         let judged = server.judge(&server.query(query), None).await;
         (judged.outcome, judged.message)
     };
-    use MeasurementOutcome::{Error, Failed, Inconclusive, Successful};
     assert_eq!(judged("vector(0.034)").await, (Failed, "0.034 is not < 0.01".into()));
     assert_eq!(judged("scalar(vector(0.004))").await, (Successful, "0.004 is < 0.01".into()));
     assert_eq!(judged("0.5 > bool 1").await, (Successful, "0 is < 0.01".into()));

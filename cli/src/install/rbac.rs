@@ -44,6 +44,9 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
             &[webhooks::NAME],
             &["get", "list", "watch", "update"],
         ),
+        // How far a release got: who is behind a Service, and the versions of what is changed in place.
+        rule("discovery.k8s.io", &["endpointslices"], &READ),
+        rule("apps", &["controllerrevisions"], &READ),
         // Cluster-scoped objects that a System may name.
         rule(GROUP, &["clusterroles", "clusterrolebindings"], &READ),
     ];

@@ -158,6 +158,7 @@ const fn class(entry: &Entry) -> &'static str {
         EntryKind::Written => "written",
         EntryKind::Event => "event",
         EntryKind::Fault => "fault",
+        EntryKind::Measured => "measured",
         EntryKind::Met => "met",
         EntryKind::Failed => "failed",
     }

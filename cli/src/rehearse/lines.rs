@@ -69,6 +69,7 @@ impl Lines {
             EntryKind::Vote | EntryKind::Event => self.ui.warn("!"),
             EntryKind::Written => self.ui.dim("→"),
             EntryKind::Fault => self.ui.bad("⚡"),
+            EntryKind::Measured => self.ui.dim("~"),
         }
     }
 

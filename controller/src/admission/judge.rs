@@ -16,6 +16,7 @@ use interlock_core::{
     change::{ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, gradual},
     object::ObjectId,
     port::{Identity, Port, PortError},
+    rollout::LiveObjects,
 };
 use interlock_crds as crds;
 use serde_json::Value;
@@ -239,7 +240,13 @@ impl<P: Port> Webhook<P> {
                 .filter_map(|key| self.context.ask(|index| index.live(&key)))
                 .filter_map(|live| {
                     let key = format!("{}/{}", live.request.namespace, live.request.name);
-                    live.request.run().cloned().map(|run| ActiveRun { key, run, before: empty(), rollout: None })
+                    live.request.run().cloned().map(|run| ActiveRun {
+                        key,
+                        run,
+                        before: empty(),
+                        rollout: None,
+                        live: LiveObjects::default(),
+                    })
                 })
                 .collect());
         }
@@ -278,7 +285,14 @@ impl<P: Port> Webhook<P> {
         };
         let rollout = rollout.and_then(|rollout| serde_json::from_value::<crds::Rollout>(rollout).ok());
         let rollout = rollout.filter(|rollout| gradual::belongs(rollout, &before));
-        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout }))
+        let mut live = LiveObjects::default();
+        if let Some(needed) = rollout.as_ref().and_then(gradual::needs) {
+            let found = self.context.port.live_get(&Identity::Controller, &needed).await?;
+            if let Some(found) = found {
+                live.insert(found);
+            }
+        }
+        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout, live }))
     }
 
     async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {

@@ -73,7 +73,7 @@ pub enum AccessError {
 }
 
 impl Access {
-    /// Reads what `analysis` needs, as `identity`, from the namespace of its plan.
+    /// Reads what `analysis` needs, as `identity`, from `namespace`.
     pub async fn read<P: Port>(
         port: &P,
         identity: &Identity,

@@ -16,7 +16,7 @@ pub type RolloutKey = String;
 #[derive(Debug, Default)]
 pub(super) struct Rollouts {
     plans: HashMap<String, PlanFacts>,
-    rollouts: HashMap<RolloutKey, Arc<crds::Rollout>>,
+    known: HashMap<RolloutKey, Arc<crds::Rollout>>,
     /// By uid of Rollouts, and of the changes that they carry out.
     keys_of_uid: HashMap<String, BTreeSet<RolloutKey>>,
     woken: BTreeSet<RolloutKey>,
@@ -65,7 +65,7 @@ impl Index {
             self.rollouts.keys_of_uid.entry(uid.clone()).or_default().insert(key.clone());
         }
         self.rollouts.woken.insert(key.clone());
-        self.rollouts.rollouts.insert(key, Arc::new(object.clone()));
+        self.rollouts.known.insert(key, Arc::new(object.clone()));
         let moved = known.is_none_or(|known| phase(&known) != phase(object));
         self.key_of_uid(&object.spec.change_request.uid).filter(|_| moved).cloned().into_iter().collect()
     }
@@ -79,7 +79,7 @@ impl Index {
     }
 
     fn forget_rollout(&mut self, key: &str) -> Option<Arc<crds::Rollout>> {
-        let known = self.rollouts.rollouts.remove(key)?;
+        let known = self.rollouts.known.remove(key)?;
         let own = known.metadata.uid.as_deref().unwrap_or_default();
         for uid in [own, &known.spec.change_request.uid] {
             super::remove_from(&mut self.rollouts.keys_of_uid, uid, key);
@@ -100,12 +100,12 @@ impl Index {
 
     /// The Rollout of this key.
     pub fn rollout(&self, key: &str) -> Option<Arc<crds::Rollout>> {
-        self.rollouts.rollouts.get(key).cloned()
+        self.rollouts.known.get(key).cloned()
     }
 
     /// Every Rollout.
     pub fn all_rollouts(&self) -> BTreeSet<RolloutKey> {
-        self.rollouts.rollouts.keys().cloned().collect()
+        self.rollouts.known.keys().cloned().collect()
     }
 
     /// Whether the change of this uid has ended, or is not known.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use interlock_core::object::ObjectId;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -182,7 +183,7 @@ impl Interests {
                 Ok(
                     watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
                 ) => {
-                    self.wake(&scope.key(object.metadata.name.as_deref().unwrap_or_default()));
+                    self.tell(&scope.key(awaited_name(&scope.kind, &object.metadata)));
                 }
                 Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
                 Err(error) => {
@@ -195,17 +196,29 @@ impl Interests {
         }
     }
 
-    fn wake(&self, key: &str) {
+    /// Wakes one waiter.
+    pub(super) fn wake(&self, waiter: &str) {
+        // Nobody listens any more when the process ends.
+        let _ = self.shared.wake.send(waiter.to_owned());
+    }
+
+    fn tell(&self, key: &str) {
         let waiters = self.book().waiters(key);
         for waiter in waiters {
-            // Nobody listens any more when the process ends.
-            let _ = self.shared.wake.send(waiter);
+            self.wake(&waiter);
         }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The name under which an object is waited for: nobody can know those of the EndpointSlices of a Service.
+fn awaited_name<'a>(kind: &str, meta: &'a ObjectMeta) -> &'a str {
+    let service = || meta.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
+    let name = if kind == "EndpointSlice" { service().or(meta.name.as_ref()) } else { meta.name.as_ref() };
+    name.map(String::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]

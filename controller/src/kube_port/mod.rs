@@ -7,6 +7,7 @@ mod client;
 mod discovery;
 mod error;
 mod events;
+mod inquiry;
 mod interest;
 mod request;
 
@@ -14,6 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use interlock_core::analysis::{Answer, Question};
 use interlock_core::object::ObjectId;
 use interlock_core::port::{DryRun, Identity, Note, Port, PortError, Precondition, Served};
 use jiff::Timestamp;
@@ -23,11 +25,13 @@ use tokio::sync::Semaphore;
 pub use client::{Observe, ObserveLayer, client};
 pub use interest::Wakeups;
 
+use crate::analysis;
 use crate::clock::Clock;
 use crate::leader::LeaderHandle;
 use discovery::{Discovery, Resource};
 use error::port_error;
 use events::Events;
+use inquiry::Inquiries;
 use interest::Interests;
 use request::{Call, path, path_of};
 
@@ -43,11 +47,18 @@ pub struct KubePortOptions {
     pub concurrent_writes: usize,
     /// Stands in Events as the reporting instance, such as the pod's name.
     pub instance: String,
+    /// Where analyses may ask.
+    pub guard: analysis::Guard,
 }
 
 impl Default for KubePortOptions {
     fn default() -> Self {
-        Self { timeout: Duration::from_secs(10), concurrent_writes: 32, instance: "interlock".to_owned() }
+        Self {
+            timeout: Duration::from_secs(10),
+            concurrent_writes: 32,
+            instance: "interlock".to_owned(),
+            guard: analysis::Guard::default(),
+        }
     }
 }
 
@@ -62,6 +73,7 @@ pub struct KubePort {
     events: Events,
     writes: Arc<Semaphore>,
     timeout: Duration,
+    inquiries: Inquiries,
 }
 
 impl KubePort {
@@ -73,12 +85,13 @@ impl KubePort {
         leader: Option<LeaderHandle>,
         options: KubePortOptions,
     ) -> (Self, Wakeups) {
-        let KubePortOptions { timeout, concurrent_writes, instance } = options;
+        let KubePortOptions { timeout, concurrent_writes, instance, guard } = options;
         let discovery = Arc::new(Discovery::new(client.clone(), timeout));
         let (interests, wakeups) = Interests::new(client.clone(), Arc::clone(&discovery));
         let events = Events::start(client.clone(), clock.clone(), &instance);
         let writes = Arc::new(Semaphore::new(concurrent_writes.max(1)));
-        let port = Self { client, clock, leader, discovery, interests, events, writes, timeout };
+        let inquiries = Inquiries::new(analysis::Client::new(guard));
+        let port = Self { client, clock, leader, discovery, interests, events, writes, timeout, inquiries };
         (port, wakeups)
     }
 
@@ -346,6 +359,10 @@ impl Port for KubePort {
 
     fn watch(&self, waiter: &str, objects: &[ObjectId]) {
         self.interests.set(waiter, objects);
+    }
+
+    fn measure(&self, waiter: &str, question: &Question) -> Option<Answer> {
+        self.inquiries.ask(self, waiter, question)
     }
 }
 

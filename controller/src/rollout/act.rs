@@ -27,8 +27,8 @@ pub async fn record<P: Port>(
     }
     let mut object = reference(observed);
     if let Some(fields) = object.as_object_mut() {
-        fields.insert("spec".to_owned(), serde_json::to_value(&observed.rollout.spec).map_err(invalid)?);
-        fields.insert("status".to_owned(), serde_json::to_value(&status).map_err(invalid)?);
+        fields.insert("spec".to_owned(), serde_json::to_value(&observed.rollout.spec).map_err(|e| invalid(&e))?);
+        fields.insert("status".to_owned(), serde_json::to_value(&status).map_err(|e| invalid(&e))?);
     }
     let stored = context.port.replace_status(&object).await?;
     let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(ToOwned::to_owned);
@@ -122,6 +122,6 @@ fn reference(observed: &Observed) -> Value {
     })
 }
 
-fn invalid(error: serde_json::Error) -> PortError {
+fn invalid(error: &serde_json::Error) -> PortError {
     PortError::Invalid(error.to_string())
 }

@@ -4,12 +4,13 @@
 //! of them; what was written shows in the objects. Nothing is remembered between passes.
 
 mod act;
+mod measuring;
 mod observe;
 
 use interlock_core::{
     change::gradual::FINALIZER,
     port::{Port, PortError},
-    rollout,
+    rollout::measure,
 };
 use interlock_crds::{Rollout, RolloutPhase};
 use jiff::Timestamp;
@@ -79,14 +80,17 @@ async fn pass<P: Port>(
         }
         return Ok(Outcome::Wait(None));
     }
+    let mut measured = Vec::new();
     for _ in 0..MAX_ROUNDS {
         if !context.port.may_write() {
             return Ok(Outcome::Wait(None));
         }
         let now = whole_seconds(context.port.now().unwrap_or(started));
         let live = observe::live(context, waiter, &observed).await?;
-        let decision = rollout::decide(&observed.facts(&live), now);
+        let (decision, due) = measure::decide(&observed.facts(&live), &measured, now);
         let recorded = act::record(context, &mut observed, decision.status).await?;
+        // What was measured is recorded; what is due is asked for, and its answer wakes this Rollout.
+        measured = due.into_iter().filter_map(|due| measuring::ask(context, waiter, &observed, due)).collect();
         if decision.release {
             act::release(context, &observed).await?;
             return Ok(Outcome::Wait(None));
@@ -99,7 +103,7 @@ async fn pass<P: Port>(
                 Ok(Outcome::Retry(error.to_string()))
             };
         }
-        if decision.writes.is_empty() && !recorded {
+        if decision.writes.is_empty() && !recorded && measured.is_empty() {
             if observed.status().phase == RolloutPhase::Pending {
                 tracing::debug!(rollout = key, reasons = ?decision.reasons, "not begun yet");
             }

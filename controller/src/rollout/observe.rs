@@ -92,13 +92,13 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
     let live = context.ask(|index| index.read(&change));
     let request = &live.request;
     let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(Some(observed)) };
-    let before = match context.plans.get(&run.before_digest) {
-        Some(before) => before,
-        None => {
-            let before = Arc::new(load_before(context, &request.uid, &run).await?);
-            context.plans.keep(&run.before_digest, &before);
-            before
-        }
+    let known = context.plans.get(&run.before_digest);
+    let before = if let Some(before) = known {
+        before
+    } else {
+        let before = Arc::new(load_before(context, &request.uid, &run).await?);
+        context.plans.keep(&run.before_digest, &before);
+        before
     };
     let target = gradual::target(&before).filter(|_| gradual::belongs(&observed.rollout, &before));
     let change = observe_one(context, &Arc::new(live), now);
@@ -117,16 +117,20 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
     let mut objects = LiveObjects::default();
     let Some((_, target)) = &observed.run else { return Ok(objects) };
     let uid = observed.rollout.metadata.uid.as_deref().unwrap_or_default();
-    let reads = live::reads(&observed.rollout.spec, target, uid);
-    let named: Vec<_> = reads
-        .iter()
-        .filter_map(|read| match read {
-            Read::One(id) => Some(id.clone()),
-            Read::All(..) => None,
-        })
-        .collect();
+    let mut reads = live::reads(&observed.rollout.spec, target, uid);
+    reads.extend(live::jobs(&observed.facts(&objects)).into_iter().map(Read::One));
+    let slices = reads.iter().any(|read| matches!(read, Read::All(_, _, "EndpointSlice", _)));
+    let mut watched = Vec::new();
+    for read in &reads {
+        let Read::One(id) = read else { continue };
+        watched.push(id.clone());
+        if slices && id.kind == "Service" {
+            let (group, kind) = ("discovery.k8s.io".to_owned(), "EndpointSlice".to_owned());
+            watched.push(ObjectId { group, kind, ..id.clone() });
+        }
+    }
     // Before the first read: what changes in between wakes it then.
-    context.port.watch(waiter, &named);
+    context.port.watch(waiter, &watched);
     for read in &reads {
         let found = match read {
             Read::One(id) => {
@@ -143,6 +147,7 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
             Err(error) => return Err(error),
         }
     }
+    objects.count_endpoints();
     Ok(objects)
 }
 

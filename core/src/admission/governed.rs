@@ -7,6 +7,7 @@ use super::{Denial, Operation, Verdict, WriteRequest, denial, in_mode};
 use crate::{
     change::{STAGED_SECRET_TYPE, before::BeforeState, content::GOVERNING_KINDS, derive, gradual},
     object::{GroupKind, PathPattern, diff},
+    rollout::LiveObjects,
 };
 
 /// A change of the System that runs now, as read live.
@@ -20,6 +21,8 @@ pub struct ActiveRun {
     pub before: BeforeState,
     /// Its Rollout, if it has one and the plan was read.
     pub rollout: Option<Rollout>,
+    /// What the writes of the Rollout are computed from, as it is.
+    pub live: LiveObjects,
 }
 
 /// A change that would write the object and still waits.
@@ -173,10 +176,13 @@ fn by_executor(facts: &GovernedFacts<'_>, request: &WriteRequest) -> Result<(), 
             why.push(format!("change {} does not permit it: {refusal}", active.key));
             continue;
         };
-        match gradual::permits(rollout, &active.before, request) {
+        match gradual::permits(rollout, &active.before, &active.live, request) {
             Ok(()) => return Ok(()),
             Err(beyond) => {
-                why.push(format!("change {} does not permit it: {refusal}; nor does its Rollout: {beyond}", active.key))
+                why.push(format!(
+                    "change {} does not permit it: {refusal}; nor does its Rollout: {beyond}",
+                    active.key
+                ));
             }
         }
     }

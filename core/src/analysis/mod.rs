@@ -11,6 +11,7 @@ pub mod job;
 pub mod judge;
 pub mod observation;
 pub mod origin;
+pub mod question;
 pub mod run;
 pub mod statistics;
 pub mod template;
@@ -18,7 +19,8 @@ pub mod validate;
 
 pub use judge::{Judge, Judged};
 pub use observation::{JobEnd, Observation, Series};
-pub use run::{Next, Recorded, SampleRange, Slot, decide, overall, record, start, stop};
+pub use question::{Answer, Question};
+pub use run::{Next, Recorded, SampleRange, Slot, decide, overall, postpone, record, start, stop};
 pub use template::{Subject, Track};
 pub use validate::{Finding, validate};
 

@@ -12,6 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::judge::Judged;
 use super::{MAX_SAMPLES, counted, shorten};
 
+/// What was missing is looked for again after at most so many seconds.
+const LOOK_AGAIN: i64 = 15;
 /// So many measurements are kept.
 pub const KEPT: usize = 20;
 
@@ -80,6 +82,7 @@ pub fn start(analysis: &Analysis, background: bool, now: Timestamp) -> AnalysisS
         verdict: AnalysisVerdict::Running,
         message: String::new(),
         dry_run: analysis.dry_run,
+        blocked: false,
         counts: AnalysisCounts::default(),
         next_due: Some(Time(first_due(analysis, started_at))),
         finished_at: None,
@@ -119,6 +122,7 @@ pub fn record(
     if state.verdict != AnalysisVerdict::Running || number != next_number(state) {
         return Recorded::Ignored;
     }
+    state.blocked = false;
     let counts = &mut state.counts;
     let counter = match judged.outcome {
         MeasurementOutcome::Successful => &mut counts.successful,
@@ -148,6 +152,17 @@ pub fn record(
         finish(state, verdict, &why, now);
     }
     Recorded::Counted
+}
+
+/// Measurement `number` is not possible now: something that it needs is missing. It counts as nothing and is tried again.
+pub fn postpone(analysis: &Analysis, state: &mut AnalysisState, number: u32, why: &str, now: Timestamp) {
+    if state.verdict != AnalysisVerdict::Running || number != next_number(state) {
+        return;
+    }
+    let wait = analysis.interval.seconds().clamp(1, LOOK_AGAIN);
+    state.blocked = true;
+    state.message = shorten(&format!("{} cannot be measured: {why}", state.name), 1024);
+    state.next_due = Some(Time(after(whole_seconds(now), wait)));
 }
 
 /// Ends an analysis that runs in the background: the steps are complete. One that saw no success cannot say that all is
@@ -233,6 +248,7 @@ fn summary(counts: &AnalysisCounts) -> String {
 fn finish(state: &mut AnalysisState, verdict: AnalysisVerdict, why: &str, now: Timestamp) {
     state.verdict = verdict;
     state.message = shorten(why, 1024);
+    state.blocked = false;
     state.finished_at = Some(Time(whole_seconds(now)));
     state.next_due = None;
 }
@@ -241,7 +257,8 @@ fn measured(counts: &AnalysisCounts) -> u32 {
     counts.successful.saturating_add(counts.failed).saturating_add(counts.inconclusive)
 }
 
-fn next_number(state: &AnalysisState) -> u32 {
+/// Number of the next measurement.
+pub(crate) fn next_number(state: &AnalysisState) -> u32 {
     measured(&state.counts).saturating_add(state.counts.errors).saturating_add(1)
 }
 

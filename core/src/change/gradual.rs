@@ -12,7 +12,7 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-pub use ties::{belongs, commands, has_returned, permits, progress, return_asked, target, window};
+pub use ties::{belongs, commands, has_returned, needs, permits, progress, return_asked, target, window};
 
 use super::{
     before::{BeforeState, Entry},
@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     object::{GroupKind, ObjectId, Path},
-    rollout::{ConfigTarget, derive::config},
+    rollout::{ConfigTarget, derive::config, measure, pass::Strategy},
 };
 
 /// Finalizer of a Rollout: it stays until routes and workloads are as they should be.
@@ -30,23 +30,19 @@ pub const FINALIZER: &str = "interlock.dev/rollout";
 /// What a plan asks for that this version does not carry out; none if it can be used.
 pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     let not_yet = |what: &str| Some(format!("{what} is not supported by this version: leave it out"));
-    if plan.blue_green.is_some() {
-        return not_yet("blueGreen");
-    }
     if plan.batches.is_some() {
         return not_yet("batches");
     }
     if plan.waves.is_some() {
         return not_yet("waves");
     }
-    let Some(canary) = &plan.canary else { return Some("it states no strategy: give canary".to_owned()) };
-    if canary.route.is_some() {
-        return not_yet("canary.route");
+    let Some(strategy) = Strategy::of(plan) else {
+        return Some("it states no strategy: give canary or blueGreen".to_owned());
+    };
+    if let Some(why) = measure::wrong(plan) {
+        return Some(why);
     }
-    if canary.background.is_some() {
-        return not_yet("canary.background");
-    }
-    canary.steps.iter().enumerate().find_map(|(position, step)| {
+    strategy.steps().iter().enumerate().find_map(|(position, step)| {
         unsupported_step(step)
             .map(|what| format!("{what} in step {position} is not supported by this version: leave it out"))
     })
@@ -54,14 +50,7 @@ pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
 
 fn unsupported_step(step: &RolloutStep) -> Option<&'static str> {
     let gate = step.gate.is_some_and(|gate| gate.name != StepGate::Window);
-    let found = [
-        (step.analysis.is_some(), "analysis"),
-        (step.header_match.is_some(), "headerMatch"),
-        (step.mirror.is_some(), "mirror"),
-        (step.job.is_some(), "job"),
-        (step.sign_off.is_some(), "signOff"),
-        (gate, "a gate other than Window"),
-    ];
+    let found = [(step.sign_off.is_some(), "signOff"), (gate, "a gate other than Window")];
     found.into_iter().find_map(|(is, what)| is.then_some(what))
 }
 
@@ -106,9 +95,11 @@ fn refusal(name: &str, plan: &RolloutPlanSpec, workloads: &[&ObjectId]) -> Optio
         ));
     }
     let id = workloads.first()?;
-    (plan.canary.is_some() && id.kind != "Deployment").then(|| {
+    let both = plan.canary.is_some() || plan.blue_green.is_some();
+    (both && id.kind != "Deployment").then(|| {
+        let strategy = if plan.canary.is_some() { "a canary" } else { "blue/green" };
         format!(
-            "RolloutPlan {name} is a canary, which takes a Deployment, and the change gives new pods to {}: name a RolloutPlan that fits",
+            "RolloutPlan {name} is {strategy}, which takes a Deployment, and the change gives new pods to {}: name a RolloutPlan that fits",
             listed.join(", ")
         )
     })

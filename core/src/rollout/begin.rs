@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     HASH_LABEL, ROLLOUT_LABEL,
     derive::{autoscaler, route, service, workload},
-    live,
+    live, measure,
     pass::Pass,
     view::View,
 };
@@ -49,16 +49,7 @@ impl Pass<'_> {
 
     /// An analysis that the plan's steps name and its list does not have.
     pub fn unknown_analysis(&self) -> Option<String> {
-        let plan = &self.facts.spec.plan;
-        let strategy = super::pass::Strategy::of(plan)?;
-        let mut named: Vec<&String> =
-            strategy.steps().iter().filter_map(|step| step.analysis.as_ref()).flatten().collect();
-        match strategy {
-            super::pass::Strategy::Canary(canary) => named.extend(canary.background.iter().flat_map(|b| &b.analyses)),
-            super::pass::Strategy::BlueGreen(blue_green) => named.extend(&blue_green.after_switch),
-            super::pass::Strategy::Batches(_) | super::pass::Strategy::Waves(_) => {}
-        }
-        let missing = named.into_iter().find(|name| !plan.analyses.iter().any(|analysis| analysis.name == **name))?;
+        let missing = measure::unknown(&self.facts.spec.plan)?;
         Some(format!("the plan has no analysis {missing}; correct the plan and propose the change again"))
     }
 

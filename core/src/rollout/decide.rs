@@ -311,20 +311,40 @@ impl Pass<'_> {
                 },
             ),
         ];
-        let now = Time(self.now);
         let message = self.status.message.clone().unwrap_or_default();
-        all.into_iter()
-            .map(|(type_, status)| {
-                let known = self.facts.status.conditions.iter().find(|c| c.type_ == type_ && c.status == status);
-                Condition {
-                    type_: type_.to_owned(),
-                    status: status.to_owned(),
-                    reason: reason.clone(),
-                    message: message.clone(),
-                    last_transition_time: known.map_or_else(|| now.clone(), |c| c.last_transition_time.clone()),
-                    observed_generation: Some(self.facts.generation),
-                }
-            })
-            .collect()
+        let mut conditions: Vec<_> =
+            all.into_iter().map(|(type_, status)| self.condition(type_, status, &reason, &message)).collect();
+        conditions.extend(self.measured());
+        conditions
+    }
+
+    /// Whether what is to be measured can be; none while nothing is.
+    fn measured(&self) -> Option<Condition> {
+        let running: Vec<_> = self
+            .status
+            .analyses
+            .iter()
+            .map(|record| &record.state)
+            .filter(|state| state.finished_at.is_none())
+            .collect();
+        let hindered = running.iter().find(|state| state.blocked || state.counts.consecutive_errors > 0);
+        match hindered {
+            Some(state) if state.blocked => Some(self.condition("Measured", "False", "Missing", &state.message)),
+            Some(state) => Some(self.condition("Measured", "False", "NoAnswer", &state.message)),
+            None if running.is_empty() => None,
+            None => Some(self.condition("Measured", "True", "Measuring", "every source of the analyses answers")),
+        }
+    }
+
+    fn condition(&self, type_: &str, status: &str, reason: &str, message: &str) -> Condition {
+        let known = self.facts.status.conditions.iter().find(|c| c.type_ == type_ && c.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: message.to_owned(),
+            last_transition_time: known.map_or_else(|| Time(self.now), |c| c.last_transition_time.clone()),
+            observed_generation: Some(self.facts.generation),
+        }
     }
 }

@@ -100,6 +100,13 @@ impl LiveObjects {
         }
     }
 
+    /// Counts the ready endpoints of what was inserted.
+    pub fn count_endpoints(&mut self) {
+        let all = |group, kind| self.of_kind(group, kind).cloned().collect::<Vec<_>>();
+        let (slices, sets) = (all("discovery.k8s.io", "EndpointSlice"), all("apps", "ReplicaSet"));
+        self.endpoints = super::live::ready_endpoints(&slices, &sets);
+    }
+
     /// The object, if it exists.
     pub fn get(&self, id: &ObjectId) -> Option<&Value> {
         self.objects.get(&id.key())

@@ -8,8 +8,10 @@ use serde_json::Value;
 use super::{
     HASH_LABEL,
     derive::{config, service, workload},
-    facts::{LiveObjects, TargetFacts},
+    facts::{LiveObjects, RolloutFacts, TargetFacts},
+    measure,
     pass::Strategy,
+    permit,
 };
 use crate::object::ObjectId;
 
@@ -22,7 +24,7 @@ pub enum Read {
     All(&'static str, &'static str, &'static str, String),
 }
 
-/// What must be read before a decision about a release of this workload. Beside these: the Jobs labelled with the Rollout,
+/// What must be read before a decision about a release of this workload. Beside these: [`jobs`],
 /// and for a Rollout with waves the Rollouts that it made.
 pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec<Read> {
     let Some(workload) = spec.targets.first() else { return Vec::new() };
@@ -35,6 +37,7 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
     match Strategy::of(&spec.plan) {
         Some(Strategy::Canary(canary)) => {
             if let Some(route) = &canary.route {
+                reads.push(all("discovery.k8s.io", "v1", "EndpointSlice"));
                 reads.push(one("gateway.networking.k8s.io", "v1", "HTTPRoute", &route.http_route));
                 let names =
                     [route.backend.clone(), service::stable_name(&route.backend), service::canary_name(&route.backend)];
@@ -44,6 +47,7 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
         Some(Strategy::BlueGreen(blue_green)) => {
             let preview =
                 blue_green.preview_service.clone().unwrap_or_else(|| service::preview_name(&blue_green.service));
+            reads.push(all("discovery.k8s.io", "v1", "EndpointSlice"));
             reads.extend([service_of(&blue_green.service), service_of(&preview)]);
         }
         Some(Strategy::Batches(_)) => {
@@ -66,6 +70,18 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
         }
     }
     reads
+}
+
+/// The Jobs that must be read beside [`reads`]: those of the current step, those that measure, those that were announced.
+pub fn jobs(facts: &RolloutFacts<'_>) -> Vec<ObjectId> {
+    let announced = facts.status.journal.iter().chain(&facts.status.unsettled).filter(|entry| entry.kind == "Job");
+    let mut jobs: Vec<_> = announced.map(|entry| id("batch", "v1", "Job", &entry.namespace, &entry.name)).collect();
+    jobs.extend(measure::reads(facts));
+    let step = permit::step_job(facts, facts.status.current_step as usize);
+    jobs.extend(step.ok().and_then(|job| ObjectId::of(&job).ok()));
+    jobs.sort_by_key(ObjectId::key);
+    jobs.dedup();
+    jobs
 }
 
 pub(super) fn id(group: &str, version: &str, kind: &str, namespace: &str, name: &str) -> ObjectId {

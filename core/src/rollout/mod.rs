@@ -5,7 +5,7 @@
 //! remembers no write: a write that is already visible is not planned again, so that after a crash between any two of
 //! them it goes on. What [`derive`] computes from a form, the executor writes and [`permit`] lets through.
 //!
-//! `sides` moves traffic between two Deployments (canary, blue/green), `batches` replaces pods of StatefulSets and
+//! [`measure`] adds what analyses measure. `sides` moves traffic between two Deployments (canary, blue/green), `batches` replaces pods of StatefulSets and
 //! DaemonSets in place, `waves` orders releases of several workloads. See docs/rollouts.md.
 
 mod back;
@@ -17,7 +17,8 @@ pub mod decide;
 pub mod derive;
 pub mod facts;
 pub mod live;
-mod pass;
+pub mod measure;
+pub(crate) mod pass;
 pub mod permit;
 mod promotion;
 mod settle;

@@ -157,25 +157,11 @@ impl<'a> Pass<'a> {
         !self.writes.is_empty()
     }
 
-    /// What the journal says about the planned writes: an entry that stands already keeps its time.
+    /// Announces what is planned.
     pub fn journal(&mut self) {
-        if self.writes.is_empty() {
-            return;
+        if !self.writes.is_empty() {
+            journal(&mut self.status, &mut self.writes, self.now);
         }
-        // The rest follows in the next decision: the journal is bounded.
-        self.writes.truncate(MAX_WRITES);
-        let entries = self.writes.iter().map(|write| {
-            let mut entry = entry(write, self.now);
-            let known = self.status.journal.iter().find(|known| {
-                entry.at = known.at.clone();
-                **known == entry
-            });
-            if known.is_none() {
-                entry.at = Time(self.now);
-            }
-            entry
-        });
-        self.status.journal = entries.collect();
     }
 
     /// The record of the current step, begun now if it has none.
@@ -228,6 +214,24 @@ impl<'a> Pass<'a> {
 const COMPLETE: i64 = i64::MAX;
 /// Most writes of one decision.
 const MAX_WRITES: usize = 32;
+
+/// Announces writes: an entry that stands already keeps its time.
+pub(super) fn journal(status: &mut RolloutStatus, writes: &mut Vec<PlannedWrite>, now: Timestamp) {
+    // The rest follows in the next decision: the journal is bounded.
+    writes.truncate(MAX_WRITES);
+    let entries = writes.iter().map(|write| {
+        let mut entry = entry(write, now);
+        let known = status.journal.iter().find(|known| {
+            entry.at = known.at.clone();
+            **known == entry
+        });
+        if known.is_none() {
+            entry.at = Time(now);
+        }
+        entry
+    });
+    status.journal = entries.collect();
+}
 
 fn entry(write: &PlannedWrite, now: Timestamp) -> JournalEntry {
     JournalEntry {

@@ -1,12 +1,12 @@
 //! Whether a write is one that the release announced.
 
-use interlock_crds::{Form, JournalEntry, OperationKind};
+use interlock_crds::{Form, JournalEntry, OperationKind, RolloutPlanSpec};
 use serde_json::Value;
 
 use super::{
     derive::{self, autoscaler, batch, config, route, service, workload},
     facts::RolloutFacts,
-    live,
+    live, measure,
     pass::Strategy,
 };
 use crate::object::{GroupKind, ObjectId, Violation, permitted_create, permitted_update};
@@ -135,7 +135,7 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
             if let Some(before) = before {
                 return Ok(service::pinned_service(before, &entry.hash));
             }
-            let id = live::id("", "v1", "Service", &entry.namespace, own_service(facts).unwrap_or_default());
+            let id = live::id("", "v1", "Service", &entry.namespace, own_service(&facts.spec.plan).unwrap_or_default());
             let own = facts.live.get(&id).ok_or("the user's Service is missing")?;
             service::share_service(own, &entry.name, &entry.hash, facts.uid)
         }
@@ -145,7 +145,7 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
             let asked = facts.status.asked.clone().filter(|_| entry.form == Form::MatchedRoute).unwrap_or_default();
             let whole = entry.number.and_then(|n| u8::try_from(n).ok());
             let form = route::RouteForm {
-                backend: own_service(facts).ok_or("the plan names no backend")?,
+                backend: own_service(&facts.spec.plan).ok_or("the plan names no backend")?,
                 split: whole.filter(|_| entry.form != Form::RestoredRoute),
                 headers: &asked.headers,
                 mirror: asked.mirror.map_or(0, |mirror| mirror.percent),
@@ -165,7 +165,11 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
         Form::OnDelete => batch::on_delete(live_object?, target?),
         Form::BatchesBack => batch::back(live_object?, target?),
         Form::StrategyReleased => batch::released(live_object?, &start?.update_strategy),
-        Form::StepJob => return job(facts, entry),
+        Form::StepJob => {
+            let position = entry.number.and_then(|n| usize::try_from(n).ok());
+            return step_job(facts, position.ok_or("its number is missing")?);
+        }
+        Form::AnalysisJob => return measure::job_named(facts, &entry.name).ok_or("no analysis runs this Job now"),
         Form::Touched => derive::touched(live_object?, entry.number),
         Form::Untouched => derive::touched(live_object?, None),
         Form::WaveRollout => return super::waves::rollout_named(facts, &entry.name).ok_or("no wave has this workload"),
@@ -173,17 +177,18 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
     })
 }
 
-fn job(facts: &RolloutFacts<'_>, entry: &JournalEntry) -> Result<Value, &'static str> {
+/// The Job of the step at `position`.
+pub(super) fn step_job(facts: &RolloutFacts<'_>, position: usize) -> Result<Value, &'static str> {
     let steps = Strategy::of(&facts.spec.plan).map(Strategy::steps).unwrap_or_default();
-    let position = entry.number.and_then(|n| usize::try_from(n).ok()).ok_or("its number is missing")?;
     let job = steps.get(position).and_then(|step| step.job.as_ref()).ok_or("the step runs no Job")?;
     let tries = facts.status.step.as_ref().map_or(0, |step| step.tries);
     let run = format!("{position}-{}-{}-{tries}", job.name, facts.status.attempt);
     Ok(derive::step_job(facts.namespace, facts.name, facts.uid, &run, &job.spec))
 }
 
-fn own_service<'a>(facts: &'a RolloutFacts<'_>) -> Option<&'a str> {
-    match Strategy::of(&facts.spec.plan)? {
+/// The user's Service whose traffic a plan leads.
+pub(crate) fn own_service(plan: &RolloutPlanSpec) -> Option<&str> {
+    match Strategy::of(plan)? {
         Strategy::Canary(canary) => canary.route.as_ref().map(|route| route.backend.as_str()),
         Strategy::BlueGreen(blue_green) => Some(blue_green.service.as_str()),
         Strategy::Batches(_) | Strategy::Waves(_) => None,

@@ -52,6 +52,21 @@ impl Pass<'_> {
                 self.say(hold.message);
                 return;
             }
+            // What runs beside the steps is heeded also while a step waits for the cluster, once it has begun.
+            let begun = waiting.is_none() || self.facts.analyses.iter().any(|fact| fact.run.starts_with("background-"));
+            if let Some((verdict, why)) = begun.then(|| self.background(strategy)).flatten() {
+                match verdict {
+                    Verdict::Failed => {
+                        self.writes.clear();
+                        return self.fail(&why);
+                    }
+                    Verdict::Inconclusive => {
+                        self.writes.clear();
+                        return self.hold_for_inconclusive(&why);
+                    }
+                    Verdict::Running | Verdict::Passed => {}
+                }
+            }
             if let Some((message, measure)) = waiting {
                 self.phase(RolloutPhase::Progressing);
                 if self.is_late(measure) {
@@ -63,13 +78,6 @@ impl Pass<'_> {
                 return;
             }
             self.complete();
-            if let Some((verdict, why)) = self.background(strategy) {
-                match verdict {
-                    Verdict::Failed => return self.fail(&why),
-                    Verdict::Inconclusive => return self.hold_for_inconclusive(&why),
-                    Verdict::Running | Verdict::Passed => {}
-                }
-            }
             match self.outcome(step) {
                 Outcome::Done => {}
                 Outcome::Waiting(why) => {
@@ -143,9 +151,9 @@ impl Pass<'_> {
         Outcome::Done
     }
 
-    /// Name of a run that belongs to this step, attempt and try.
+    /// Name of a run that belongs to this step, attempt and try; of one beside the steps, to this attempt and try.
     fn run_name(&mut self, place: &str, name: &str) -> String {
-        let tries = self.step().tries;
+        let tries = if place == "background" { self.status.retries } else { self.step().tries };
         format!("{place}-{name}-{}-{tries}", self.status.attempt)
     }
 
@@ -285,6 +293,8 @@ impl Pass<'_> {
     /// Ends a hold. The time in it does not count against the deadline.
     pub fn release_hold(&mut self) {
         let Some(hold) = self.status.hold.take() else { return };
+        // What could not tell, or failed, is measured anew if it is asked again.
+        self.status.retries += u32::from(matches!(hold.reason, HoldReason::Failure | HoldReason::Inconclusive));
         let held = self.now.duration_since(hold.since.0);
         self.status.held_seconds = self.status.held_seconds.saturating_add(held.as_secs());
         let step = self.step();

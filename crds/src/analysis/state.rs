@@ -26,6 +26,9 @@ pub struct AnalysisState {
     /// Its verdict is only shown.
     #[serde(default)]
     pub dry_run: bool,
+    /// Something that it names is missing, so that nothing can be measured; the message says what.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub blocked: bool,
     /// How many measurements ended in which way.
     #[serde(default)]
     pub counts: AnalysisCounts,
@@ -39,6 +42,22 @@ pub struct AnalysisState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub measurements: Vec<MeasurementRecord>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+/// A run of an analysis and how far it got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisRecord {
+    /// Name of the run: another one whenever it is measured anew.
+    #[schemars(length(max = 96))]
+    pub run: String,
+    /// How far it got.
+    pub state: AnalysisState,
 }
 
 /// What an analysis says.

@@ -11,7 +11,7 @@ use super::{
     folder::{Folder, is_own},
     format::{EvidenceFile, StepFile},
 };
-use crate::{faults::Faults, people::Change};
+use crate::{faults::Faults, metrics::Source, people::Change};
 
 /// One thing that somebody does or that happens.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub enum Doing {
     Node(String, bool),
     /// Programs behave differently.
     Behave(Vec<Value>),
+    /// An analysis measures something else from now on.
+    Metric(String, Source),
     /// Something else goes wrong from now on.
     GoWrong(Faults),
 }
@@ -78,6 +80,11 @@ impl Doing {
         if let Some(evidence) = &step.evidence {
             found.push(("evidence", change(&evidence.change).map(|c| Self::Evidence(evidence.clone(), c))));
         }
+        found.extend(
+            step.metric
+                .as_ref()
+                .map(|metric| ("metric", metric.source().map(|source| Self::Metric(metric.analysis.clone(), source)))),
+        );
         found.extend((step.crash == Some(true)).then_some(("crash", Ok(Self::Crash))));
         found.extend(step.lose_node.as_ref().map(|name| ("loseNode", node(name, true))));
         found.extend(step.return_node.as_ref().map(|name| ("returnNode", node(name, false))));
@@ -92,7 +99,10 @@ impl Doing {
 
     /// Whether somebody must be named who does it.
     pub const fn needs_somebody(&self) -> bool {
-        !matches!(self, Self::Propose(_) | Self::Crash | Self::Node(..) | Self::Behave(_) | Self::GoWrong(_))
+        !matches!(
+            self,
+            Self::Propose(_) | Self::Crash | Self::Node(..) | Self::Behave(_) | Self::Metric(..) | Self::GoWrong(_)
+        )
     }
 
     /// The change that must have been looked at before this can be done.

@@ -7,7 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::times::{self, At};
-use crate::faults::Faults;
+use crate::{
+    faults::Faults,
+    metrics::{Source, Values},
+};
 
 /// A scenario: who does what and when, what goes wrong, and what is expected.
 ///
@@ -120,6 +123,8 @@ pub struct StepFile {
     pub delete: Option<String>,
     /// States evidence about the content of a change.
     pub evidence: Option<EvidenceFile>,
+    /// What an analysis measures from now on.
+    pub metric: Option<MetricFile>,
     /// Kills the controller that leads.
     pub crash: Option<bool>,
     /// A node, `node-1` to `node-3`, is not heard of any more.
@@ -152,6 +157,53 @@ pub struct EvidenceFile {
     /// Whether it passed. Left out: it did.
     #[serde(default = "passed")]
     pub result: interlock_crds::EvidenceResult,
+}
+
+/// What an analysis measures from now on, in one of these forms:
+///
+/// ```yaml
+/// metric: {analysis: errors, value: 0.002}
+/// metric: {analysis: latency, value: [0.2, 0.3, 0.25], stable: [0.2, 0.21], every: 15s}
+/// metric: {analysis: errors, empty: true}
+/// metric: {analysis: errors, fails: prometheus does not answer}
+/// metric: {analysis: errors, missing: Secret prometheus does not exist}
+/// ```
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MetricFile {
+    /// Name of the analysis.
+    pub analysis: String,
+    /// Value of the new version, or values by turns; of an HTTP analysis the status.
+    pub value: Option<Values>,
+    /// The same of the old version. Left out: as the new one.
+    pub stable: Option<Values>,
+    /// How long each of several values lasts. Left out: 30s.
+    #[serde(default, deserialize_with = "times::optional")]
+    pub every: Option<SignedDuration>,
+    /// The source has no data.
+    pub empty: Option<bool>,
+    /// The source does not answer, with these words.
+    pub fails: Option<String>,
+    /// Something without which it cannot be asked is missing: this.
+    pub missing: Option<String>,
+}
+
+impl MetricFile {
+    /// What the source says.
+    pub fn source(&self) -> Result<Source, String> {
+        let value = self.value.clone().map(|value| Source::Says {
+            stable: self.stable.clone().unwrap_or_else(|| value.clone()),
+            value,
+            every: self.every.unwrap_or(SignedDuration::from_secs(30)),
+        });
+        let empty = (self.empty == Some(true)).then_some(Source::Empty);
+        let fails = self.fails.clone().map(Source::Fails);
+        let mut given = value.into_iter().chain(empty).chain(fails).chain(self.missing.clone().map(Source::Missing));
+        match (given.next(), given.next()) {
+            (Some(source), None) => Ok(source),
+            _ => Err("give exactly one of value, empty, fails and missing".to_owned()),
+        }
+    }
 }
 
 fn passed() -> interlock_crds::EvidenceResult {

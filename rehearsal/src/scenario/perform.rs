@@ -49,6 +49,11 @@ impl Player {
                 self.entry(EntryKind::Fault, "from now on programs behave differently");
                 return Ok(());
             }
+            Doing::Metric(analysis, source) => {
+                self.world.measure(analysis, source.clone());
+                self.entry(EntryKind::Measured, format!("{analysis} measures from now on: {source}"));
+                return Ok(());
+            }
             Doing::GoWrong(faults) => {
                 self.world.faults = faults.clone();
                 let names = faults.names();
@@ -118,7 +123,7 @@ impl Player {
                     }),
                 )
             }
-            Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::GoWrong(_) => {
+            Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::Metric(..) | Doing::GoWrong(_) => {
                 return Err("nobody does this".to_owned());
             }
         })
@@ -137,7 +142,9 @@ fn words(doing: &Doing) -> String {
         Doing::Edit(object, _) => format!("edit {object}"),
         Doing::Delete(object) => format!("delete {object}"),
         Doing::Evidence(_, change) => format!("state evidence about {change}"),
-        Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::GoWrong(_) => "happen".to_owned(),
+        Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::Metric(..) | Doing::GoWrong(_) => {
+            "happen".to_owned()
+        }
     }
 }
 

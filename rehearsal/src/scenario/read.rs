@@ -147,7 +147,9 @@ fn step(file: &str, number: usize, value: Value, folder: &Folder) -> Result<Step
         return Err(bad("ask belongs to a step that approves or rejects".to_owned()));
     }
     let position = match &doing {
-        Some(doing) if !matches!(doing, Doing::Crash | Doing::Behave(_) | Doing::GoWrong(_)) => Where::AfterAct,
+        Some(doing) if !matches!(doing, Doing::Crash | Doing::Behave(_) | Doing::Metric(..) | Doing::GoWrong(_)) => {
+            Where::AfterAct
+        }
         _ => Where::Step,
     };
     let mut expectations = Vec::with_capacity(read.expect.len());

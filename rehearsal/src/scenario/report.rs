@@ -32,6 +32,8 @@ pub enum EntryKind {
     Event,
     /// Something went wrong, or programs behave differently.
     Fault,
+    /// What is measured changed.
+    Measured,
     /// An expectation was met.
     Met,
     /// An expectation was not met.

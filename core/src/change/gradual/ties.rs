@@ -14,7 +14,7 @@ use crate::{
         decide::counts,
         facts::{CalendarFacts, ChangeFacts, Command},
     },
-    object::Health,
+    object::{Health, ObjectId},
     rollout::{self, CommandFact, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, WindowFact},
 };
 
@@ -70,18 +70,35 @@ pub fn belongs(rollout: &Rollout, before: &BeforeState) -> bool {
         && planned.spec == rollout.spec
 }
 
+/// The object from which writes of a Rollout are computed beside its target: the Service whose traffic it leads.
+pub fn needs(rollout: &Rollout) -> Option<ObjectId> {
+    let target = rollout.spec.targets.first()?;
+    Some(ObjectId {
+        group: String::new(),
+        version: "v1".to_owned(),
+        kind: "Service".to_owned(),
+        namespace: Some(target.namespace.clone()),
+        name: rollout::permit::own_service(&rollout.spec.plan)?.to_owned(),
+    })
+}
+
 /// Whether a write of the executor is one that the Rollout of a running change announced.
 ///
 /// # Errors
 /// Why it is refused.
-pub fn permits(rollout: &Rollout, before: &BeforeState, request: &WriteRequest) -> Result<(), String> {
+pub fn permits(
+    rollout: &Rollout,
+    before: &BeforeState,
+    live: &LiveObjects,
+    request: &WriteRequest,
+) -> Result<(), String> {
     if request.subresource.is_some() {
         return Err("a release writes no subresource".to_owned());
     }
     if !belongs(rollout, before) {
         return Err("it is not the one that the change makes".to_owned());
     }
-    let (target, live, status) = (target(before), LiveObjects::default(), rollout.status.clone().unwrap_or_default());
+    let (target, status) = (target(before), rollout.status.clone().unwrap_or_default());
     let facts = RolloutFacts {
         namespace: rollout.metadata.namespace.as_deref().unwrap_or_default(),
         name: rollout.metadata.name.as_deref().unwrap_or_default(),
@@ -92,7 +109,7 @@ pub fn permits(rollout: &Rollout, before: &BeforeState, request: &WriteRequest) 
         status: &status,
         change_active: true,
         target: target.as_ref(),
-        live: &live,
+        live,
         analyses: &[],
         commands: &[],
         sign_offs: None,

@@ -58,13 +58,17 @@ fn a_missing_or_unusable_plan_is_waited_for_and_says_what_to_do() {
     case.plan = PlanFacts::Missing { key: "teller/cautious".into(), is_default: false };
     assert_eq!(message(&mut case), "RolloutPlan teller/cautious does not exist; create it or leave rolloutPlanRef out");
     case.plan = plan_of(&json!([{"analysis": ["errors"]}]));
-    assert!(message(&mut case).contains("analysis in step 0 is not supported"), "{}", message(&mut case));
+    assert!(
+        message(&mut case).contains("a step names the analysis errors, and it lists none"),
+        "{}",
+        message(&mut case)
+    );
     case.plan = careful();
     assert_eq!(settle(&mut case).status.phase, ChangePhase::Pending);
     assert!(message(&mut case).starts_with("Approval:"), "it heals by itself: {}", message(&mut case));
 }
 
-fn request(manifests: Value) -> RequestFacts {
+fn request(manifests: &Value) -> RequestFacts {
     Case::new(two_of_sre(), &json!({"content": {"manifests": manifests}})).request
 }
 
@@ -87,7 +91,7 @@ fn config(name: &str, value: &str) -> Value {
 }
 
 fn before(prepared: &[Prepared]) -> (BeforeState, RequestFacts) {
-    (BeforeState::plan("cr-uid", "sha256:00", prepared, Vec::new()), request(json!([])))
+    (BeforeState::plan("cr-uid", "sha256:00", prepared, Vec::new()), request(&json!([])))
 }
 
 fn a_release() -> (BeforeState, RequestFacts) {
@@ -235,7 +239,7 @@ fn rollouts_are_the_controllers_and_plans_that_cannot_work_are_not_stored() {
     assert_eq!(judged(&mut case, "RolloutPlan", Operation::Create, "alice", plan(json!([{"setWeight": 20}]))), None);
     for step in [
         json!({"analysis": ["errors"]}),
-        json!({"job": {"name": "j", "spec": {}}}),
+        json!({"signOff": {"groups": ["sre"]}}),
         json!({"gate": {"name": "ErrorBudget"}}),
     ] {
         let denied = judged(&mut case, "RolloutPlan", Operation::Update, "alice", plan(json!([step])));

@@ -63,14 +63,19 @@ pub fn is_touched(live: &Value) -> bool {
     live.pointer("/metadata/annotations").and_then(|annotations| annotations.get(EPOCH_ANNOTATION)).is_some()
 }
 
-/// The Job of a step. It belongs to its Rollout: nothing serves from it.
+/// The Job of a step.
 pub fn step_job(namespace: &str, rollout: &str, uid: &str, run: &str, spec: &Value) -> Value {
     let base: String = rollout.chars().take(63usize.saturating_sub(run.len() + 1)).collect();
+    own_job(namespace, rollout, uid, &format!("{}-{run}", base.trim_end_matches(['-', '.'])), spec)
+}
+
+/// A Job of a Rollout. It belongs to it: nothing serves from it.
+pub fn own_job(namespace: &str, rollout: &str, uid: &str, name: &str, spec: &Value) -> Value {
     serde_json::json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {
-            "name": format!("{}-{run}", base.trim_end_matches(['-', '.'])),
+            "name": name,
             "namespace": namespace,
             "labels": { crate::rollout::ROLLOUT_LABEL: uid },
             "ownerReferences": [{
