@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 use interlock_controller::{
+    analysis::Guard,
     certs::Names,
     leader,
     runtime::{self, RunError, RunOptions},
@@ -31,6 +32,9 @@ pub struct RunArgs {
     /// Changes looked at at the same time.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub concurrency: u16,
+    /// Lets analyses ask addresses of this machine; for development outside a cluster.
+    #[arg(long)]
+    pub analysis_loopback: bool,
     /// Logs as JSON lines.
     #[arg(long)]
     pub log_json: bool,
@@ -56,6 +60,7 @@ pub async fn execute(args: &RunArgs, config: kube::Config) -> Result<(), RunErro
         lease: Duration::from_secs(args.lease_seconds),
         identity: args.identity.clone().unwrap_or_else(|| leader::unique_identity(&base)),
         concurrency: usize::from(args.concurrency),
+        guard: Guard { loopback: args.analysis_loopback },
     };
     runtime::run(config, options, shutdown).await
 }

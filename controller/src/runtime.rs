@@ -26,6 +26,7 @@ use crate::{
         judge::Webhook,
         server::{self, ServerOptions},
     },
+    analysis::Guard,
     certs::{self, KubeCertStore, Names},
     change::{self, Context, Keys, MacKey, Outcome},
     clock::Clock,
@@ -55,6 +56,8 @@ pub struct RunOptions {
     pub identity: String,
     /// Changes looked at at the same time.
     pub concurrency: usize,
+    /// Where analyses may ask.
+    pub guard: Guard,
 }
 
 /// Why a controller ended.
@@ -110,8 +113,12 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
     let wake = Wake { changes, rollouts, governors };
     let mut synced = watch::spawn(&client, &index, &wake, &shutdown);
     watch::spawn_webhooks(&client, &index, &wake, &shutdown);
-    let (port, wakeups) =
-        KubePort::new(client.clone(), clock.clone(), Some(leader.clone()), KubePortOptions::default());
+    let (port, wakeups) = KubePort::new(
+        client.clone(),
+        clock.clone(),
+        Some(leader.clone()),
+        KubePortOptions { guard: options.guard, ..KubePortOptions::default() },
+    );
     let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster));
 
     let plain = listen(options.metrics_bind).await?;

@@ -8,6 +8,8 @@ use interlock_crds::{API_VERSION, ApprovalDecision, ChangePhase, GROUP, VERSION,
 use interlock_sim::api::{Api, Write, meta};
 use serde_json::{Value, json};
 
+use crate::metrics::Source;
+
 /// A person as the API server authenticates them.
 pub fn user(name: &str, groups: &[&str]) -> User {
     let groups = groups.iter().chain(&["system:authenticated"]).map(|group| (*group).to_owned()).collect();
@@ -15,10 +17,12 @@ pub fn user(name: &str, groups: &[&str]) -> User {
 }
 
 /// Something that goes wrong at a stated moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Disturbance {
     /// The controller that leads is killed.
     Crash,
+    /// From now on the analysis of this name measures this.
+    Measure(String, Source),
 }
 
 /// Something that somebody does.
@@ -40,6 +44,8 @@ pub enum Act {
     WithdrawVote(User, Change),
     /// Commands something about a change.
     Command(User, Change, Verb, String),
+    /// Commands something about the Rollout of a change.
+    CommandRelease(User, Change, Verb, String),
     /// Merges a patch into an object.
     Patch(User, ObjectId, Value),
     /// Deletes an object.
@@ -81,6 +87,18 @@ pub fn own(kind: &str, namespace: &str, name: &str) -> ObjectId {
     }
 }
 
+fn command(user: &User, target: &Value, verb: Verb, reason: &str) -> Write {
+    let action = json!({
+        "apiVersion": API_VERSION, "kind": "Action",
+        "metadata": {"generateName": format!("{}-", meta::name(target)), "namespace": meta::namespace(target)},
+        "spec": {
+            "target": {"kind": target.get("kind"), "name": meta::name(target), "uid": meta::uid(target)},
+            "verb": verb, "actor": user.name, "reason": reason,
+        },
+    });
+    Write::create(user, "interlock", &action)
+}
+
 impl Act {
     /// Who does what, in a few words.
     pub fn describe(&self) -> String {
@@ -95,6 +113,9 @@ impl Act {
             Self::Forge(change, phase) => format!("somebody forges the status of {change}: {phase:?}"),
             Self::WithdrawVote(user, change) => format!("{} withdraws their vote on {change}", user.name),
             Self::Command(user, change, verb, _) => format!("{} commands {verb:?} of {change}", user.name),
+            Self::CommandRelease(user, change, verb, _) => {
+                format!("{} commands {verb:?} of the Rollout of {change}", user.name)
+            }
             Self::Patch(user, id, _) => format!("{} edits {id}", user.name),
             Self::Delete(user, id) => format!("{} deletes {id}", user.name),
             Self::Fault(fault) => format!("{fault:?}"),
@@ -134,17 +155,14 @@ impl Act {
                 let mine = mine.ok_or_else(|| format!("{} has no vote on {change}", user.name))?;
                 Write::delete(user, &own("Approval", &change.namespace, meta::name(mine)))
             }
-            Self::Command(user, change, verb, reason) => {
-                let request = request(api, change)?;
-                let action = json!({
-                    "apiVersion": API_VERSION, "kind": "Action",
-                    "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
-                    "spec": {
-                        "target": {"kind": "ChangeRequest", "name": change.name, "uid": meta::uid(&request)},
-                        "verb": verb, "actor": user.name, "reason": reason,
-                    },
-                });
-                Write::create(user, "interlock", &action)
+            Self::Command(user, change, verb, reason) => command(user, &*request(api, change)?, *verb, reason),
+            Self::CommandRelease(user, change, verb, reason) => {
+                let uid = meta::uid(&*request(api, change)?).to_owned();
+                let rollouts = api.list_arc(&GroupKind::new(GROUP, "Rollout"), Some(&change.namespace));
+                let of =
+                    |rollout: &Value| rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == Some(&uid);
+                let rollout = rollouts.iter().find(|rollout| of(rollout));
+                command(user, rollout.ok_or_else(|| format!("{change} has no Rollout yet"))?, *verb, reason)
             }
             Self::Patch(user, id, patch) => Write::merge_patch(user, KUBECTL, id, patch),
             Self::Delete(user, id) => Write::delete(user, id),

@@ -707,6 +707,7 @@ impl World {
             self.fault(format!("{fault:?}"));
             match fault {
                 crate::people::Disturbance::Crash => self.crash(),
+                crate::people::Disturbance::Measure(analysis, source) => self.measure(analysis, source.clone()),
             }
             return;
         }

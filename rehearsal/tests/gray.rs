@@ -11,7 +11,8 @@ use interlock_rehearsal::{
     faults::Faults,
     history::{Bank, History, deployment, start},
     invariants::Watchdog,
-    people::{Act, Change, user},
+    metrics::{Source, Values},
+    people::{Act, Change, Disturbance, user},
     world::{Happening, Options, World},
 };
 use jiff::SignedDuration;
@@ -24,8 +25,28 @@ fn the_change() -> Change {
 fn plan(steps: &Value) -> Value {
     json!({
         "apiVersion": API_VERSION, "kind": "RolloutPlan", "metadata": {"name": "cautious", "namespace": "teller"},
-        "spec": {"canary": {"steps": steps}, "progressDeadline": "60s"},
+        "spec": {"canary": {"steps": steps}, "progressDeadline": "60s", "analyses": [errors()]},
     })
+}
+
+fn errors() -> Value {
+    json!({
+        "name": "errors", "interval": "10s", "count": 3, "failureLimit": 1, "successWhen": "result < 0.01",
+        "prometheus": {"address": "http://prometheus.monitoring:9090", "query": "errors{app=\"{{workload}}\"}"},
+    })
+}
+
+fn measured() -> Value {
+    json!([{"setWeight": 25}, {"analysis": ["errors"]}, {"setWeight": 50}])
+}
+
+fn measure(after: i64, source: Source) -> (i64, Act) {
+    (after, Act::Fault(Disturbance::Measure("errors".to_owned(), source)))
+}
+
+fn says(value: f64) -> Source {
+    let value = Values::One(value);
+    Source::Says { stable: value.clone(), value, every: SignedDuration::from_secs(30) }
 }
 
 fn propose(image: &str) -> Act {
@@ -124,6 +145,125 @@ fn a_person_who_aborts_the_change_has_its_rollout_return_first() {
     assert!(written(&timeline, "web-0").is_empty());
 }
 
+fn analyses(world: &World) -> Vec<(String, String, u64)> {
+    let rollout = rollout(world).unwrap();
+    let records = rollout["status"]["analyses"].as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let counted = |record: &Value| record["state"]["measurements"].as_array().map_or(0, Vec::len) as u64;
+    records.iter().map(|r| (text(&r["run"]), text(&r["state"]["verdict"]), counted(r))).collect()
+}
+
+#[test]
+fn a_canary_whose_values_are_good_is_promoted_after_every_measurement() {
+    let (world, _) = play(&history(&measured(), "web:new", vec![measure(500, says(0.002))]));
+    assert_eq!(status(&world)["phase"], "Succeeded", "{:#}", rollout(&world).unwrap_or_default());
+    assert_eq!(analyses(&world), [("1-errors-0-0".to_owned(), "Passed".to_owned(), 3)]);
+    assert_eq!(image(&world, "web-0").as_deref(), Some("web:new"));
+}
+
+#[test]
+fn r17_a_canary_whose_values_are_bad_goes_back_when_the_limit_is_passed() {
+    let (world, timeline) = play(&history(&measured(), "web:new", vec![measure(500, says(0.3))]));
+    assert_eq!(status(&world)["phase"], "RolledBack", "{:#}", status(&world));
+    assert_eq!(analyses(&world), [("1-errors-0-0".to_owned(), "Failed".to_owned(), 2)]);
+    let rollout = rollout(&world).unwrap();
+    assert_eq!(rollout["status"]["weights"]["observed"], json!({"stable": 100, "canary": 0}));
+    let cause = rollout["status"]["cause"].as_str().unwrap();
+    assert_eq!(cause, "analysis errors: errors 0.3 is not < 0.01, 2 failures of at most 1");
+    assert_eq!((image(&world, "web-0").as_deref(), image(&world, "web-0-canary")), (Some("web:zero"), None));
+    assert!(written(&timeline, "web-0").is_empty());
+}
+
+#[test]
+fn r13_a_canary_that_nothing_is_known_of_waits_for_a_person_who_may_go_on() {
+    let bob = user("bob", &["sre"]);
+    let promote = Act::CommandRelease(bob, the_change(), Verb::Promote, "looked at it".to_owned());
+    let (world, timeline) = play(&history(&measured(), "web:new", vec![(300_000, promote)]));
+    assert_eq!(status(&world)["phase"], "Succeeded", "{:#}", status(&world));
+    assert_eq!(analyses(&world), [("1-errors-0-0".to_owned(), "Inconclusive".to_owned(), 1)]);
+    let held = timeline.iter().any(|happening| match happening {
+        Happening::Stored(audit) => audit.new.as_ref().is_some_and(|new| {
+            new.pointer("/status/hold/reason") == Some(&json!("Inconclusive")) && new["status"]["phase"] == "Paused"
+        }),
+        _ => false,
+    });
+    assert!(held, "it was held");
+}
+
+#[test]
+fn what_is_missing_to_measure_is_told_and_waited_for() {
+    let missing = Source::Missing("Secret prometheus does not exist in namespace teller".to_owned());
+    let acts = vec![measure(500, missing), measure(200_000, says(0.002))];
+    let (world, timeline) = play(&history(&measured(), "web:new", acts));
+    assert_eq!(status(&world)["phase"], "Succeeded", "{:#}", status(&world));
+    assert_eq!(analyses(&world), [("1-errors-0-0".to_owned(), "Passed".to_owned(), 3)], "nothing missing was counted");
+    let told = timeline.iter().any(|happening| {
+        let Happening::Stored(audit) = happening else { return false };
+        let conditions = audit.new.as_ref().and_then(|new| new.pointer("/status/conditions")?.as_array());
+        conditions.into_iter().flatten().any(|condition| {
+            condition["type"] == "Measured"
+                && condition["reason"] == "Missing"
+                && condition["message"].as_str().unwrap().contains("Secret prometheus does not exist")
+        })
+    });
+    assert!(told);
+}
+
+#[test]
+fn an_analysis_beside_the_steps_turns_a_release_back_in_the_middle_of_a_pause() {
+    let mut release = history(
+        &json!([{"setWeight": 25}, {"pause": {"duration": "10m"}}]),
+        "web:new",
+        vec![measure(500, says(0.002))],
+    );
+    release.acts.push(measure(150_000, says(0.4)));
+    let plan = release.objects.last_mut().unwrap();
+    plan["spec"]["canary"]["background"] = json!({"analyses": ["errors"]});
+    let (world, _) = play(&release);
+    assert_eq!(status(&world)["phase"], "RolledBack", "{:#}", status(&world));
+    let (run, verdict, _) = analyses(&world).remove(0);
+    assert_eq!((run.as_str(), verdict.as_str()), ("background-errors-0-0", "Failed"));
+    assert_eq!(image(&world, "web-0").as_deref(), Some("web:zero"));
+}
+
+#[test]
+fn jobs_measure_and_are_steps() {
+    let work =
+        json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "check:1"}]}}});
+    let steps = json!([{"setWeight": 25}, {"job": {"name": "smoke", "spec": work}}, {"analysis": ["checks"]}]);
+    let mut release = history(&steps, "web:new", Vec::new());
+    let plan = release.objects.last_mut().unwrap();
+    plan["spec"]["analyses"] = json!([{"name": "checks", "interval": "10s", "count": 2, "job": {"spec": work}}]);
+    let (world, _) = play(&release);
+    assert_eq!(status(&world)["phase"], "Succeeded", "{:#} {:#}", status(&world), rollout(&world).unwrap_or_default());
+    assert_eq!(analyses(&world), [("2-checks-0-0".to_owned(), "Passed".to_owned(), 2)]);
+}
+
+#[test]
+fn people_pause_resume_skip_and_abort_a_release_and_a_stranger_does_not() {
+    let (bob, mallory) = (user("bob", &["sre"]), user("mallory", &["dev"]));
+    let command = |user: &interlock_core::admission::User, verb| {
+        Act::CommandRelease(user.clone(), the_change(), verb, "said so".to_owned())
+    };
+    let steps = json!([{"setWeight": 25}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]);
+    let acts = vec![
+        (100_000, command(&mallory, Verb::Abort)),
+        (120_000, command(&bob, Verb::Pause)),
+        (150_000, command(&bob, Verb::Resume)),
+        (180_000, command(&bob, Verb::Promote)),
+        (300_000, command(&bob, Verb::Abort)),
+    ];
+    let (world, timeline) = play(&history(&steps, "web:new", acts));
+    assert_eq!(status(&world)["phase"], "RolledBack", "{:#}", status(&world));
+    let rollout = rollout(&world).unwrap();
+    assert_eq!(rollout["status"]["obeyed"].as_array().unwrap().len(), 4, "{:#}", rollout["status"]);
+    assert_eq!(rollout["status"]["cause"], "Abort by bob: said so");
+    let refused =
+        |h: &&Happening| matches!(h, Happening::Act { what, came: Err(_), .. } if what.starts_with("mallory"));
+    assert_eq!(timeline.iter().filter(refused).count(), 1, "the stranger");
+    assert!(written(&timeline, "web-0").is_empty());
+}
+
 #[test]
 fn canaries_end_well_whatever_goes_wrong() {
     for seed in 1..13 {
@@ -174,8 +314,14 @@ fn killed_after(history: &History, kill: usize) -> (World, usize) {
 
 #[test]
 fn a_controller_killed_after_any_single_write_carries_a_canary_to_the_same_end() {
-    for (new, phase, serves) in [("web:new", "Succeeded", "web:new"), ("web:bad", "RolledBack", "web:zero")] {
-        let history = history(&careful(), new, Vec::new());
+    let (good, bad) = (vec![measure(500, says(0.002))], vec![measure(500, says(0.3))]);
+    for (steps, new, acts, phase, serves) in [
+        (careful(), "web:new", Vec::new(), "Succeeded", "web:new"),
+        (careful(), "web:bad", Vec::new(), "RolledBack", "web:zero"),
+        (measured(), "web:new", good, "Succeeded", "web:new"),
+        (measured(), "web:new", bad, "RolledBack", "web:zero"),
+    ] {
+        let history = history(&steps, new, acts);
         let (_, writes) = killed_after(&history, 0);
         assert!(writes > 10, "{writes}");
         for kill in 1..=writes {

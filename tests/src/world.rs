@@ -239,7 +239,7 @@ impl World {
             .arg(binary())
             .args(["run", "--webhook-bind", &format!("127.0.0.1:{webhook}")])
             .args(["--metrics-bind", &format!("127.0.0.1:{metrics}")])
-            .args(["--webhook-host", "127.0.0.1", "--lease-seconds", "3"])
+            .args(["--webhook-host", "127.0.0.1", "--lease-seconds", "3", "--analysis-loopback"])
             .env("KUBECONFIG", self.controller_kubeconfig())
             .env("NO_COLOR", "1")
             .env("LOG", log)

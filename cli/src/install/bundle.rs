@@ -214,7 +214,7 @@ mod tests {
         assert!(bundle.controller.is_empty());
         let text = serde_json::to_string(&bundle.objects()).unwrap();
         assert!(text.contains("https://127.0.0.1:9443/validate/governed"));
-        assert!(!text.contains("\"Deployment\""));
+        assert!(!kinds(&bundle.objects()).contains(&"Deployment"));
     }
 
     #[test]

@@ -13,9 +13,9 @@ use interlock_core::{
         namespace::{self, NamespaceFacts},
         own::{self, OwnFacts},
     },
-    change::{ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, gradual},
+    change::{FIELD_MANAGER, ROOT_SYSTEM, before::BeforeState, derive, facts::SystemFacts, gradual},
     object::ObjectId,
-    port::{Identity, Port, PortError},
+    port::{DryRun, Identity, Port, PortError},
     rollout::LiveObjects,
 };
 use interlock_crds as crds;
@@ -255,29 +255,29 @@ impl<P: Port> Webhook<P> {
         let with_object = self.context.ask(|index| index.changes_with(&object));
         let first: Vec<_> =
             with_object.iter().map(|live| format!("{}/{}", live.request.namespace, live.request.name)).collect();
-        let runs = self.live_runs(&first).await?;
+        let runs = self.live_runs(&first, request).await?;
         if !runs.is_empty() {
             return Ok(runs);
         }
         keys.retain(|key| !first.contains(key));
-        self.live_runs(&keys).await
+        self.live_runs(&keys, request).await
     }
 
-    async fn live_runs(&self, keys: &[String]) -> Result<Vec<ActiveRun>, PortError> {
+    async fn live_runs(&self, keys: &[String], request: &WriteRequest) -> Result<Vec<ActiveRun>, PortError> {
         let mut runs = Vec::new();
         for key in keys {
-            runs.extend(self.live_run(key).await?);
+            runs.extend(self.live_run(key, request).await?);
         }
         Ok(runs)
     }
 
-    async fn live_run(&self, key: &str) -> Result<Option<ActiveRun>, PortError> {
+    async fn live_run(&self, key: &str, request: &WriteRequest) -> Result<Option<ActiveRun>, PortError> {
         let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
         let Some(value) = self.live_change(namespace, Some(name.to_owned())).await? else { return Ok(None) };
         let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(value) else { return Ok(None) };
-        let request = self.context.ask(|index| index.read(&object)).request;
-        let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(None) };
-        let before = self.plan(&request.uid, &run).await?;
+        let change = self.context.ask(|index| index.read(&object)).request;
+        let Some(run) = change.run().filter(|_| change.is_running()).cloned() else { return Ok(None) };
+        let before = self.plan(&change.uid, &run).await?;
         let planned = before.entries.iter().find(|entry| entry.is_rollout());
         let rollout = match planned {
             Some(entry) => self.live_own("Rollout", namespace, &entry.id.name).await?,
@@ -285,14 +285,44 @@ impl<P: Port> Webhook<P> {
         };
         let rollout = rollout.and_then(|rollout| serde_json::from_value::<crds::Rollout>(rollout).ok());
         let rollout = rollout.filter(|rollout| gradual::belongs(rollout, &before));
-        let mut live = LiveObjects::default();
-        if let Some(needed) = rollout.as_ref().and_then(gradual::needs) {
-            let found = self.context.port.live_get(&Identity::Controller, &needed).await?;
-            if let Some(found) = found {
-                live.insert(found);
-            }
-        }
+        let live = match &rollout {
+            Some(rollout) => self.bases(rollout, &before, &run, request).await?,
+            None => LiveObjects::default(),
+        };
         Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout, live }))
+    }
+
+    /// What a write of a Rollout is computed from: the Service whose traffic it leads, and of a Job what the server makes of
+    /// the one that was announced.
+    async fn bases(
+        &self,
+        rollout: &crds::Rollout,
+        before: &BeforeState,
+        run: &crds::RunRecord,
+        request: &WriteRequest,
+    ) -> Result<LiveObjects, PortError> {
+        let (port, mut live) = (&self.context.port, LiveObjects::default());
+        let found = match (request.kind.as_str(), request.operation) {
+            ("Service", _) => match gradual::needs(rollout) {
+                Some(needed) => port.live_get(&Identity::Controller, &needed).await?,
+                None => None,
+            },
+            ("Job", Operation::Create) => {
+                let stated = request.object.as_ref().and_then(|job| job.pointer("/metadata/name")?.as_str());
+                match stated.and_then(|name| gradual::announced_job(rollout, before, name)) {
+                    Some(job) => {
+                        let executor = Identity::Impersonate(run.executor.clone());
+                        Some(port.create(&executor, FIELD_MANAGER, &job, DryRun::Yes).await?)
+                    }
+                    None => None,
+                }
+            }
+            _ => None,
+        };
+        if let Some(found) = found {
+            live.insert(found);
+        }
+        Ok(live)
     }
 
     async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {

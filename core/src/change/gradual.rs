@@ -12,7 +12,9 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-pub use ties::{belongs, commands, has_returned, needs, permits, progress, return_asked, target, window};
+pub use ties::{
+    announced_job, belongs, commands, has_returned, needs, permits, progress, return_asked, target, window,
+};
 
 use super::{
     before::{BeforeState, Entry},

@@ -165,16 +165,32 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
         Form::OnDelete => batch::on_delete(live_object?, target?),
         Form::BatchesBack => batch::back(live_object?, target?),
         Form::StrategyReleased => batch::released(live_object?, &start?.update_strategy),
-        Form::StepJob => {
-            let position = entry.number.and_then(|n| usize::try_from(n).ok());
-            return step_job(facts, position.ok_or("its number is missing")?);
+        Form::StepJob | Form::AnalysisJob => {
+            let stated = job(facts, entry)?;
+            // As the server's dry run filled it in, if that is known.
+            let filled_in = ObjectId::of(&stated).ok().and_then(|id| facts.live.get(&id)).cloned();
+            return Ok(filled_in.unwrap_or(stated));
         }
-        Form::AnalysisJob => return measure::job_named(facts, &entry.name).ok_or("no analysis runs this Job now"),
         Form::Touched => derive::touched(live_object?, entry.number),
         Form::Untouched => derive::touched(live_object?, None),
         Form::WaveRollout => return super::waves::rollout_named(facts, &entry.name).ok_or("no wave has this workload"),
         Form::ReplacedPod | Form::Gone => return Err("it is a deletion"),
     })
+}
+
+/// The Job of this name that is announced.
+pub fn announced_job(facts: &RolloutFacts<'_>, name: &str) -> Option<Value> {
+    let creates = |entry: &&JournalEntry| entry.operation == OperationKind::Create && entry.kind == "Job";
+    let entry = facts.status.journal.iter().filter(creates).find(|entry| entry.name == name)?;
+    job(facts, entry).ok()
+}
+
+fn job(facts: &RolloutFacts<'_>, entry: &JournalEntry) -> Result<Value, &'static str> {
+    if entry.form == Form::AnalysisJob {
+        return measure::job_named(facts, &entry.name).ok_or("no analysis runs this Job now");
+    }
+    let position = entry.number.and_then(|n| usize::try_from(n).ok());
+    step_job(facts, position.ok_or("its number is missing")?)
 }
 
 /// The Job of the step at `position`.

@@ -55,6 +55,23 @@ fn is_copy(change: &ChangeRequest, audit: &Audit) -> bool {
     is_releases(new) && of.any(|manifest| manifest.get("data") == new.get("data"))
 }
 
+/// Whether a write makes a Job that the plan of its Rollout states, as a step or as a measurement.
+pub(super) fn is_planned_job(world: &World, audit: &Audit) -> bool {
+    let Some(job) = audit.new.as_deref().filter(|_| audit.id.kind == "Job" && audit.old.is_none()) else {
+        return false;
+    };
+    let of = job.pointer("/metadata/labels").and_then(|labels| labels.get("interlock.dev/rollout")?.as_str());
+    let rollout = world.objects(GROUP, "Rollout").into_iter().find(|rollout| Some(meta::uid(rollout)) == of);
+    let Some(plan) = rollout.as_deref().and_then(|rollout| rollout.pointer("/spec/plan")) else { return false };
+    let list = |value: Option<&Value>| value.and_then(Value::as_array).cloned().unwrap_or_default();
+    let steps = ["/canary/steps", "/blueGreen/steps"].into_iter().flat_map(|steps| list(plan.pointer(steps)));
+    steps.chain(list(plan.get("analyses"))).filter_map(|one| one.pointer("/job/spec").cloned()).any(|spec| {
+        let stated = serde_json::json!({ "spec": spec });
+        let paths = stated_paths(&audit.id.group_kind(), &stated);
+        !paths.is_empty() && paths.iter().all(|(path, value)| get(job, path) == Some(value))
+    })
+}
+
 fn is_releases(object: &Value) -> bool {
     object.pointer("/metadata/labels").is_some_and(|labels| labels.get("interlock.dev/rollout").is_some())
 }

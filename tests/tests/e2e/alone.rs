@@ -17,7 +17,7 @@ use crate::assert_refused;
 const CONTROLLER: &str = "system:serviceaccount:interlock-system:interlock-controller";
 
 /// One test at a time.
-fn alone() -> MutexGuard<'static, World> {
+pub fn alone() -> MutexGuard<'static, World> {
     static WORLD: LazyLock<Mutex<World>> =
         LazyLock::new(|| Mutex::new(World::up(&Installation { name: "e2e-alone", ..Installation::default() })));
     let world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,17 +27,17 @@ fn alone() -> MutexGuard<'static, World> {
 }
 
 /// The audit log from here on.
-struct Tail(std::fs::File, String);
+pub struct Tail(std::fs::File, String);
 
 impl Tail {
-    fn of(world: &World) -> Self {
+    pub fn of(world: &World) -> Self {
         let mut file = std::fs::File::open(world.cluster().audit_log().unwrap()).unwrap();
         file.seek(SeekFrom::End(0)).unwrap();
         Self(file, String::new())
     }
 
     /// Requests that were finished since the last look.
-    fn next(&mut self) -> Vec<Event> {
+    pub fn next(&mut self) -> Vec<Event> {
         self.0.read_to_string(&mut self.1).unwrap();
         let end = self.1.rfind('\n').map_or(0, |end| end + 1);
         let lines: String = self.1.drain(..end).collect();
@@ -51,7 +51,7 @@ impl Tail {
 }
 
 /// Something that the controller stored for a change: by itself, or as the executor.
-fn is_step(event: &Event, stage: &Stage<'_>) -> bool {
+pub fn is_step(event: &Event, stage: &Stage<'_>) -> bool {
     let by_controller = event.0["user"]["username"] == CONTROLLER;
     let resource = event.0["objectRef"]["resource"].as_str().unwrap_or_default();
     let about = event.0["objectRef"]["namespace"] == stage.namespace.as_str() || resource == "secrets";

@@ -15,6 +15,7 @@ mod content;
 mod evidence;
 mod examples;
 mod fidelity;
+mod gray;
 mod kinds;
 mod races;
 mod rules;

@@ -98,8 +98,24 @@ pub fn permits(
     if !belongs(rollout, before) {
         return Err("it is not the one that the change makes".to_owned());
     }
+    with_facts(rollout, before, live, |facts| {
+        rollout::permitted(facts, request.old.as_ref(), request.object.as_ref()).map_err(|refusal| refusal.to_string())
+    })
+}
+
+/// The Job of this name that a Rollout announced, before the server has filled it in.
+pub fn announced_job(rollout: &Rollout, before: &BeforeState, name: &str) -> Option<Value> {
+    with_facts(rollout, before, &LiveObjects::default(), |facts| rollout::permit::announced_job(facts, name))
+}
+
+fn with_facts<T>(
+    rollout: &Rollout,
+    before: &BeforeState,
+    live: &LiveObjects,
+    then: impl FnOnce(&RolloutFacts<'_>) -> T,
+) -> T {
     let (target, status) = (target(before), rollout.status.clone().unwrap_or_default());
-    let facts = RolloutFacts {
+    then(&RolloutFacts {
         namespace: rollout.metadata.namespace.as_deref().unwrap_or_default(),
         name: rollout.metadata.name.as_deref().unwrap_or_default(),
         uid: rollout.metadata.uid.as_deref().unwrap_or_default(),
@@ -119,8 +135,7 @@ pub fn permits(
         superseded_by: None,
         known_good: None,
         return_asked: None,
-    };
-    rollout::permitted(&facts, request.old.as_ref(), request.object.as_ref()).map_err(|refusal| refusal.to_string())
+    })
 }
 
 /// Commands on the Rollout that count, in the order in which they were given.

@@ -1,0 +1,420 @@
+//! Gray releases on a real API server: real Deployments, ReplicaSets and EndpointSlices, pods of kwok, and a Gateway and
+//! a server of the test's own.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU16, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use interlock_tests::{
+    Api, Change, Options, Stage, World,
+    audit::Event,
+    config_map, deployment, deployment_image, eventually,
+    stage::policy_of,
+    world,
+    world::{SOON, condition},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    alone::{Tail, alone, is_step},
+    assert_refused,
+};
+
+/// A namespace with a workload of four pods, what leads traffic to it, and a RolloutPlan.
+fn options(plan: Value) -> Options {
+    let mut web = deployment("web", "web:1.0.0");
+    web["spec"]["replicas"] = json!(4);
+    let objects = vec![
+        config_map("web", &[("greeting", "hello")]),
+        web,
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+            "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}),
+        json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": "cautious"}, "spec": plan}),
+    ];
+    Options { policy: policy_of(1, "sre"), objects, ..Options::default() }
+}
+
+fn release<'s>(stage: &'s Stage<'_>, name: &str, image: &str) -> Change<'s> {
+    let change = stage.propose_with(
+        "alice",
+        name,
+        vec![deployment_image("web", image)],
+        json!({"rolloutPlanRef": {"name": "cautious"}}),
+    );
+    change.approve(&["bob"]);
+    change
+}
+
+/// The Rollout of a change, once it is there.
+fn rollout_of(stage: &Stage<'_>, change: &Change<'_>) -> Value {
+    eventually(SOON, || {
+        let all = stage.get("rollouts");
+        let found =
+            all["items"].as_array().unwrap().iter().find(|one| one["spec"]["changeRequest"]["uid"] == *change.uid);
+        found.cloned().ok_or_else(|| format!("{} has no Rollout: {:#}", change.name, change.status()))
+    })
+}
+
+fn until(stage: &Stage<'_>, change: &Change<'_>, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    eventually(SOON, || {
+        let found = rollout_of(stage, change);
+        if holds(&found) { Ok(found) } else { Err(format!("{what}: {:#}", found["status"])) }
+    })
+}
+
+/// It stands at this step, which waits.
+fn at_step(stage: &Stage<'_>, change: &Change<'_>, step: u64) -> Value {
+    until(stage, change, &format!("step {step}"), |rollout| {
+        rollout["status"]["currentStep"] == step && rollout["status"]["phase"] == "Paused"
+    })
+}
+
+fn command(stage: &Stage<'_>, change: &Change<'_>, user: &str, verb: &str) -> Result<Value, interlock_tests::Refusal> {
+    let rollout = rollout_of(stage, change);
+    stage.user(user).create(&json!({
+        "apiVersion": "interlock.dev/v1alpha1", "kind": "Action",
+        "metadata": {"generateName": "command-", "namespace": stage.namespace},
+        "spec": {
+            "target": {"kind": "Rollout", "name": rollout["metadata"]["name"], "uid": rollout["metadata"]["uid"]},
+            "verb": verb, "actor": user, "reason": "a test",
+        },
+    }))
+}
+
+fn has_no_canary(stage: &Stage<'_>) {
+    for left in ["deployments/web-canary", "services/web-stable", "services/web-canary"] {
+        eventually(SOON, || if stage.exists(left) { Err(format!("{left} is still there")) } else { Ok(()) });
+    }
+}
+
+/// Writes of this stage's executor, in their order.
+fn written(stage: &Stage<'_>, resource: &str, name: &str) -> Vec<Event> {
+    let mut events = stage.world.audit(&format!("/namespaces/{}/{resource}", stage.namespace));
+    events.retain(|event| {
+        event.is_stored_write() && event.user() == stage.executor() && event.is_about(&stage.namespace, resource, name)
+    });
+    events
+}
+
+#[test]
+fn r04_a_canary_by_replicas_goes_to_its_end_and_a_pause_costs_no_progress() {
+    let plan = json!({"progressDeadline": "4s", "canary": {"steps": [
+        {"setWeight": 20}, {"pause": {"duration": "6s"}}, {"setWeight": 50},
+    ]}});
+    let stage = Stage::with("r04", options(plan));
+    let change = release(&stage, "good", "web:2.0.0");
+    let paused = at_step(&stage, &change, 1);
+    assert_eq!(paused["status"]["weights"]["observed"], json!({"stable": 80, "canary": 20}), "{:#}", paused["status"]);
+    assert_eq!(stage.get("deployments/web-canary")["status"]["readyReplicas"], 1);
+    assert_eq!(stage.image("web"), "web:1.0.0", "the old version is not touched before the promotion");
+    change.wait("Succeeded");
+    assert_eq!(stage.image("web"), "web:2.0.0");
+    assert_eq!(stage.get("deployments/web")["status"]["readyReplicas"], 4);
+    assert_eq!(rollout_of(&stage, &change)["status"]["phase"], "Succeeded");
+    has_no_canary(&stage);
+    // The old version kept its size from the first write to the last.
+    for event in written(&stage, "deployments", "web") {
+        assert_eq!(event.response()["spec"]["replicas"], 4);
+    }
+}
+
+#[test]
+fn r03_a_canary_that_never_gets_ready_goes_back_and_a_good_one_follows() {
+    let plan = json!({"progressDeadline": "4s", "canary": {"steps": [{"setWeight": 20}]}});
+    let stage = Stage::with("r03", options(plan));
+    let bad = release(&stage, "bad", "web:broken");
+    let status = bad.wait("RolledBack");
+    assert!(status["message"].as_str().unwrap().contains("no progress"), "{status:#}");
+    assert!(written(&stage, "deployments", "web").is_empty(), "the old version was never touched");
+    has_no_canary(&stage);
+    let good = release(&stage, "good", "web:2.0.0");
+    good.wait("Succeeded");
+    assert_eq!(stage.image("web"), "web:2.0.0");
+}
+
+/// Answers every request with one status.
+struct Server {
+    port: u16,
+    status: Arc<AtomicU16>,
+}
+
+impl Server {
+    fn start(status: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let status = Arc::new(AtomicU16::new(status));
+        let says = Arc::clone(&status);
+        // It ends with the process.
+        thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {} Said\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    says.load(Ordering::Relaxed)
+                );
+            }
+        });
+        Self { port, status }
+    }
+
+    fn analysis(&self, count: u32) -> Value {
+        json!([{"name": "health", "interval": "1s", "count": count, "failureLimit": 1,
+            "http": {"url": format!("http://127.0.0.1:{}/{{{{workload}}}}", self.port)}}])
+    }
+}
+
+#[test]
+fn r17_values_that_are_bad_take_a_canary_back_and_good_ones_let_it_pass() {
+    let server = Server::start(200);
+    let plan =
+        json!({"analyses": server.analysis(3), "canary": {"steps": [{"setWeight": 20}, {"analysis": ["health"]}]}});
+    let stage = Stage::with("r17", options(plan));
+    let good = release(&stage, "good", "web:2.0.0");
+    good.wait("Succeeded");
+    let record = rollout_of(&stage, &good)["status"]["analyses"][0].clone();
+    assert_eq!(record["run"], "1-health-0-0");
+    assert_eq!((&record["state"]["verdict"], &record["state"]["counts"]["successful"]), (&json!("Passed"), &json!(3)));
+    server.status.store(500, Ordering::Relaxed);
+    let bad = release(&stage, "bad", "web:3.0.0");
+    let status = bad.wait("RolledBack");
+    let cause = rollout_of(&stage, &bad)["status"]["cause"].clone();
+    assert_eq!(cause, "analysis health: health status 500 is not 200, 2 failures of at most 1", "{status:#}");
+    assert_eq!(stage.image("web"), "web:2.0.0");
+    has_no_canary(&stage);
+}
+
+#[test]
+fn what_an_analysis_needs_and_is_missing_is_told_and_a_person_goes_on() {
+    let analyses = json!([{"name": "errors", "interval": "1s", "successWhen": "result < 1", "prometheus": {
+        "address": "https://127.0.0.1:1", "query": "errors", "secretRef": {"name": "prometheus"}}}]);
+    let plan = json!({"analyses": analyses, "canary": {"steps": [{"setWeight": 20}, {"analysis": ["errors"]}]}});
+    let stage = Stage::with("missing", options(plan));
+    let change = release(&stage, "release", "web:2.0.0");
+    let says = |text: &'static str| {
+        until(&stage, &change, text, |rollout| {
+            condition(rollout, "Measured")
+                .is_some_and(|found| found["status"] == "False" && found["message"].as_str().unwrap().contains(text))
+        })
+    };
+    let found = says("Secret prometheus does not exist");
+    assert_eq!(condition(&found, "Measured").unwrap()["reason"], "Missing");
+    assert_eq!(found["status"]["analyses"][0]["state"]["counts"]["errors"], 0, "nothing was measured, nothing counts");
+    command(&stage, &change, "bob", "Skip").unwrap();
+    change.wait("Succeeded");
+}
+
+#[test]
+fn people_hold_promote_and_stop_a_release_and_strangers_do_not() {
+    let plan = json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]}});
+    let stage = Stage::with("people", options(plan));
+    let change = release(&stage, "release", "web:2.0.0");
+    at_step(&stage, &change, 1);
+    assert_refused(command(&stage, &change, "mallory", "Promote"), 403, "NotOperator");
+    assert_refused(command(&stage, &change, "bob", "Rebase"), 422, "NotForRollouts");
+    command(&stage, &change, "bob", "Pause").unwrap();
+    until(&stage, &change, "held", |rollout| rollout["status"]["hold"]["reason"] == "Commanded");
+    command(&stage, &change, "bob", "Resume").unwrap();
+    until(&stage, &change, "resumed", |rollout| rollout["status"]["hold"].is_null());
+    command(&stage, &change, "bob", "Promote").unwrap();
+    let second = at_step(&stage, &change, 3);
+    assert_eq!(second["status"]["weights"]["observed"], json!({"stable": 50, "canary": 50}));
+    command(&stage, &change, "bob", "Abort").unwrap();
+    change.wait("RolledBack");
+    let ended = rollout_of(&stage, &change);
+    assert_eq!(ended["status"]["cause"], "Abort by bob: a test");
+    assert_eq!(ended["status"]["obeyed"].as_array().unwrap().len(), 4);
+    // Each command is a sealed record of who gave it.
+    let actions = stage.get("actions");
+    let recorded =
+        actions["items"].as_array().unwrap().iter().filter(|a| a["spec"]["recorded"]["user"]["name"] == "bob");
+    assert_eq!(recorded.count(), 4, "{actions:#}");
+    assert_eq!(stage.image("web"), "web:1.0.0");
+    has_no_canary(&stage);
+}
+
+#[test]
+fn r21_a_rollout_that_is_deleted_puts_everything_back_first() {
+    let plan = json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {}}]}});
+    let stage = Stage::with("r21", options(plan));
+    let change = release(&stage, "release", "web:2.0.0");
+    let rollout = at_step(&stage, &change, 1);
+    let path = stage.path(&format!("rollouts/{}", rollout["metadata"]["name"].as_str().unwrap()));
+    assert_refused(stage.user("mallory").delete(&path), 403, "NotOperator");
+    stage.user("bob").delete(&path).unwrap();
+    change.wait("RolledBack");
+    assert_eq!(stage.image("web"), "web:1.0.0");
+    has_no_canary(&stage);
+}
+
+/// The HTTPRoute kind, as far as a release looks at it.
+fn install_routes(world: &World) {
+    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let kind = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": "httproutes.gateway.networking.k8s.io",
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a test's own"},
+        },
+        "spec": {
+            "group": "gateway.networking.k8s.io", "scope": "Namespaced",
+            "names": {"kind": "HTTPRoute", "plural": "httproutes", "singular": "httproute"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}}}],
+        },
+    });
+    world.ensure(&kind).unwrap();
+    eventually(SOON, || {
+        world.admin().get("/apis/gateway.networking.k8s.io/v1/httproutes").map_err(|refusal| refusal.to_string())
+    });
+}
+
+/// Accepts every generation of a route, as a Gateway does, until it is dropped.
+struct Gateway(Arc<AtomicBool>);
+
+impl Gateway {
+    fn start(api: Api, path: String) -> Self {
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        thread::spawn(move || {
+            while !until.load(Ordering::Relaxed) {
+                if let Ok(mut route) = api.get(&path) {
+                    let generation = route["metadata"]["generation"].clone();
+                    if route["status"]["parents"][0]["conditions"][0]["observedGeneration"] != generation {
+                        let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+                            "observedGeneration": generation, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+                        route["status"] = json!({"parents": [{"controllerName": "test/gateway",
+                            "parentRef": route["spec"]["parentRefs"][0], "conditions": [accepted]}]});
+                        // Somebody may have written it meanwhile: the next look sees that.
+                        let _ = api.replace(&format!("{path}/status"), &route);
+                    }
+                }
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self(ended)
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn routed(steps: Value) -> Options {
+    let plan = json!({"canary": {"route": {"httpRoute": "web", "backend": "web"}, "steps": steps}});
+    let mut options = options(plan);
+    options.objects.push(json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "web", "labels": {"team": "a"}},
+        "spec": {
+            "parentRefs": [{"name": "public"}],
+            "rules": [{
+                "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+                "filters": [{"type": "RequestHeaderModifier", "requestHeaderModifier": {"set": [{"name": "a", "value": "b"}]}}],
+                "backendRefs": [{"name": "web", "port": 80}],
+            }],
+        },
+    }));
+    options
+}
+
+/// Percent for the new version in each write of the route; all weights together are 100.
+fn weights(events: &[Event]) -> Vec<i64> {
+    let mut shares = Vec::new();
+    for event in events {
+        let backends = event.response()["spec"]["rules"][0]["backendRefs"].as_array().unwrap().clone();
+        let weight =
+            |name: &str| backends.iter().find(|b| b["name"] == name).map_or(0, |b| b["weight"].as_i64().unwrap_or(1));
+        if backends.len() == 1 && backends[0]["name"] == "web" {
+            continue;
+        }
+        assert_eq!(weight("web-stable") + weight("web-canary"), 100, "{backends:?}");
+        if shares.last() != Some(&weight("web-canary")) {
+            shares.push(weight("web-canary"));
+        }
+    }
+    shares
+}
+
+#[test]
+fn r11_a_weight_counts_when_the_gateway_has_accepted_it_and_the_route_is_as_before_in_the_end() {
+    install_routes(world());
+    let stage = Stage::with("r11", routed(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 60}])));
+    let before = stage.get("httproutes/web")["spec"].clone();
+    let selector = stage.get("services/web")["spec"]["selector"].clone();
+    let path = stage.path("httproutes/web");
+    let gateway = Gateway::start(stage.admin().clone(), path.clone());
+    let change = release(&stage, "release", "web:2.0.0");
+    let paused = at_step(&stage, &change, 1);
+    assert_eq!(paused["status"]["weights"]["observed"], json!({"stable": 90, "canary": 10}), "{:#}", paused["status"]);
+    // Nobody accepts routes for a while: the next weight is written and does not count.
+    drop(gateway);
+    command(&stage, &change, "bob", "Promote").unwrap();
+    let waits = until(&stage, &change, "the acceptance", |rollout| {
+        rollout["status"]["message"].as_str().is_some_and(|message| message.contains("accepted"))
+    });
+    assert_eq!(waits["status"]["currentStep"], 2, "{:#}", waits["status"]);
+    let _gateway = Gateway::start(stage.admin().clone(), path);
+    change.wait("Succeeded");
+    let events = written(&stage, "httproutes", "web");
+    let shares = weights(&events);
+    assert_eq!(shares.iter().filter(|share| [10, 60, 100].contains(share)).count(), 3, "{shares:?}");
+    let rising = shares.iter().position(|share| *share == 100).unwrap();
+    assert!(shares[..rising].is_sorted() && shares[rising..].is_sorted_by(|a, b| a >= b), "{shares:?}");
+    let after = stage.get("httproutes/web");
+    assert_eq!((&after["spec"], &after["metadata"]["labels"]["team"]), (&before, &json!("a")));
+    assert_eq!(stage.get("services/web")["spec"]["selector"], selector);
+    assert_eq!(stage.image("web"), "web:2.0.0");
+    has_no_canary(&stage);
+}
+
+/// Kills the controller after each write that it makes for this release, and starts it anew.
+fn kill_after_each_write(world: &World, stage: &Stage<'_>, tail: &mut Tail, change: &Change<'_>) -> usize {
+    let (mut kills, start) = (0, Instant::now());
+    while !change.get()["status"]["finished"].is_object() {
+        if tail.next().iter().any(|event| is_step(event, stage)) {
+            world.kill_controller();
+            world.launch_controller();
+            kills += 1;
+        }
+        assert!(start.elapsed() < Duration::from_mins(6), "{:#}", rollout_of(stage, change)["status"]);
+        thread::sleep(Duration::from_millis(4));
+    }
+    kills
+}
+
+#[test]
+fn r29_a_controller_that_is_killed_again_and_again_takes_the_same_way_to_the_same_end() {
+    let world = alone();
+    install_routes(&world);
+    for (number, (image, end)) in [("web:2.0.0", "Succeeded"), ("web:broken", "RolledBack")].into_iter().enumerate() {
+        let mut ways = Vec::new();
+        for disturbed in [false, true] {
+            let mut options = routed(json!([{"setWeight": 25}, {"setWeight": 75}]));
+            options.objects[3]["spec"]["progressDeadline"] = json!("20s");
+            let stage = Stage::set(&world, &format!("r29-{number}"), options);
+            let gateway = Gateway::start(stage.admin().clone(), stage.path("httproutes/web"));
+            world.wait_ready();
+            let mut tail = Tail::of(&world);
+            let change = release(&stage, "release", image);
+            let kills = if disturbed { kill_after_each_write(&world, &stage, &mut tail, &change) } else { 0 };
+            assert!(!disturbed || kills > 8, "killed {kills} times");
+            change.wait(end);
+            world.wait_ready();
+            has_no_canary(&stage);
+            assert_eq!(stage.image("web"), if end == "Succeeded" { "web:2.0.0" } else { "web:1.0.0" });
+            ways.push(weights(&written(&stage, "httproutes", "web")));
+            drop(gateway);
+            println!("{image}: killed {kills} times; weights {:?}", ways.last());
+        }
+        assert_eq!(ways[0], ways[1], "{image}: the same weights in the same order");
+    }
+}
