@@ -226,6 +226,34 @@ fn an_analysis_beside_the_steps_turns_a_release_back_in_the_middle_of_a_pause() 
     assert_eq!(image(&world, "web-0").as_deref(), Some("web:zero"));
 }
 
+fn blue_green(image: &str, acts: Vec<(i64, Act)>) -> History {
+    let mut release = history(&careful(), image, acts);
+    let plan = release.objects.last_mut().unwrap();
+    plan["spec"] = json!({
+        "blueGreen": {"service": "web-0", "steps": [{"pause": {"duration": "20s"}}], "afterSwitch": ["errors"], "keepOld": "30s"},
+        "progressDeadline": "60s", "analyses": [errors()],
+    });
+    release.objects.push(json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web-0", "namespace": "teller"},
+        "spec": {"selector": {"app": "web-0"}, "ports": [{"port": 80, "targetPort": 8080}]},
+    }));
+    release
+}
+
+#[test]
+fn r14_blue_green_switches_once_and_back_when_the_values_are_bad_after_the_switch() {
+    for (value, phase, serves) in [(0.002, "Succeeded", "web:new"), (0.4, "RolledBack", "web:zero")] {
+        let (world, _) = play(&blue_green("web:new", vec![measure(500, says(value))]));
+        assert_eq!(status(&world)["phase"], phase, "{:#} {:#}", status(&world), rollout(&world).unwrap_or_default());
+        assert_eq!((image(&world, "web-0").as_deref(), image(&world, "web-0-canary")), (Some(serves), None));
+        assert_eq!(analyses(&world)[0].0, "switched-errors-0-0");
+        let services = world.objects("", "Service");
+        let own: Vec<_> = services.iter().filter(|one| one["metadata"]["namespace"] == "teller").collect();
+        assert_eq!(own.len(), 1, "{own:#?}");
+        assert_eq!(own[0]["spec"]["selector"], json!({"app": "web-0"}));
+    }
+}
+
 #[test]
 fn jobs_measure_and_are_steps() {
     let work =

@@ -35,6 +35,10 @@ fn scenarios_say_where_they_are_wrong() {
         ("steps: [{delete: shop, by: bob}]", "delete: \"shop\" names no object"),
         ("steps: [{crash: true, ask: Really}]", "ask belongs to a step that approves or rejects"),
         ("steps: [{behaviours: [{effect: nevrReady}]}]", "behaviours: entry 1: unknown variant `nevrReady`"),
+        (
+            "steps: [{metric: {analysis: errors, value: 1, empty: true}}]",
+            "metric: give exactly one of value, empty, fails and missing",
+        ),
         ("behaviours: [{image: 1}]", "test.yaml: behaviours: entry 1"),
         ("faults: {lostcalls: 1}", "test.yaml: unknown field `lostcalls`"),
         ("for: later", "test.yaml: \"later\" is no length of time"),

@@ -224,3 +224,63 @@ steps:
         assert!(told.iter().any(|text| text.contains(what)), "{told:#?}");
     }
 }
+
+const RELEASE: &str = r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, namespace: shop}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec: {containers: [{name: web, image: "web:1"}]}
+---
+apiVersion: interlock.dev/v1alpha1
+kind: RolloutPlan
+metadata: {name: cautious, namespace: shop}
+spec:
+  canary: {steps: [{setWeight: 50}, {analysis: [errors]}]}
+  analyses:
+  - name: errors
+    prometheus: {address: "http://prometheus.monitoring:9090", query: "errors"}
+    successWhen: result < 0.01
+    interval: 1m
+    count: 5
+---
+apiVersion: interlock.dev/v1alpha1
+kind: ChangeRequest
+metadata: {name: release, namespace: shop}
+spec:
+  title: Version 2
+  reason: a test
+  requester: alice
+  rolloutPlanRef: {name: cautious}
+  content:
+    manifests:
+    - apiVersion: apps/v1
+      kind: Deployment
+      metadata: {name: web, namespace: shop, annotations: {interlock.dev/operation: Patch}}
+      spec: {template: {spec: {containers: [{name: web, image: "web:2"}]}}}
+"#;
+
+#[test]
+fn a_scenario_says_what_a_release_measures() {
+    let played = |steps: &str, phase: &str, image: &str| {
+        let folder = folder(RELEASE);
+        let text = format!(
+            "for: 6h\nsteps: [{{propose: {{file: shop.yaml, name: release}}}}, {{at: 1m, approve: shop/release, by: bob}}, {steps}]\n\
+             expect: [{{change: shop/release, phase: {phase}}}, \
+             {{object: Deployment/shop/web, path: /spec/template/spec/containers/0/image, equals: \"web:{image}\"}}]",
+        );
+        let report = play(&folder, &scenario(&folder, &text)).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(unmet(&report), Vec::<String>::new(), "{:#?}", texts(&report));
+        report
+    };
+    let good = played("{metric: {analysis: errors, value: 0.002}}", "Succeeded", "2");
+    assert!(good.timeline.iter().any(|e| e.kind == EntryKind::Measured && e.text.contains("errors")), "it is told");
+    // The fifth minute of the noon window, after some good values.
+    let turns = "{metric: {analysis: errors, value: [0.001, 0.5], every: 2m}}";
+    played(turns, "RolledBack", "1");
+    played("{metric: {analysis: errors, empty: true}}", "Running", "1");
+}

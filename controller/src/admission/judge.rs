@@ -292,8 +292,8 @@ impl<P: Port> Webhook<P> {
         Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout, live }))
     }
 
-    /// What a write of a Rollout is computed from: the Service whose traffic it leads, and of a Job what the server makes of
-    /// the one that was announced.
+    /// What a write of a Rollout is computed from: the Service whose traffic it leads; and what the server makes of an
+    /// announced object whose defaults only the server knows.
     async fn bases(
         &self,
         rollout: &crds::Rollout,
@@ -302,25 +302,20 @@ impl<P: Port> Webhook<P> {
         request: &WriteRequest,
     ) -> Result<LiveObjects, PortError> {
         let (port, mut live) = (&self.context.port, LiveObjects::default());
-        let found = match (request.kind.as_str(), request.operation) {
-            ("Service", _) => match gradual::needs(rollout) {
-                Some(needed) => port.live_get(&Identity::Controller, &needed).await?,
-                None => None,
-            },
-            ("Job", Operation::Create) => {
-                let stated = request.object.as_ref().and_then(|job| job.pointer("/metadata/name")?.as_str());
-                match stated.and_then(|name| gradual::announced_job(rollout, before, name)) {
-                    Some(job) => {
-                        let executor = Identity::Impersonate(run.executor.clone());
-                        Some(port.create(&executor, FIELD_MANAGER, &job, DryRun::Yes).await?)
-                    }
-                    None => None,
-                }
-            }
-            _ => None,
-        };
-        if let Some(found) = found {
+        if !matches!(request.kind.as_str(), "Service" | "Job") {
+            return Ok(live);
+        }
+        if let Some(needed) = gradual::needs(rollout).filter(|needed| needed.kind == request.kind)
+            && let Some(found) = port.live_get(&Identity::Controller, &needed).await?
+        {
             live.insert(found);
+        }
+        let stated = request.object.as_ref().filter(|_| request.operation == Operation::Create);
+        let name = stated.and_then(|object| object.pointer("/metadata/name")?.as_str());
+        let announced = name.and_then(|name| gradual::announced(rollout, before, &live, &request.kind, name));
+        if let Some(announced) = announced {
+            let executor = Identity::Impersonate(run.executor.clone());
+            live.insert(port.create(&executor, FIELD_MANAGER, &announced, DryRun::Yes).await?);
         }
         Ok(live)
     }

@@ -12,9 +12,7 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-pub use ties::{
-    announced_job, belongs, commands, has_returned, needs, permits, progress, return_asked, target, window,
-};
+pub use ties::{announced, belongs, commands, has_returned, needs, permits, progress, return_asked, target, window};
 
 use super::{
     before::{BeforeState, Entry},

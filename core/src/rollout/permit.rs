@@ -47,8 +47,8 @@ pub enum Refusal {
 }
 
 /// Whether a write of the executor is what the recorded status announces: `before` is the live object (none at a
-/// creation), `after` what it would become (none at a deletion). Only `spec`, `status`, `target` and, for share
-/// Services, the user's Service in `live` are looked at.
+/// creation), `after` what it would become (none at a deletion). Of `live` only two objects are
+/// looked at: for share Services the user's Service, and at a creation what the server makes of the [`announced`] object.
 ///
 /// # Errors
 /// Why it is refused.
@@ -77,6 +77,9 @@ pub fn permitted(facts: &RolloutFacts<'_>, before: Option<&Value>, after: Option
         form: entry.form,
         why,
     })?;
+    // What is created is compared as the server's dry run filled it in, if that was asked.
+    let filled_in = facts.live.get(&id).filter(|_| before.is_none()).cloned();
+    let expected = filled_in.unwrap_or(expected);
     let kind: GroupKind = id.group_kind();
     let result = match before {
         None => permitted_create(&kind, after, &expected),
@@ -165,12 +168,7 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
         Form::OnDelete => batch::on_delete(live_object?, target?),
         Form::BatchesBack => batch::back(live_object?, target?),
         Form::StrategyReleased => batch::released(live_object?, &start?.update_strategy),
-        Form::StepJob | Form::AnalysisJob => {
-            let stated = job(facts, entry)?;
-            // As the server's dry run filled it in, if that is known.
-            let filled_in = ObjectId::of(&stated).ok().and_then(|id| facts.live.get(&id)).cloned();
-            return Ok(filled_in.unwrap_or(stated));
-        }
+        Form::StepJob | Form::AnalysisJob => return job(facts, entry),
         Form::Touched => derive::touched(live_object?, entry.number),
         Form::Untouched => derive::touched(live_object?, None),
         Form::WaveRollout => return super::waves::rollout_named(facts, &entry.name).ok_or("no wave has this workload"),
@@ -178,11 +176,11 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
     })
 }
 
-/// The Job of this name that is announced.
-pub fn announced_job(facts: &RolloutFacts<'_>, name: &str) -> Option<Value> {
-    let creates = |entry: &&JournalEntry| entry.operation == OperationKind::Create && entry.kind == "Job";
+/// The object of this kind and name whose creation is announced, before the server has filled it in.
+pub fn announced(facts: &RolloutFacts<'_>, kind: &str, name: &str) -> Option<Value> {
+    let creates = |entry: &&JournalEntry| entry.operation == OperationKind::Create && entry.kind == kind;
     let entry = facts.status.journal.iter().filter(creates).find(|entry| entry.name == name)?;
-    job(facts, entry).ok()
+    form(facts, entry, None).ok()
 }
 
 fn job(facts: &RolloutFacts<'_>, entry: &JournalEntry) -> Result<Value, &'static str> {

@@ -55,6 +55,34 @@ fn is_copy(change: &ChangeRequest, audit: &Audit) -> bool {
     is_releases(new) && of.any(|manifest| manifest.get("data") == new.get("data"))
 }
 
+/// Whether a write leads traffic as a Rollout may: the Service that its plan names selects one version, or all again, and
+/// nothing else of it changes; Services of its own select one version.
+pub(super) fn leads_traffic(world: &World, audit: &Audit) -> bool {
+    if audit.id.kind != "Service" {
+        return false;
+    }
+    let rollouts = world.objects(GROUP, "Rollout");
+    let of = |object: &Value| {
+        object.pointer("/metadata/labels").and_then(|labels| labels.get("interlock.dev/rollout")).cloned()
+    };
+    if let Some(uid) = audit.new.as_deref().or(audit.old.as_deref()).and_then(of) {
+        let selects_one = |new: &Value| new.pointer("/spec/selector/pod-template-hash").is_some();
+        return rollouts.iter().any(|rollout| uid == meta::uid(rollout))
+            && audit.new.as_deref().is_none_or(selects_one);
+    }
+    let named = rollouts.iter().any(|rollout| {
+        let names = ["/spec/plan/blueGreen/service", "/spec/plan/canary/route/backend"];
+        names.iter().any(|name| rollout.pointer(name).and_then(Value::as_str) == Some(&audit.id.name))
+    });
+    let rest = |object: Option<&Value>| {
+        let mut rest = object.cloned()?;
+        rest.pointer_mut("/spec/selector")?.as_object_mut()?.remove("pod-template-hash");
+        rest.get_mut("metadata")?.as_object_mut()?.retain(|field, _| matches!(field.as_str(), "labels" | "name"));
+        Some(rest)
+    };
+    named && rest(audit.old.as_deref()).is_some() && rest(audit.old.as_deref()) == rest(audit.new.as_deref())
+}
+
 /// Whether a write makes a Job that the plan of its Rollout states, as a step or as a measurement.
 pub(super) fn is_planned_job(world: &World, audit: &Audit) -> bool {
     let Some(job) = audit.new.as_deref().filter(|_| audit.id.kind == "Job" && audit.old.is_none()) else {

@@ -22,7 +22,7 @@ pub(super) fn only_what_was_approved(dog: &mut Watchdog, world: &World, audit: &
     if changes_nothing(audit) {
         return Ok(());
     }
-    if gray::is_derived(dog, audit) || gray::is_planned_job(world, audit) {
+    if gray::is_derived(dog, audit) || gray::is_planned_job(world, audit) || gray::leads_traffic(world, audit) {
         return Ok(());
     }
     let Some((uid, start)) = dog.running_with(&audit.id) else {

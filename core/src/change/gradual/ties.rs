@@ -103,9 +103,9 @@ pub fn permits(
     })
 }
 
-/// The Job of this name that a Rollout announced, before the server has filled it in.
-pub fn announced_job(rollout: &Rollout, before: &BeforeState, name: &str) -> Option<Value> {
-    with_facts(rollout, before, &LiveObjects::default(), |facts| rollout::permit::announced_job(facts, name))
+/// The object of this kind and name that a Rollout announced to create, before the server has filled it in.
+pub fn announced(rollout: &Rollout, before: &BeforeState, live: &LiveObjects, kind: &str, name: &str) -> Option<Value> {
+    with_facts(rollout, before, live, |facts| rollout::permit::announced(facts, kind, name))
 }
 
 fn with_facts<T>(
