@@ -531,7 +531,7 @@ fn rollout_plan(request: &WriteRequest) -> Answer {
     let spec: RolloutPlanSpec = spec_of(request.object.as_ref(), request)?;
     match gradual::unsupported(&spec) {
         Some(why) => refuse(422, "BadRolloutPlan", format!("{}: {why}", request.target())),
-        None => Ok(Vec::new()),
+        None => Ok(gradual::warnings(&spec)),
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     facts::{Effect, EffectKind, PlanFacts, RequestFacts},
 };
 use crate::{
+    analysis,
     object::{GroupKind, ObjectId, Path},
     rollout::{ConfigTarget, derive::config, measure, pass::Strategy},
 };
@@ -42,10 +43,45 @@ pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     if let Some(why) = measure::wrong(plan) {
         return Some(why);
     }
-    strategy.steps().iter().enumerate().find_map(|(position, step)| {
+    let unsupported = strategy.steps().iter().enumerate().find_map(|(position, step)| {
         unsupported_step(step)
             .map(|what| format!("{what} in step {position} is not supported by this version: leave it out"))
+    });
+    unsupported.or_else(|| impossible(plan, strategy.steps()))
+}
+
+/// Steps that could never be complete, or never begin. The schema sees each step alone.
+fn impossible(plan: &RolloutPlanSpec, steps: &[RolloutStep]) -> Option<String> {
+    let canary = plan.canary.as_ref();
+    if let Some(background) = canary.and_then(|canary| canary.background.as_ref())
+        && background.starting_step as usize >= steps.len()
+    {
+        let (begins, count) = (background.starting_step, steps.len());
+        return Some(format!(
+            "background begins with step {begins}, and there are {count}, counted from 0: it would never begin"
+        ));
+    }
+    let most = canary.and_then(|canary| canary.max_canary_replicas);
+    steps.iter().enumerate().find_map(|(position, step)| {
+        if let (Some(replicas), Some(most)) = (step.set_replicas, most)
+            && replicas > most
+        {
+            return Some(format!(
+                "step {position} asks for {replicas} pods, and maxCanaryReplicas is {most}: raise it, or ask for less"
+            ));
+        }
+        let job = step.job.as_ref()?;
+        let containers = job.spec.pointer("/template/spec/containers").and_then(Value::as_array);
+        containers.is_none_or(Vec::is_empty).then(|| {
+            format!("job {} in step {position} has no containers: give spec.template.spec.containers", job.name)
+        })
     })
+}
+
+/// What a plan states that is probably not meant.
+pub fn warnings(plan: &RolloutPlanSpec) -> Vec<String> {
+    let found = plan.analyses.iter().flat_map(|one| analysis::validate(one).into_iter().map(move |found| (one, found)));
+    found.map(|(one, found)| format!("analysis {}, {}: {}", one.name, found.field, found.message)).collect()
 }
 
 fn unsupported_step(step: &RolloutStep) -> Option<&'static str> {

@@ -212,6 +212,30 @@ fn what_an_analysis_needs_and_is_missing_is_told_and_a_person_goes_on() {
 }
 
 #[test]
+fn plans_that_cannot_work_are_refused_and_a_change_waits_for_the_plan_that_it_names() {
+    let stage = Stage::with("plans", options(json!({"canary": {"steps": [{"setWeight": 20}]}})));
+    let plan = |name: &str, steps: Value| {
+        stage.placed(json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": name},
+            "spec": {"canary": {"steps": steps}}}))
+    };
+    let missing = plan("later", json!([{"setWeight": 20}, {"analysis": ["errors"]}]));
+    let refusal = assert_refused(stage.user("alice").create(&missing), 422, "BadRolloutPlan");
+    assert!(refusal.message.contains("a step names the analysis errors, and it lists none"), "{refusal}");
+    let heavy = stage.user("alice").create(&plan("later", json!([{"setWeight": 70}]))).unwrap_err();
+    assert!(heavy.code == 422 && heavy.message.contains("name a route for other weights"), "{heavy}");
+    // Its plan does not exist yet: the change says so, and goes on by itself when it does.
+    let more = json!({"rolloutPlanRef": {"name": "later"}});
+    let change = stage.propose_with("alice", "release", vec![deployment_image("web", "web:2.0.0")], more);
+    change.until("the missing plan", |status| {
+        status["message"].as_str().is_some_and(|message| message.contains("later does not exist; create it"))
+    });
+    stage.user("alice").create(&plan("later", json!([{"setWeight": 20}]))).unwrap();
+    change.approve(&["bob"]);
+    change.wait("Succeeded");
+    assert_eq!(rollout_of(&stage, &change)["status"]["steps"], 1);
+}
+
+#[test]
 fn people_hold_promote_and_stop_a_release_and_strangers_do_not() {
     let plan = json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}, {"pause": {}}]}});
     let stage = Stage::with("people", options(plan));

@@ -248,6 +248,39 @@ fn rollouts_are_the_controllers_and_plans_that_cannot_work_are_not_stored() {
 }
 
 #[test]
+fn steps_that_could_never_be_complete_are_refused_with_what_to_write_instead() {
+    let said = |canary: Value| {
+        let spec = serde_json::from_value(json!({"canary": canary, "analyses": [
+            {"name": "errors", "noData": "Pass", "successWhen": "result < 1", "prometheus": {"address": "http://p:9090", "query": "e"}}]}));
+        let spec = spec.unwrap();
+        (gradual::unsupported(&spec), gradual::warnings(&spec))
+    };
+    let (refusal, warnings) = said(json!({"steps": [{"setWeight": 20}]}));
+    assert_eq!(refusal, None);
+    assert!(matches!(warnings.as_slice(), [one] if one.starts_with("analysis errors, noData: ")), "{warnings:?}");
+    for (canary, why) in [
+        (
+            json!({"steps": [{"setWeight": 20}], "background": {"analyses": ["errors"], "startingStep": 1}}),
+            "background begins with step 1, and there are 1, counted from 0: it would never begin",
+        ),
+        (
+            json!({"steps": [{"setReplicas": 5}], "maxCanaryReplicas": 4}),
+            "step 0 asks for 5 pods, and maxCanaryReplicas is 4: raise it, or ask for less",
+        ),
+        (
+            json!({"steps": [{"job": {"name": "smoke", "spec": {"template": {"spec": {"containers": []}}}}}]}),
+            "job smoke in step 0 has no containers: give spec.template.spec.containers",
+        ),
+        (
+            json!({"steps": [{"analysis": ["latency"]}]}),
+            "a step names the analysis latency, and it lists errors: add it to analyses, or correct the name",
+        ),
+    ] {
+        assert_eq!(said(canary).0.as_deref(), Some(why));
+    }
+}
+
+#[test]
 fn commands_on_a_rollout_are_authorised_like_those_on_its_change() {
     let mut case = Case::new(two_of_sre(), &json!({}));
     let mut command = |kind: &str, uid: &str, verb: Verb, actor: &str| {
