@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use interlock_tests::{Stage, config_map, path_of, world};
+use interlock_tests::{Stage, config_map, deployment_image, eventually, path_of, world, world::SOON};
 use serde_json::{Value, json};
 
 /// The messages of all rules in the definitions.
@@ -152,12 +152,99 @@ fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
     list
 }
 
+/// The same for RolloutPlans.
+fn offending_plans(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
+    let plan = |spec: Value| stage.placed(object("RolloutPlan", "x", spec));
+    let steps = |step: Value| plan(json!({"canary": {"steps": [step]}}));
+    let analysis = |fields: Value| {
+        let mut analysis = json!({"name": "errors"});
+        analysis.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        plan(json!({"canary": {"steps": [{"setWeight": 20}]}, "analyses": [analysis]}))
+    };
+    let prometheus = |address: &str, more: Value| {
+        let mut metric = json!({"address": address, "query": "errors{track=\"{{track}}\"}"});
+        metric.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        metric
+    };
+    let asked = |address: &str, more: Value| {
+        analysis(json!({"successWhen": "result < 1", "prometheus": prometheus(address, more)}))
+    };
+    let http = |more: Value| {
+        let mut metric = json!({"url": "http://web:8080/health"});
+        metric.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        analysis(json!({ "http": metric }))
+    };
+    let (plain, secure) = ("http://prometheus:9090", "https://prometheus:9090");
+    let job = json!({"spec": {"template": {}}});
+    vec![
+        ("give exactly one of canary, blueGreen, batches and waves", plan(json!({}))),
+        (
+            "without a route weight is by pods added to the old ones: setWeight is 1 to 50, or 100; name a route for other weights",
+            steps(json!({"setWeight": 70})),
+        ),
+        ("headerMatch and mirror need a route", steps(json!({"mirror": {}}))),
+        (
+            "blueGreen moves all traffic at once: setWeight, headerMatch and mirror belong to canary",
+            plan(json!({"blueGreen": {"service": "web", "steps": [{"setWeight": 5}]}})),
+        ),
+        (
+            "previewService must be another Service than service",
+            plan(json!({"blueGreen": {"service": "web", "previewService": "web"}})),
+        ),
+        ("headerMatch and mirror belong to canary", plan(json!({"batches": {"steps": [{"mirror": {}}]}}))),
+        (
+            "a wave has exactly one of canary, blueGreen and batches",
+            plan(json!({"waves": [{"name": "first", "targets": [{"kind": "Deployment", "name": "web"}]}]})),
+        ),
+        (
+            "a step does exactly one thing: setWeight, setReplicas, pause, analysis, headerMatch, mirror, job, signOff or gate",
+            steps(json!({"setWeight": 5, "pause": {}})),
+        ),
+        ("give exactly one of prometheus, http, job and compare", analysis(json!({}))),
+        (
+            "say what the value must be: successWhen, failWhen or both",
+            analysis(json!({"prometheus": prometheus(plain, json!({}))})),
+        ),
+        (
+            "successWhen and failWhen look at values: they belong to prometheus and http; a job succeeds when it completes, and compare has a test",
+            analysis(json!({"successWhen": "true", "job": job})),
+        ),
+        (
+            "failureLimit must be less than count, or the analysis could never fail",
+            analysis(json!({"count": 2, "failureLimit": 2, "job": job})),
+        ),
+        ("credentials are sent over https only", asked(plain, json!({"secretRef": {"name": "s"}}))),
+        ("tls needs an address that begins with https://", asked(plain, json!({"tls": {}}))),
+        (
+            "give caConfigMapRef or caSecretRef, not both",
+            asked(secure, json!({"tls": {"caConfigMapRef": {"name": "a"}, "caSecretRef": {"name": "b"}}})),
+        ),
+        (
+            "this header is not free: credentials belong into the Secret of secretRef, the others follow from the request",
+            asked(plain, json!({"headers": [{"name": "Authorization", "value": "x"}]})),
+        ),
+        ("credentials are sent over https only", http(json!({"secretRef": {"name": "s"}}))),
+        ("tls needs a url that begins with https://", http(json!({"tls": {}}))),
+        ("a body needs method POST", http(json!({"body": "{}"}))),
+        (
+            "compare takes its samples since the analysis began: metric.range has no meaning here",
+            analysis(
+                json!({"compare": {"metric": prometheus(plain, json!({"range": {"window": "1m", "step": "10s"}}))}}),
+            ),
+        ),
+        (
+            "the query must tell the versions apart: use {{track}} or {{hash}} in it, or give a baselineQuery",
+            analysis(json!({"compare": {"metric": prometheus(plain, json!({"query": "latency"}))}})),
+        ),
+    ]
+}
+
 #[test]
 fn every_rule_of_the_schemas_refuses_with_its_message() {
     let stage = Stage::new("rules");
     let alice = stage.user("alice");
     let mut seen = BTreeSet::new();
-    for (message, offender) in offenders(&stage) {
+    for (message, offender) in offenders(&stage).into_iter().chain(offending_plans(&stage)) {
         let refusal = alice.create(&offender).err().unwrap_or_else(|| panic!("accepted: {offender:#}"));
         assert_eq!(refusal.code, 422, "{refusal}");
         assert!(refusal.message.contains(message), "expected {message:?}: {refusal}");
@@ -175,7 +262,22 @@ fn every_rule_of_the_schemas_refuses_with_its_message() {
         "subject": {"contentDigest": digest}}),
     ));
     let evidence = stage.user("bob").create(&evidence).unwrap();
+    let plan =
+        stage.placed(object("RolloutPlan", "slow", json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {}}]}})));
+    alice.create(&plan).unwrap();
+    let content = vec![deployment_image("web", "web:2.0.0")];
+    let release = stage.propose_with("alice", "release", content, json!({"rolloutPlanRef": {"name": "slow"}}));
+    release.approve(&["bob", "carol"]);
+    let rollout = eventually(SOON, || {
+        let found = stage.get("rollouts")["items"][0].clone();
+        if found.is_object() { Ok(found) } else { Err(format!("{:#}", release.status())) }
+    });
     for (message, stored, spec) in [
+        (
+            "a Rollout cannot be changed: it runs on what was approved; command it with `interlock rollout`, or propose a new change",
+            rollout,
+            json!({"plan": {"progressDeadline": "1m"}}),
+        ),
         ("requester cannot be changed: propose a new change instead", change.get(), json!({"requester": "bob"})),
         (
             "an Approval cannot be changed: delete it to withdraw the vote, then vote again",
