@@ -10,6 +10,7 @@
 pub mod cluster;
 pub mod due;
 pub mod faults;
+pub mod gateway;
 pub mod history;
 pub mod invariants;
 pub mod lease;

@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::{
     cluster::{Answer, Audit, CallId, CallState, ProcessId, Request, Shared, Told},
     faults::{Faults, ON_ITS_WAY},
+    gateway::Gateway,
     metrics::Source,
     people::Act,
     process::Process,
@@ -122,6 +123,8 @@ pub struct World {
     pub faults: Faults,
     /// The built-in controllers.
     pub workloads: Workloads,
+    /// What leads requests to Services.
+    pub gateway: Gateway,
     rng: fastrand::Rng,
     controllers: usize,
     processes: BTreeMap<ProcessId, Process>,
@@ -152,6 +155,7 @@ impl World {
             happened: Vec::new(),
             faults: options.faults.clone(),
             workloads: Workloads::new(Vec::new()),
+            gateway: Gateway::default(),
             rng: fastrand::Rng::with_seed(options.seed),
             controllers: options.controllers,
             processes: BTreeMap::new(),
@@ -304,8 +308,8 @@ impl World {
             }
             steps.extend((process.ready() > 0).then_some(Step::Begin(process.id, process.ready())));
         }
-        let workloads_due = self.workloads.next_due().is_some_and(|at| at <= now);
-        if has_events || workloads_due {
+        let due = [self.workloads.next_due(), self.gateway.next_due()];
+        if has_events || due.into_iter().flatten().any(|at| at <= now) {
             steps.push(Step::Cluster);
         }
         if self.acts.first_key_value().is_some_and(|((at, _), _)| *at <= now) {
@@ -347,6 +351,7 @@ impl World {
             Step::Cluster => {
                 let mut cluster = self.shared.lock();
                 self.workloads.step(&mut cluster.api);
+                self.gateway.step(&mut cluster.api);
                 let is_collecting = cluster.api.collect_garbage();
                 cluster.api.finish_namespaces();
                 // A cascade takes several steps, and each is its own event.
@@ -477,6 +482,7 @@ impl World {
         let due = [
             self.processes.values().filter(|p| !p.is_paused).filter_map(Process::next_due).min(),
             self.workloads.next_due(),
+            self.gateway.next_due(),
             self.acts.first_key_value().map(|((at, _), _)| *at),
             self.awake_at.values().min().copied(),
             self.rights_back.as_ref().map(|(at, _)| *at),

@@ -32,6 +32,8 @@ pub struct History {
     pub objects: Vec<Value>,
     /// How workloads behave.
     pub behaviours: Vec<Behaviour>,
+    /// How long the Gateway takes to take up a route.
+    pub gateway_delay: SignedDuration,
     /// Who does what, after how many milliseconds.
     pub acts: Vec<(i64, Act)>,
 }
@@ -70,6 +72,7 @@ impl History {
             controllers: 1,
             objects: bank.objects(),
             behaviours: vec![Behaviour { image: Some("*:bad".to_owned()), ..Behaviour::of(Effect::NeverReady) }],
+            gateway_delay: SignedDuration::from_secs(1),
             acts,
         }
     }
@@ -128,6 +131,7 @@ struct Play<'w> {
 impl Play<'_> {
     fn run(&mut self, history: &History) -> Result<(), Broken> {
         self.world.workloads.set_behaviours(history.behaviours.clone());
+        self.world.gateway.set_delay(history.gateway_delay);
         if let Err(error) = self.world.seed_objects(&history.objects) {
             return Err(Broken { invariant: "the history begins", what: error.message });
         }

@@ -59,8 +59,12 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
         let went_back = status.finished.as_ref().is_some_and(|end| end.phase == ChangePhase::RolledBack);
         if let Some(start) = dog.started.get(&uid).filter(|_| went_back) {
             restored(dog, world, start, &uid).or_else(|what| broken("going back restores everything", what))?;
-            gray::old_serves_alone(world, start)
-                .or_else(|what| broken("after an abort only the old version serves", what))?;
+        }
+        let ends = [ChangePhase::Succeeded, ChangePhase::RolledBack];
+        let is_over = status.finished.as_ref().is_some_and(|end| ends.contains(&end.phase));
+        if let Some(start) = dog.started.get(&uid).filter(|_| is_over) {
+            gray::nothing_is_left(world, start)
+                .or_else(|what| broken("after a release only one version serves, and nothing else is left", what))?;
         }
     }
     Ok(())

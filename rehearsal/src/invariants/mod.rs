@@ -38,6 +38,8 @@ pub struct Broken {
 struct Start {
     change: ChangeRequest,
     before: BTreeMap<String, Option<Arc<Value>>>,
+    /// Whether it is carried out by a Rollout.
+    is_gradual: bool,
 }
 
 /// What is remembered between steps.
@@ -52,12 +54,14 @@ pub struct Watchdog {
     ended: BTreeMap<String, ChangePhase>,
     /// Rules as they were until a moment ago.
     replaced: Vec<(Instant, ObjectId, Arc<Value>)>,
+    /// Services that lately had a ready endpoint.
+    ready: gray::Ready,
 }
 
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 10] = [
+pub const ON_WRITES: [(&str, Check); 13] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
@@ -66,6 +70,9 @@ pub const ON_WRITES: [(&str, Check); 10] = [
     ("the before-state is there before the first write", writes::before_state_first),
     ("the old version is not touched before the canary proved itself", gray::steps_come_first),
     ("no pod of the old version is given up for a canary", gray::capacity_stays),
+    ("weights sum up and rise to ready endpoints only (R30)", gray::weights_follow_endpoints),
+    ("a Service selects a version that is ready", gray::services_follow_ready_pods),
+    ("pods go after their traffic", gray::pods_go_after_their_traffic),
     ("a terminal phase never changes", ends::terminal_phases_stay),
     ("what succeeded was carried out", ends::what_succeeded_stands),
 ];
@@ -96,7 +103,8 @@ impl Watchdog {
         } else if !self.started.contains_key(&uid) {
             let before = read::ids(&change).into_iter().map(|id| (id.key(), world.live(&id))).collect();
             self.running.push(uid.clone());
-            self.started.insert(uid, Start { change, before });
+            let is_gradual = read::is_gradual(world, &change);
+            self.started.insert(uid, Start { change, before, is_gradual });
         }
     }
 

@@ -21,6 +21,19 @@ pub(super) fn is_running(change: &ChangeRequest) -> bool {
     change.status.as_ref().is_some_and(|status| status.run.is_some() && status.finished.is_none())
 }
 
+/// Whether a change is carried out by a Rollout: it names a plan, or its System does.
+pub(super) fn is_gradual(world: &World, change: &ChangeRequest) -> bool {
+    let namespace = change.metadata.namespace.clone().unwrap_or_default();
+    let of_system = || {
+        world.objects(GROUP, "System").iter().any(|system| {
+            let claimed = system.pointer("/spec/namespaces").and_then(Value::as_array);
+            claimed.into_iter().flatten().any(|claimed| claimed.as_str() == Some(&namespace))
+                && system.pointer("/spec/defaultRolloutPlanRef").is_some()
+        })
+    };
+    change.spec.rollout_plan_ref.is_some() || of_system()
+}
+
 /// Every object that a change states: its manifests, and the Secrets of its staged ones.
 pub(super) fn ids(change: &ChangeRequest) -> Vec<ObjectId> {
     let manifests = change.spec.content.manifests.iter().flatten().filter_map(|m| ObjectId::of(m).ok());

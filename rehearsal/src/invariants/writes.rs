@@ -22,15 +22,19 @@ pub(super) fn only_what_was_approved(dog: &mut Watchdog, world: &World, audit: &
     if changes_nothing(audit) {
         return Ok(());
     }
-    if gray::is_derived(dog, audit) || gray::is_planned_job(world, audit) || gray::leads_traffic(world, audit) {
+    if gray::is_derived(dog, world, audit) {
         return Ok(());
     }
     let Some((uid, start)) = dog.running_with(&audit.id) else {
         return Err(format!("{} was written for no running change", audit.id));
     };
-    let forward = read::is_forward(world, &start.change, &audit.id, audit.old.as_deref(), audit.new.as_deref());
     let before = start.before.get(&audit.id.key()).cloned().flatten();
-    let back = plain(audit.new.as_deref()) == plain(before.as_deref());
+    let seen = |object: Option<&Value>| {
+        if start.is_gradual { gray::beside_strategy(&audit.id, object) } else { object.cloned() }
+    };
+    let (old, new, before) = (seen(audit.old.as_deref()), seen(audit.new.as_deref()), seen(before.as_deref()));
+    let forward = read::is_forward(world, &start.change, &audit.id, old.as_ref(), new.as_ref());
+    let back = plain(new.as_ref()) == plain(before.as_ref());
     // The mark of an epoch is the one thing that is written beside both.
     let marked = audit.new.as_deref().is_some_and(|new| {
         new.pointer("/metadata/annotations").is_some_and(|a| a.get(interlock_core::change::EPOCH_ANNOTATION).is_some())

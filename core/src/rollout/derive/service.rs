@@ -24,7 +24,9 @@ pub fn preview_name(service: &str) -> String {
 /// without anything that costs an address of its own.
 pub fn share_service(user: &Value, name: &str, hash: &str, rollout_uid: &str) -> Value {
     let mut spec = Map::new();
-    for field in ["sessionAffinity", "sessionAffinityConfig"] {
+    // What the server would fill in is taken over too: the webhook sees the object with it.
+    let kept = ["sessionAffinity", "sessionAffinityConfig", "internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy"];
+    for field in kept {
         if let Some(value) = user.pointer("/spec").and_then(|spec| spec.get(field)) {
             spec.insert(field.to_owned(), value.clone());
         }

@@ -1,0 +1,230 @@
+//! Gray releases: what they may write beside what a change states, and in which order.
+
+mod derived;
+mod traffic;
+
+use std::sync::Arc;
+
+use interlock_core::object::ObjectId;
+use interlock_crds::{ChangeRequest, GROUP, Rollout, RolloutPlanSpec, RolloutStep};
+use interlock_sim::api::meta;
+use serde_json::Value;
+
+pub(super) use derived::{beside_strategy, is_derived};
+pub(super) use traffic::{Ready, pods_go_after_their_traffic, services_follow_ready_pods, weights_follow_endpoints};
+
+use super::{Start, Watchdog};
+use crate::{cluster::Audit, world::World};
+
+/// Workloads that a change states, with their manifests.
+fn workloads(change: &ChangeRequest) -> impl Iterator<Item = (ObjectId, &Value)> {
+    let manifests = change.spec.content.manifests.iter().flatten();
+    manifests
+        .filter_map(|manifest| Some((ObjectId::of(manifest).ok()?, manifest)))
+        .filter(|(id, _)| matches!(id.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet"))
+}
+
+fn deployments(change: &ChangeRequest) -> impl Iterator<Item = (ObjectId, &Value)> {
+    workloads(change).filter(|(id, _)| id.kind == "Deployment")
+}
+
+fn canary_of(id: &ObjectId) -> ObjectId {
+    ObjectId { name: format!("{}-canary", id.name), ..id.clone() }
+}
+
+fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn number(object: &Value, pointer: &str) -> u64 {
+    object.pointer(pointer).and_then(Value::as_u64).unwrap_or_default()
+}
+
+fn is_releases(object: &Value) -> bool {
+    object.pointer("/metadata/labels").is_some_and(|labels| labels.get("interlock.dev/rollout").is_some())
+}
+
+/// The Rollouts of a change.
+fn of_change(world: &World, change: &ChangeRequest) -> Vec<Rollout> {
+    let uid = change.metadata.uid.as_deref();
+    let all = world.objects(GROUP, "Rollout").into_iter();
+    all.filter(|rollout| rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == uid)
+        .filter_map(|rollout| serde_json::from_value((*rollout).clone()).ok())
+        .collect()
+}
+
+/// The Rollout of a change that releases one workload.
+fn rollout_of(world: &World, start: &Start, workload: &ObjectId) -> Option<Rollout> {
+    let is_target = |rollout: &Rollout| {
+        rollout.spec.plan.waves.is_none()
+            && rollout.spec.targets.iter().any(|target| {
+                target.name == workload.name
+                    && Some(&target.namespace) == workload.namespace.as_ref()
+                    && format!("{:?}", target.kind) == workload.kind
+            })
+    };
+    let mut all = of_change(world, &start.change);
+    all.retain(is_target);
+    // A later attempt is another Rollout.
+    all.into_iter().max_by_key(|rollout| rollout.metadata.creation_timestamp.clone())
+}
+
+/// The Services whose traffic a release leads.
+fn own_services(rollout: &Rollout) -> Vec<String> {
+    let plan = &rollout.spec.plan;
+    let route = plan.canary.as_ref().and_then(|canary| canary.route.as_ref()).map(|route| route.backend.clone());
+    route.into_iter().chain(plan.blue_green.as_ref().map(|plan| plan.service.clone())).collect()
+}
+
+/// The Services that a release makes.
+fn shares_of(rollout: &Rollout) -> Vec<String> {
+    let own = own_services(rollout);
+    let mut shares: Vec<_> = own.iter().flat_map(|own| [format!("{own}-stable"), format!("{own}-canary")]).collect();
+    shares.extend(own.iter().map(|own| format!("{own}-preview")));
+    shares.extend(rollout.spec.plan.blue_green.as_ref().and_then(|plan| plan.preview_service.clone()));
+    shares
+}
+
+fn steps(plan: &RolloutPlanSpec) -> &[RolloutStep] {
+    let canary = plan.canary.as_ref().map(|canary| canary.steps.as_slice());
+    let blue_green = plan.blue_green.as_ref().map(|plan| plan.steps.as_slice());
+    canary.or(blue_green).or(plan.batches.as_ref().map(|plan| plan.steps.as_slice())).unwrap_or_default()
+}
+
+/// A Deployment is given the new version only when every step of its Rollout is complete; a StatefulSet no more pods of it
+/// than its steps so far say.
+pub(super) fn steps_come_first(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if !audit.user.ends_with(":executor") {
+        return Ok(());
+    }
+    for start in dog.running_changes().filter(|start| start.is_gradual) {
+        let Some((_, manifest)) = workloads(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
+            continue;
+        };
+        let is_new =
+            |object: Option<&Value>| object.is_some_and(|object| derived::has_pods_of(object, manifest, &audit.id));
+        let before = start.before.get(&audit.id.key()).cloned().flatten();
+        if !is_new(audit.new.as_deref()) || is_new(before.as_deref()) {
+            continue;
+        }
+        let rollout =
+            rollout_of(world, start, &audit.id).ok_or_else(|| format!("{} was written without a Rollout", audit.id))?;
+        let status = rollout.status.clone().unwrap_or_default();
+        let steps = steps(&rollout.spec.plan);
+        let (all, at) = (steps.len(), status.current_step as usize);
+        match audit.id.kind.as_str() {
+            "Deployment" if !is_new(audit.old.as_deref()) && (status.steps == 0 || at < all) => {
+                return Err(format!("{} has the new version at step {at} of {all}", audit.id));
+            }
+            "StatefulSet" if at < all => {
+                let (size, new) = (
+                    number_of(audit, "/spec/replicas"),
+                    number_of(audit, "/spec/updateStrategy/rollingUpdate/partition"),
+                );
+                let weight = steps.iter().take(at + 1).filter_map(|step| step.set_weight).next_back().unwrap_or(0);
+                let most = (size * u64::from(weight)).div_ceil(100);
+                if size.saturating_sub(new) > most {
+                    return Err(format!("{} has partition {new} of {size} at {weight} percent", audit.id));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn number_of(audit: &Audit, pointer: &str) -> u64 {
+    audit.new.as_deref().map_or(0, |object| number(object, pointer))
+}
+
+/// What the executor writes for a release leaves the old version as many replicas as it had; and of a workload whose
+/// pods are replaced in place no more pods are away than it allows.
+pub(super) fn capacity_stays(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if !audit.user.ends_with(":executor") {
+        return Ok(());
+    }
+    if audit.id.kind == "Pod" {
+        return enough_pods_stay(world, audit);
+    }
+    for start in dog.running_changes().filter(|start| start.is_gradual) {
+        if !deployments(&start.change).any(|(id, _)| id.same_object(&audit.id)) {
+            continue;
+        }
+        let before = start.before.get(&audit.id.key()).cloned().flatten();
+        let had = before.as_deref().map_or(0, |before| number(before, "/spec/replicas"));
+        let has = audit
+            .new
+            .as_deref()
+            .filter(|new| !meta::is_terminating(new))
+            .map_or(0, |new| number(new, "/spec/replicas"));
+        if has < had {
+            return Err(format!("{} has {has} replicas, and had {had}", audit.id));
+        }
+    }
+    Ok(())
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
+    !meta::is_terminating(pod)
+        && conditions.into_iter().flatten().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
+}
+
+/// A ready pod is taken from a DaemonSet only while no more are away than it states (1 unless it states more, before the
+/// release changed its strategy). Where pods fall by themselves, what was read a moment ago may be wrong.
+fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
+    let Some(pod) = audit.old.as_deref().filter(|pod| is_ready(pod)) else { return Ok(()) };
+    if world.faults != crate::faults::Faults::default() {
+        return Ok(());
+    }
+    let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
+    let mut others = world.objects("", "Pod");
+    others.retain(|other| owner(other) == owner(pod) && meta::uid(other) != meta::uid(pod));
+    let away = others.iter().filter(|pod| !is_ready(pod)).count();
+    if away > 0 { Err(format!("{} is deleted while {away} others are not ready", audit.id)) } else { Ok(()) }
+}
+
+/// A gradual change that has ended left nothing temporary: no second Deployment, no Service of a share, no version that a
+/// Service selects, no share in a route, no autoscaler held.
+pub(super) fn nothing_is_left(world: &World, start: &Start) -> Result<(), String> {
+    for (id, _) in deployments(&start.change).filter(|_| start.is_gradual) {
+        if world.live(&canary_of(&id)).is_some() {
+            return Err(format!("{} is still there", canary_of(&id)));
+        }
+    }
+    for rollout in of_change(world, &start.change) {
+        let uid = rollout.metadata.uid.clone().unwrap_or_default();
+        let is_ours = |object: &Arc<Value>| text(object, "/metadata/labels/interlock.dev~1rollout") == uid;
+        for (group, kind) in [("", "Service"), ("", "ConfigMap"), ("", "Secret"), ("apps", "Deployment")] {
+            if let Some(left) = world.objects(group, kind).iter().find(|object| is_ours(object)) {
+                return Err(format!("{kind} {} is still there", meta::name(left)));
+            }
+        }
+        let namespaces: Vec<_> = rollout.spec.targets.iter().map(|target| target.namespace.as_str()).collect();
+        for own in own_services(&rollout) {
+            for namespace in &namespaces {
+                let service = world.object("", "Service", namespace, &own);
+                if service.is_some_and(|own| own.pointer("/spec/selector/pod-template-hash").is_some()) {
+                    return Err(format!("Service {own} still selects one version"));
+                }
+            }
+            let routes = world.objects("gateway.networking.k8s.io", "HTTPRoute");
+            let canary = format!("{own}-canary");
+            if let Some(route) =
+                routes.iter().find(|route| route.pointer("/spec").is_some_and(|s| mentions(s, &canary)))
+            {
+                return Err(format!("HTTPRoute {} still sends to {canary}", meta::name(route)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn mentions(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text == name,
+        Value::Array(all) => all.iter().any(|value| mentions(value, name)),
+        Value::Object(all) => all.values().any(|value| mentions(value, name)),
+        _ => false,
+    }
+}

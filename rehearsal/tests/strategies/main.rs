@@ -1,0 +1,8 @@
+//! Gray releases by every strategy in the simulated cluster, carried out by the controller's own code through the
+//! webhook: to their end, back, under faults, and with a controller that dies after each single write.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+mod blue_green;
+mod play;
+mod routes;
