@@ -129,6 +129,13 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
             watched.push(ObjectId { group, kind, ..id.clone() });
         }
     }
+    // Disruption budgets may allow more at any moment; nobody knows their names before.
+    for read in &reads {
+        if let Read::All(group, version, kind @ "PodDisruptionBudget", namespace) = read {
+            let found = context.port.live_list(group, version, kind, Some(namespace)).await?;
+            watched.extend(found.iter().filter_map(|budget| ObjectId::of(budget).ok()));
+        }
+    }
     // Before the first read: what changes in between wakes it then.
     context.port.watch(waiter, &watched);
     for read in &reads {

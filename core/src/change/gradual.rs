@@ -31,14 +31,11 @@ pub const FINALIZER: &str = "interlock.dev/rollout";
 /// What a plan asks for that this version does not carry out; none if it can be used.
 pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     let not_yet = |what: &str| Some(format!("{what} is not supported by this version: leave it out"));
-    if plan.batches.is_some() {
-        return not_yet("batches");
-    }
     if plan.waves.is_some() {
         return not_yet("waves");
     }
     let Some(strategy) = Strategy::of(plan) else {
-        return Some("it states no strategy: give canary or blueGreen".to_owned());
+        return Some("it states no strategy: give canary, blueGreen or batches".to_owned());
     };
     if let Some(why) = measure::wrong(plan) {
         return Some(why);
@@ -131,11 +128,15 @@ fn refusal(name: &str, plan: &RolloutPlanSpec, workloads: &[&ObjectId]) -> Optio
         ));
     }
     let id = workloads.first()?;
-    let both = plan.canary.is_some() || plan.blue_green.is_some();
-    (both && id.kind != "Deployment").then(|| {
-        let strategy = if plan.canary.is_some() { "a canary" } else { "blue/green" };
+    let (strategy, takes, fits) = match (&plan.canary, &plan.blue_green, &plan.batches) {
+        (Some(_), ..) => ("a canary", "a Deployment", id.kind == "Deployment"),
+        (_, Some(_), _) => ("blue/green", "a Deployment", id.kind == "Deployment"),
+        (.., Some(_)) => ("batches", "a StatefulSet or DaemonSet", id.kind != "Deployment"),
+        _ => return None,
+    };
+    (!fits).then(|| {
         format!(
-            "RolloutPlan {name} is {strategy}, which takes a Deployment, and the change gives new pods to {}: name a RolloutPlan that fits",
+            "RolloutPlan {name} is {strategy}, which takes {takes}, and the change gives new pods to {}: name a RolloutPlan that fits",
             listed.join(", ")
         )
     })
@@ -164,13 +165,19 @@ fn reads(workload: &Entry, other: &Entry) -> bool {
     workload.id.namespace == other.id.namespace && config::uses_any(wanted, &[config])
 }
 
+/// Whether a plan gives the new pods copies of their configuration. Where pods are replaced in place there are none: what
+/// they read is written in its place in the order.
+fn copies_configuration(plan: &RolloutPlanSpec) -> bool {
+    plan.batches.is_none()
+}
+
 /// Whether the change gives an existing workload new pods: another template, or another configuration.
-fn gives_new_pods(before: &BeforeState, workload: &Entry) -> bool {
+fn gives_new_pods(before: &BeforeState, plan: &RolloutPlanSpec, workload: &Entry) -> bool {
     let template = Path::of_keys(["spec", "template"]);
     workload_kind(&workload.id).is_some()
         && workload.operation == OperationKind::Update
         && (workload.changes.iter().any(|change| change.path.is_within(&template))
-            || before.entries.iter().any(|other| reads(workload, other)))
+            || (copies_configuration(plan) && before.entries.iter().any(|other| reads(workload, other))))
 }
 
 /// Makes the stored plan of a run one that is carried out by a Rollout, if there is anything to release gradually.
@@ -183,7 +190,7 @@ pub fn plan_into(before: &mut BeforeState, plan: &PlanFacts, request: &RequestFa
     }
     let PlanFacts::Known { resolved, spec } = plan else { return Ok(()) };
     let covered: Vec<_> = (0..before.entries.len())
-        .filter(|index| before.entries.get(*index).is_some_and(|entry| gives_new_pods(before, entry)))
+        .filter(|index| before.entries.get(*index).is_some_and(|entry| gives_new_pods(before, spec, entry)))
         .collect();
     let ids: Vec<_> = covered.iter().filter_map(|index| before.entries.get(*index)).map(|entry| &entry.id).collect();
     if let Some(why) = refusal(&resolved.name, spec, &ids) {
@@ -193,7 +200,7 @@ pub fn plan_into(before: &mut BeforeState, plan: &PlanFacts, request: &RequestFa
         return Ok(());
     };
     for entry in &mut before.entries {
-        entry.gradual = entry.id == workload.id || reads(&workload, entry);
+        entry.gradual = entry.id == workload.id || (copies_configuration(spec) && reads(&workload, entry));
     }
     let rollout = rollout(before, spec, &workload.id, request).map_err(|error| error.to_string())?;
     before.entries.insert(first, rollout);

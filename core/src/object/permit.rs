@@ -12,6 +12,7 @@ use super::{
     meaning::{present, same},
     path::{Path, Segment},
     schema::Shape,
+    strip::without_template_generation,
 };
 
 /// The longest rendering of a value in a violation, in characters.
@@ -44,6 +45,8 @@ impl fmt::Display for Violation {
 /// # Errors
 /// Every place that is not permitted.
 pub fn permitted_update(kind: &GroupKind, old: &Value, new: &Value, expected: &Value) -> Result<(), Vec<Violation>> {
+    let plain = |object| without_template_generation(kind, object);
+    let (old, new, expected) = (&*plain(old), &*plain(new), &*plain(expected));
     let mut check = Check::new(kind, new, &[old, expected]);
     check.identity(new, old);
     check.identity(new, expected);
@@ -59,6 +62,8 @@ pub fn permitted_update(kind: &GroupKind, old: &Value, new: &Value, expected: &V
 /// # Errors
 /// Every place that is not permitted.
 pub fn permitted_create(kind: &GroupKind, new: &Value, expected: &Value) -> Result<(), Vec<Violation>> {
+    let plain = |object| without_template_generation(kind, object);
+    let (new, expected) = (&*plain(new), &*plain(expected));
     let mut check = Check::new(kind, new, &[expected]);
     check.identity(new, expected);
     check.place(Shape::of_kind(kind), Three { old: None, new: Some(new), expected: Some(expected) }, true);

@@ -196,21 +196,30 @@ impl Pass<'_> {
         let ready = b.ready_of(&new);
         let required = capacity::required_ready(batch_size, threshold);
         let tolerated = batch_size.saturating_sub(required);
+        let mut hindered = "";
         if b.is_daemon_set {
             // Counted by the pods that are left, as a deleted pod's successor may not be there yet.
             let others = b.pods.iter().filter(|pod| !has(pod, &new) && !live::is_deleting(pod)).count() as u32;
             let missing = others.saturating_sub(b.size.saturating_sub(batch_size));
-            self.replace_pods(b, missing, tolerated, &|pod| !has(pod, &new));
+            hindered = self.replace_pods(b, missing, tolerated, &|pod| !has(pod, &new));
         }
         // What the plan tolerates is unready pods, not pods that were never given the new version.
         if ready >= required && (!b.is_daemon_set || b.of_revision(&new) >= batch_size) {
             return Reach::There;
         }
-        Reach::waiting(format!("{ready} of {batch_size} pods of the batch are ready, {required} must be"), ready)
+        let message = format!("{ready} of {batch_size} pods of the batch are ready, {required} must be{hindered}");
+        Reach::waiting(message, ready)
     }
 
     /// Deletes pods so that new ones take their place: no more at once than the workload and its disruption budgets allow.
-    fn replace_pods(&mut self, b: &Batches<'_>, most: u32, tolerated: u32, wanted: &dyn Fn(&Value) -> bool) {
+    /// Says what else holds it up, to be added to a message.
+    fn replace_pods(
+        &mut self,
+        b: &Batches<'_>,
+        most: u32,
+        tolerated: u32,
+        wanted: &dyn Fn(&Value) -> bool,
+    ) -> &'static str {
         let on_its_way = b.pods.iter().filter(|pod| live::is_deleting(pod)).count() as u32;
         let mut allowed = self.at_once(b).saturating_add(tolerated).saturating_sub(b.unready().max(on_its_way));
         let mut budget = self.disruptions(b);
@@ -220,10 +229,8 @@ impl Pass<'_> {
         for pod in broken.into_iter().chain(ready) {
             let costs = is_ready(pod);
             if left == 0 || (costs && (allowed == 0 || budget == Some(0))) {
-                if budget == Some(0) && costs {
-                    self.say("a PodDisruptionBudget allows no further pod to be replaced now");
-                }
-                break;
+                let by_budget = left > 0 && costs && budget == Some(0);
+                return if by_budget { "; a PodDisruptionBudget allows no further pod to be replaced now" } else { "" };
             }
             left -= 1;
             if costs {
@@ -232,6 +239,7 @@ impl Pass<'_> {
             }
             self.delete(Form::ReplacedPod, pod, false);
         }
+        ""
     }
 
     /// Pods that may be away at once: the workload's own maxUnavailable; 1 where it states none.
@@ -339,8 +347,9 @@ impl Pass<'_> {
             return Reach::waiting("the workload is given its old version", 0);
         }
         if foreign || b.of_revision(&old) < b.size {
+            let mut hindered = "";
             if b.is_daemon_set {
-                self.replace_pods(b, u32::MAX, 0, &|pod| !has(pod, &old));
+                hindered = self.replace_pods(b, u32::MAX, 0, &|pod| !has(pod, &old));
             } else {
                 // An ordered set waits for a broken pod for ever; deleting it lets the old version take its place.
                 let broken: Vec<_> = b.pods.iter().filter(|pod| !has(pod, &old) && !is_ready(pod)).collect();
@@ -349,7 +358,7 @@ impl Pass<'_> {
                 }
             }
             return Reach::waiting(
-                format!("{} of {} pods have the old version", b.of_revision(&old), b.size),
+                format!("{} of {} pods have the old version{hindered}", b.of_revision(&old), b.size),
                 i64::from(b.of_revision(&old)) + i64::from(b.ready_of(&old)),
             );
         }

@@ -15,7 +15,7 @@ use crate::{
 mod acts;
 mod bank;
 
-pub use bank::{Bank, PIPELINE, deployment};
+pub use bank::{Bank, PIPELINE, config, deployment};
 
 /// Steps after which a history is given up: it should be quiet long before.
 const MAX_STEPS: usize = 60_000;

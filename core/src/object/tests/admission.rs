@@ -276,3 +276,23 @@ fn secret_values_are_never_shown() {
     let long = render_short(&config, Some(&json!("\u{e9}".repeat(300))));
     assert_eq!(long.chars().count(), 123);
 }
+
+#[test]
+fn how_often_a_daemon_set_got_another_template_is_for_the_server_to_count() {
+    let set = |count: &str, image: &str| {
+        json!({
+            "apiVersion": "apps/v1", "kind": "DaemonSet",
+            "metadata": {"name": "log", "namespace": "bank", "annotations": {"deprecated.daemonset.template.generation": count}},
+            "spec": {"template": {"spec": {"containers": [{"name": "log", "image": image}]}}},
+        })
+    };
+    let kind = GroupKind::new("apps", "DaemonSet");
+    let mut before = set("1", "log:1");
+    super::super::strip_server_fields(&mut before);
+    assert!(before["metadata"].get("annotations").is_none());
+    assert!(permitted_update(&kind, &set("2", "log:2"), &set("3", "log:1"), &before).is_ok(), "going back");
+    assert!(permitted_create(&kind, &set("1", "log:1"), &before).is_ok());
+    assert!(permitted_update(&kind, &set("2", "log:2"), &set("3", "log:3"), &before).is_err());
+    let other = with(teller(), "/metadata/annotations", json!({"deprecated.daemonset.template.generation": "7"}));
+    assert!(!update(&other).is_empty(), "it is nothing but an annotation elsewhere");
+}

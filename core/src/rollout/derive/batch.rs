@@ -7,7 +7,7 @@ use crate::rollout::facts::TargetFacts;
 
 /// The StatefulSet with the new version for the pods from `partition` on.
 pub fn partitioned(live: &Value, target: &TargetFacts, partition: u32) -> Value {
-    strategy(workload::promoted(live, target), &rolling(partition))
+    rolling(workload::promoted(live, target), partition)
 }
 
 /// The DaemonSet with the new version, which a pod gets when it is deleted.
@@ -21,7 +21,7 @@ pub fn back(live: &Value, target: &TargetFacts) -> Value {
     if live.get("kind").and_then(Value::as_str) == Some("DaemonSet") {
         strategy(object, &json!({"type": "OnDelete"}))
     } else {
-        strategy(object, &rolling(0))
+        rolling(object, 0)
     }
 }
 
@@ -43,8 +43,16 @@ pub fn released(live: &Value, recorded: &str) -> Value {
     }
 }
 
-fn rolling(partition: u32) -> Value {
-    json!({"type": "RollingUpdate", "rollingUpdate": {"partition": partition}})
+/// Rolling from `partition` on; how many pods may be away at once stays the workload's own.
+fn rolling(object: Value, partition: u32) -> Value {
+    let mut own = object.pointer("/spec/updateStrategy").filter(|own| own.is_object()).cloned().unwrap_or(json!({}));
+    if let Some(own) = own.as_object_mut() {
+        own.insert("type".to_owned(), json!("RollingUpdate"));
+    }
+    if let Some(rolling) = map_at(&mut own, "rollingUpdate") {
+        rolling.insert("partition".to_owned(), json!(partition));
+    }
+    strategy(object, &own)
 }
 
 fn strategy(mut object: Value, strategy: &Value) -> Value {
