@@ -363,6 +363,7 @@ impl Index {
         let vote = sealed::vote(&self.keys, object);
         self.vote_target.insert(key.clone(), uid.clone());
         self.votes.entry(uid.clone()).or_default().insert(key, vote);
+        self.wake_rollouts(&uid);
         self.key_of_uid.get(&uid).cloned().into_iter().collect()
     }
 
@@ -372,6 +373,7 @@ impl Index {
         if let Some(votes) = self.votes.get_mut(&uid) {
             votes.remove(key);
         }
+        self.wake_rollouts(&uid);
         self.key_of_uid.get(&uid).cloned().into_iter().collect()
     }
 
@@ -433,6 +435,8 @@ impl Index {
             return BTreeSet::new();
         }
         Arc::make_mut(&mut self.people).insert(facts);
+        // Whose signatures count may be another matter now.
+        self.wake_running_rollouts();
         self.all_live()
     }
 
@@ -440,6 +444,7 @@ impl Index {
     pub fn person_deleted(&mut self, name: &str) -> BTreeSet<ChangeKey> {
         self.person_valid.remove(name);
         Arc::make_mut(&mut self.people).remove(&PersonName(name.to_owned()));
+        self.wake_running_rollouts();
         self.all_live()
     }
 

@@ -3,8 +3,9 @@
 use interlock_core::{
     admission::User,
     object::{GroupKind, ObjectId},
+    rollout::sign_off,
 };
-use interlock_crds::{API_VERSION, ApprovalDecision, ChangePhase, GROUP, VERSION, Verb};
+use interlock_crds::{API_VERSION, ApprovalDecision, ChangePhase, GROUP, Rollout, VERSION, Verb};
 use interlock_sim::api::{Api, Write, meta};
 use serde_json::{Value, json};
 
@@ -40,6 +41,8 @@ pub enum Act {
     CopyVote(User, Change),
     /// Writes the status of a change straight into storage, past every webhook: it is in this phase, and runs.
     Forge(Change, ChangePhase),
+    /// Signs the step or the wave (by its name) of a Rollout of the change as it stands at that moment, or refuses to.
+    Sign(User, Change, Option<String>, ApprovalDecision),
     /// Takes their own votes on a change back.
     WithdrawVote(User, Change),
     /// Commands something about a change.
@@ -111,6 +114,9 @@ impl Act {
             Self::Evidence(user, change, false) => format!("{} reports that {change} failed its test", user.name),
             Self::CopyVote(user, change) => format!("{} copies a vote on {change}", user.name),
             Self::Forge(change, phase) => format!("somebody forges the status of {change}: {phase:?}"),
+            Self::Sign(user, change, wave, decision) => {
+                format!("{} signs {} of {change}: {decision:?}", user.name, wave.as_deref().unwrap_or("a step"))
+            }
             Self::WithdrawVote(user, change) => format!("{} withdraws their vote on {change}", user.name),
             Self::Command(user, change, verb, _) => format!("{} commands {verb:?} of {change}", user.name),
             Self::CommandRelease(user, change, verb, _) => {
@@ -132,15 +138,13 @@ impl Act {
                 let request = request(api, change)?;
                 let digest = request.pointer("/status/changeDigest").and_then(Value::as_str);
                 let digest = digest.ok_or_else(|| format!("{change} has no digest to vote on yet"))?;
-                let vote = json!({
-                    "apiVersion": API_VERSION, "kind": "Approval",
-                    "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
-                    "spec": {
-                        "changeRequest": change.name, "changeRequestUid": meta::uid(&request), "digest": digest,
-                        "approver": user.name, "decision": decision, "reason": "looked at it",
-                    },
-                });
+                let vote = ballot(change, &request, digest, user, *decision);
                 Write::create(user, "interlock", &vote)
+            }
+            Self::Sign(user, change, wave, decision) => {
+                let request = request(api, change)?;
+                let digest = awaited(api, change, meta::uid(&request), wave.as_deref())?;
+                Write::create(user, "interlock", &ballot(change, &request, &digest, user, *decision))
             }
             Self::WithdrawVote(user, change) => {
                 let uid = meta::uid(&*request(api, change)?).to_owned();
@@ -201,6 +205,32 @@ impl Act {
             Self::Fault(_) => return Err("a fault is no write".to_owned()),
         })
     }
+}
+
+fn ballot(change: &Change, request: &Value, digest: &str, user: &User, decision: ApprovalDecision) -> Value {
+    json!({
+        "apiVersion": API_VERSION, "kind": "Approval",
+        "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
+        "spec": {
+            "changeRequest": change.name, "changeRequestUid": meta::uid(request), "digest": digest,
+            "approver": user.name, "decision": decision, "reason": "looked at it",
+        },
+    })
+}
+
+/// The digest that a signature on a step, or on a wave of this name, must have now.
+fn awaited(api: &Api, change: &Change, uid: &str, wave: Option<&str>) -> Result<String, String> {
+    let what = wave.map_or("step ".to_owned(), |wave| format!("wave {wave}"));
+    let rollouts = api.list_arc(&GroupKind::new(GROUP, "Rollout"), Some(&change.namespace));
+    let rollouts = rollouts.iter().filter_map(|rollout| serde_json::from_value::<Rollout>((**rollout).clone()).ok());
+    let of_change = rollouts.filter(|rollout| rollout.spec.change_request.uid == uid);
+    let mut digests = of_change.flat_map(|rollout| {
+        let status = rollout.status.clone().unwrap_or_default();
+        let uid = rollout.metadata.uid.clone().unwrap_or_default();
+        let awaited = sign_off::awaited(&rollout.spec, &status, &uid);
+        awaited.into_iter().filter(|one| one.what.starts_with(&what)).map(|one| one.digest).collect::<Vec<_>>()
+    });
+    digests.next().ok_or_else(|| format!("{change} waits for no signature on a {what}"))
 }
 
 /// A status as somebody writes it who wants the change to run: with the sealed run of another change, if there is one.

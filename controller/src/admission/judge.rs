@@ -82,6 +82,7 @@ impl<P: Port> Webhook<P> {
     async fn own(&self, request: &WriteRequest) -> Result<Verdict, PortError> {
         let rollout = self.rollout_of(request).await?;
         let change = self.change_of(request, rollout.as_ref()).await?;
+        let releases = self.releases(request, change.as_ref()).await?;
         let change = change.as_ref().map(|observed| observed.facts(&self.context));
         let root_system = self.context.ask(|index| index.system(ROOT_SYSTEM));
         let root_runs = match &root_system {
@@ -105,6 +106,7 @@ impl<P: Port> Webhook<P> {
                 controller: &self.controller,
                 change: change.as_ref(),
                 rollout: rollout.as_ref(),
+                releases: &releases,
                 terminating,
                 root: root.as_ref(),
                 people: &people,
@@ -165,6 +167,24 @@ impl<P: Port> Webhook<P> {
             _ => None,
         };
         Ok(found.and_then(|found| serde_json::from_value(found).ok()))
+    }
+
+    /// The Rollouts of the running change that a vote names.
+    async fn releases(
+        &self,
+        request: &WriteRequest,
+        change: Option<&Observed>,
+    ) -> Result<Vec<crds::Rollout>, PortError> {
+        let is_vote = request.kind == "Approval" && request.operation == Operation::Create;
+        let Some(change) = change.filter(|change| is_vote && change.request.is_running()) else {
+            return Ok(Vec::new());
+        };
+        let namespace = request.namespace.as_deref().unwrap_or_default();
+        let found = self.context.port.live_list(crds::GROUP, crds::VERSION, "Rollout", Some(namespace)).await?;
+        let mut releases: Vec<crds::Rollout> =
+            found.into_iter().filter_map(|rollout| serde_json::from_value(rollout).ok()).collect();
+        releases.retain(|rollout| rollout.spec.change_request.uid == change.request.uid);
+        Ok(releases)
     }
 
     async fn live_change(&self, namespace: &str, name: Option<String>) -> Result<Option<Value>, PortError> {

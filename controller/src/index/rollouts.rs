@@ -93,6 +93,13 @@ impl Index {
         self.rollouts.woken.extend(keys);
     }
 
+    /// Wakes every Rollout that is not at rest.
+    pub(super) fn wake_running_rollouts(&mut self) {
+        let moves = |rollout: &crds::Rollout| !rollout.status.as_ref().is_some_and(|status| status.phase.is_at_rest());
+        let moving = self.rollouts.known.iter().filter(|(_, rollout)| moves(rollout)).map(|(key, _)| key.clone());
+        self.rollouts.woken.extend(moving.collect::<Vec<_>>());
+    }
+
     /// Rollouts to look at again since this was asked last.
     pub fn take_woken_rollouts(&mut self) -> BTreeSet<RolloutKey> {
         std::mem::take(&mut self.rollouts.woken)

@@ -1,15 +1,17 @@
 //! Reading: the Rollout, its change and the objects, all live.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use interlock_core::{
-    change::gradual,
+    change::{facts::Vote, gradual},
     object::ObjectId,
+    people::People,
     port::{Identity, Port, PortError},
     rollout::{
         CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact,
         live::{self, Read},
+        sign_off::SignOffFacts,
     },
 };
 use interlock_crds::{self as crds, Rollout, RolloutStatus, RunRecord, StepGate};
@@ -27,7 +29,29 @@ pub struct Observed {
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
     return_asked: Option<String>,
+    signing: Option<Signing>,
     status: RolloutStatus,
+}
+
+/// What signatures are judged by.
+struct Signing {
+    change_uid: String,
+    requester: String,
+    votes: Vec<Vote>,
+    people: Arc<People>,
+    contributors: BTreeSet<String>,
+}
+
+impl Signing {
+    fn facts(&self) -> SignOffFacts<'_> {
+        SignOffFacts {
+            change_uid: &self.change_uid,
+            votes: &self.votes,
+            people: &self.people,
+            requester: &self.requester,
+            contributors: &self.contributors,
+        }
+    }
 }
 
 impl Observed {
@@ -59,7 +83,7 @@ impl Observed {
             live,
             analyses: &[],
             commands: &self.commands,
-            sign_offs: None,
+            sign_offs: self.signing.as_ref().map(Signing::facts),
             gates: &self.gates,
             window: self.window.as_ref(),
             wave_windows: &NO_WINDOWS,
@@ -81,6 +105,7 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         window: None,
         gates: BTreeMap::new(),
         return_asked: None,
+        signing: None,
         status,
         rollout,
     };
@@ -104,9 +129,17 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
     let change = observe_one(context, &Arc::new(live), now);
     let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
     let given = context.ask(|index| index.commands(&uid));
-    observed.commands = gradual::commands(&change.facts(context), &uid, &given, now);
+    let facts = change.facts(context);
+    observed.commands = gradual::commands(&facts, &uid, &given, now);
+    observed.signing = Some(Signing {
+        change_uid: facts.request.uid.clone(),
+        requester: facts.request.spec.requester.clone(),
+        votes: facts.votes.to_vec(),
+        people: Arc::clone(&change.people),
+        contributors: gradual::contributors(&facts),
+    });
     observed.window = gradual::window(&change.calendar);
-    observed.gates.extend(observed.window.as_ref().map(|window| (StepGate::Window, window.gate.clone())));
+    observed.gates.insert(StepGate::Window, gradual::window_gate(observed.window.as_ref()));
     observed.return_asked = gradual::return_asked(&run);
     observed.run = target.map(|target| (run, target));
     Ok(Some(observed))

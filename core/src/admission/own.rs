@@ -23,6 +23,7 @@ use crate::{
         gates, gradual, sealed, votes,
     },
     people::{People, PersonName, is_machine},
+    rollout::sign_off::{self, SignOffFacts},
     seal::{Domain, SealKey},
 };
 
@@ -35,6 +36,8 @@ pub struct OwnFacts<'a> {
     pub change: Option<&'a ChangeFacts<'a>>,
     /// The Rollout that a command names; `change` is then the one that it carries out.
     pub rollout: Option<&'a Rollout>,
+    /// The Rollouts of the change that a vote names, if that runs.
+    pub releases: &'a [Rollout],
     /// Whether the namespace is being deleted.
     pub terminating: bool,
     /// The root System with its running changes; none before installation is complete.
@@ -313,13 +316,59 @@ fn vote(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
         );
     }
     if change.request.run().is_some() {
-        return refuse(
-            409,
-            "ChangeRunning",
-            format!("{} is being carried out; to stop it use `interlock abort cr/{}`", found.name, found.name),
-        );
+        return signature(facts, change, &spec, request);
     }
     voter(change, &spec, request)
+}
+
+/// While a change runs there is nothing to vote on, but steps and waves of its Rollouts may wait to be signed.
+fn signature(facts: &OwnFacts<'_>, change: &ChangeFacts<'_>, spec: &ApprovalSpec, request: &WriteRequest) -> Answer {
+    let name = &change.request.name;
+    let awaited: Vec<_> = facts
+        .releases
+        .iter()
+        .filter(|rollout| rollout.metadata.deletion_timestamp.is_none())
+        .flat_map(|rollout| {
+            let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+            let status = rollout.status.clone().unwrap_or_default();
+            let of = rollout.metadata.name.clone().unwrap_or_default();
+            sign_off::awaited(&rollout.spec, &status, uid).into_iter().map(move |one| (of.clone(), one))
+        })
+        .collect();
+    let Some((_, wanted)) = awaited.iter().find(|(_, one)| one.digest == spec.digest) else {
+        let open: Vec<_> = awaited.iter().map(|(of, one)| format!("{} of Rollout {of}", one.what)).collect();
+        return if open.is_empty() {
+            refuse(
+                409,
+                "ChangeRunning",
+                format!(
+                    "{name} is being carried out and waits for no signature; to stop it use `interlock abort cr/{name}`"
+                ),
+            )
+        } else {
+            refuse(
+                403,
+                "NotAwaited",
+                format!(
+                    "{name} is being carried out, and digest {} is none that it waits for; what can be signed now is {}: sign with `interlock rollout sign`",
+                    short(&spec.digest),
+                    open.join(" and ")
+                ),
+            )
+        };
+    };
+    let contributors = gradual::contributors(change);
+    let facts = SignOffFacts {
+        change_uid: &change.request.uid,
+        votes: change.votes,
+        people: change.people,
+        requester: &change.request.spec.requester,
+        contributors: &contributors,
+    };
+    match sign_off::may_sign(&facts, wanted, &request.user.name, &request.user.groups) {
+        Ok(()) => Ok(Vec::new()),
+        Err((reason, message)) => refuse(403, reason, message),
+    }
 }
 
 fn voter(change: &ChangeFacts<'_>, spec: &ApprovalSpec, request: &WriteRequest) -> Answer {

@@ -12,7 +12,10 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-pub use ties::{announced, belongs, commands, has_returned, needs, permits, progress, return_asked, target, window};
+pub use ties::{
+    announced, belongs, commands, contributors, has_returned, needs, permits, progress, return_asked, target, window,
+    window_gate,
+};
 
 use super::{
     before::{BeforeState, Entry},
@@ -40,10 +43,7 @@ pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     if let Some(why) = measure::wrong(plan) {
         return Some(why);
     }
-    let unsupported = strategy.steps().iter().enumerate().find_map(|(position, step)| {
-        unsupported_step(step)
-            .map(|what| format!("{what} in step {position} is not supported by this version: leave it out"))
-    });
+    let unsupported = strategy.steps().iter().enumerate().find_map(unsupported_step);
     unsupported.or_else(|| impossible(plan, strategy.steps()))
 }
 
@@ -81,10 +81,13 @@ pub fn warnings(plan: &RolloutPlanSpec) -> Vec<String> {
     found.map(|(one, found)| format!("analysis {}, {}: {}", one.name, found.field, found.message)).collect()
 }
 
-fn unsupported_step(step: &RolloutStep) -> Option<&'static str> {
-    let gate = step.gate.is_some_and(|gate| gate.name != StepGate::Window);
-    let found = [(step.sign_off.is_some(), "signOff"), (gate, "a gate other than Window")];
-    found.into_iter().find_map(|(is, what)| is.then_some(what))
+/// A step that no release could pass.
+fn unsupported_step((position, step): (usize, &RolloutStep)) -> Option<String> {
+    let gate = step.gate.filter(|gate| gate.name != StepGate::Window)?;
+    let name = gate.name;
+    Some(format!(
+        "gate {name:?} in step {position} is not there yet: this version does not know its state, and what is unknown is closed; leave it out"
+    ))
 }
 
 /// What keeps the plan itself from being used.

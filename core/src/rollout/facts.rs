@@ -37,7 +37,7 @@ pub struct RolloutFacts<'a> {
     /// Commands of people who may give them, in the order in which they were given.
     pub commands: &'a [CommandFact],
     /// Signatures; none if they cannot be counted.
-    pub sign_offs: Option<&'a SignOffFacts<'a>>,
+    pub sign_offs: Option<SignOffFacts<'a>>,
     /// Gates that steps can wait for. One that is missing is closed.
     pub gates: &'a BTreeMap<StepGate, GateFact>,
     /// The change window. None: nothing limits when a release may go on.

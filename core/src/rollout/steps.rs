@@ -116,7 +116,7 @@ impl Pass<'_> {
 
     fn outcome(&mut self, step: &RolloutStep) -> Outcome {
         if let Some(rule) = &step.sign_off {
-            let subject = format!("step-{}-{}", self.status.current_step, self.status.attempt);
+            let subject = sign_off::step_subject(self.status.current_step, self.status.attempt);
             return self.signed(&subject, rule);
         }
         if let Some(gate) = step.gate {
@@ -226,7 +226,7 @@ impl Pass<'_> {
             return Outcome::Waiting("signatures cannot be counted now".to_owned());
         };
         let digest = sign_off::digest(&self.facts.spec.change_digest, self.facts.uid, subject);
-        let count = sign_off::count(facts, rule, &digest, self.now);
+        let count = sign_off::count(&facts, rule, &digest, self.now);
         if count.rejected > 0 {
             return Outcome::Failed(format!("the sign-off was refused by {}", count.rejected_by));
         }
@@ -244,7 +244,7 @@ impl Pass<'_> {
 
     pub fn gate(&mut self, name: StepGate) -> Outcome {
         let Some(gate) = self.facts.gates.get(&name) else {
-            return Outcome::Waiting(format!("gate {name:?} is not known, and so closed"));
+            return Outcome::Waiting(format!("gate {name:?} is closed: this version does not know its state"));
         };
         if gate.open {
             return Outcome::Done;

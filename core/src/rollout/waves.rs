@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::{FINALIZER, ROLLOUT_LABEL, facts::RolloutFacts, live, pass::Pass, steps::Outcome};
+use super::{FINALIZER, ROLLOUT_LABEL, facts::RolloutFacts, live, pass::Pass, sign_off, steps::Outcome};
 use crate::object::{Health, health};
 
 /// Why the Rollouts of this wave are to return, if they are: the fact `return_asked` of each.
@@ -235,7 +235,7 @@ impl<'a> Pass<'a> {
             }
         }
         if let Some(rule) = &wave.sign_off {
-            let subject = format!("wave-{}-{}", wave.name, self.status.attempt);
+            let subject = sign_off::wave_subject(&wave.name, self.status.attempt);
             match self.signed(&subject, rule) {
                 Outcome::Done => {}
                 Outcome::Waiting(why) | Outcome::Failed(why) | Outcome::Inconclusive(why) => return Some(why),

@@ -51,7 +51,8 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
         let uid = change.metadata.uid.clone().unwrap_or_default();
         let status = change.status.unwrap_or_default();
         let waits = status.phase == ChangePhase::Paused
-            || status.message.as_deref().is_some_and(|m| m.contains("interlock resume"));
+            || status.message.as_deref().is_some_and(|m| m.contains("interlock resume"))
+            || dog.started.get(&uid).is_some_and(|start| gray::waits_for_people(world, start));
         if status.run.is_some() && status.finished.is_none() && !waits {
             let (key, message) = (key_of(&object), status.message.unwrap_or_default());
             return broken("every started change ends or waits for a person", format!("{key} is stuck: {message}"));

@@ -7,3 +7,4 @@ mod batches;
 mod blue_green;
 mod play;
 mod routes;
+mod signing;

@@ -1,6 +1,6 @@
 //! What a change says to its Rollout, and what its Rollout says to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb};
 use jiff::Timestamp;
@@ -15,6 +15,7 @@ use crate::{
         facts::{CalendarFacts, ChangeFacts, Command},
     },
     object::{Health, ObjectId},
+    people::is_machine,
     rollout::{self, CommandFact, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, WindowFact},
 };
 
@@ -189,4 +190,18 @@ pub fn window(calendar: &CalendarFacts) -> Option<WindowFact> {
             WindowFact { gate, overrun: *overrun }
         }
     })
+}
+
+/// The gate Window of steps. Without a calendar it is open, as it is for changes.
+pub fn window_gate(window: Option<&WindowFact>) -> GateFact {
+    window.map_or_else(
+        || GateFact { open: true, message: "the policy names no calendar".to_owned(), changes_at: None },
+        |window| window.gate.clone(),
+    )
+}
+
+/// User names of those who may not sign steps and waves of a change: its requester, and whoever gave evidence for it.
+pub fn contributors(facts: &ChangeFacts<'_>) -> BTreeSet<String> {
+    let issuers = facts.evidence.iter().map(|evidence| &evidence.issuer).filter(|issuer| !is_machine(issuer));
+    issuers.chain([&facts.request.spec.requester]).cloned().collect()
 }

@@ -196,6 +196,7 @@ fn judged(case: &mut Case, kind: &str, operation: Operation, user: &str, object:
         controller: "controller",
         change: Some(&change),
         rollout: Some(&rollout),
+        releases: &[],
         terminating: false,
         root: None,
         people: &people,
@@ -239,8 +240,8 @@ fn rollouts_are_the_controllers_and_plans_that_cannot_work_are_not_stored() {
     assert_eq!(judged(&mut case, "RolloutPlan", Operation::Create, "alice", plan(json!([{"setWeight": 20}]))), None);
     for step in [
         json!({"analysis": ["errors"]}),
-        json!({"signOff": {"groups": ["sre"]}}),
         json!({"gate": {"name": "ErrorBudget"}}),
+        json!({"gate": {"name": "OpenIncident"}}),
     ] {
         let denied = judged(&mut case, "RolloutPlan", Operation::Update, "alice", plan(json!([step])));
         assert_eq!(denied.as_deref(), Some("BadRolloutPlan"), "{step}");

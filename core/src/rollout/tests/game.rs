@@ -281,7 +281,7 @@ impl Game {
             live,
             analyses: &analyses,
             commands: &self.commands,
-            sign_offs: Some(&sign_offs),
+            sign_offs: Some(sign_offs),
             gates: &self.gates,
             window: self.window.as_ref(),
             wave_windows: &windows,

@@ -109,7 +109,7 @@ impl Waves {
                 live: &self.live,
                 analyses: &[],
                 commands: &self.commands,
-                sign_offs: Some(&sign_offs),
+                sign_offs: Some(sign_offs),
                 gates: &gates,
                 window: None,
                 wave_windows: &self.windows,

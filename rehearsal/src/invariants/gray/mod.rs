@@ -6,7 +6,7 @@ mod traffic;
 use std::sync::Arc;
 
 use interlock_core::object::ObjectId;
-use interlock_crds::{ChangeRequest, GROUP, Rollout, RolloutPlanSpec, RolloutStep};
+use interlock_crds::{ChangeRequest, GROUP, Rollout, RolloutPhase, RolloutPlanSpec, RolloutStep};
 use interlock_sim::api::meta;
 use serde_json::Value;
 
@@ -182,6 +182,16 @@ fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
     others.retain(|other| owner(other) == owner(pod) && meta::uid(other) != meta::uid(pod));
     let away = others.iter().filter(|pod| !is_ready(pod)).count();
     if away > 0 { Err(format!("{} is deleted while {away} others are not ready", audit.id)) } else { Ok(()) }
+}
+
+/// Whether a release waits for what only people can give: a signature, a promotion, a decision, or an object.
+pub(super) fn waits_for_people(world: &World, start: &Start) -> bool {
+    const SIGNS: [&str; 4] = ["with `interlock rollout", "until somebody promotes", "does not exist", "is in the way"];
+    of_change(world, &start.change).iter().any(|rollout| {
+        let status = rollout.status.clone().unwrap_or_default();
+        let waits = matches!(status.phase, RolloutPhase::Paused | RolloutPhase::Pending);
+        waits && SIGNS.iter().any(|sign| status.message.as_deref().is_some_and(|message| message.contains(sign)))
+    })
 }
 
 /// A gradual change that has ended left nothing temporary: no second Deployment, no Service of a share, no version that a
