@@ -678,6 +678,11 @@ impl Index {
         now: Timestamp,
     ) -> CalendarFacts {
         let Some(name) = policy.and_then(|p| gates::calendar_name(&p.spec, type_)) else { return CalendarFacts::None };
+        self.calendar_named(name, now)
+    }
+
+    /// A calendar by its name.
+    pub fn calendar_named(&self, name: &str, now: Timestamp) -> CalendarFacts {
         match self.calendars.get(name).map(|entry| (entry, &entry.compiled)) {
             None => CalendarFacts::Broken { name: name.to_owned(), why: "it does not exist".to_owned() },
             Some((_, Err(why))) => CalendarFacts::Broken { name: name.to_owned(), why: why.clone() },

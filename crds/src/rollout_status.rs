@@ -426,6 +426,9 @@ pub struct WaveRecord {
     pub name: String,
     /// Where it stands.
     pub phase: WavePhase,
+    /// The attempt in which it began. Part of the names of its Rollouts: what is complete is not done again by a retry.
+    #[serde(default)]
+    pub attempt: u32,
     /// When it was complete; its soak time runs from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Time>,

@@ -304,12 +304,40 @@ impl<P: Port> Webhook<P> {
             None => None,
         };
         let rollout = rollout.and_then(|rollout| serde_json::from_value::<crds::Rollout>(rollout).ok());
-        let rollout = rollout.filter(|rollout| gradual::belongs(rollout, &before));
+        let rollout = rollout.filter(|rollout| gradual::belongs(rollout, None, &before));
+        let rollout = match rollout {
+            Some(parent) if parent.spec.plan.waves.is_some() => {
+                self.of_wave(&parent, &before, namespace, request).await?.or(Some(parent))
+            }
+            rollout => rollout,
+        };
         let live = match &rollout {
             Some(rollout) => self.bases(rollout, &before, &run, request).await?,
             None => LiveObjects::default(),
         };
         Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout, live }))
+    }
+
+    /// The Rollout of a wave that announced a write.
+    async fn of_wave(
+        &self,
+        parent: &crds::Rollout,
+        before: &BeforeState,
+        namespace: &str,
+        request: &WriteRequest,
+    ) -> Result<Option<crds::Rollout>, PortError> {
+        let found = self.context.port.live_list(crds::GROUP, crds::VERSION, "Rollout", Some(namespace)).await?;
+        let announces = |rollout: &crds::Rollout| {
+            let journal = rollout.status.iter().flat_map(|status| &status.journal);
+            journal.into_iter().any(|entry| {
+                entry.kind == request.kind
+                    && Some(&entry.name) == request.name.as_ref()
+                    && entry.namespace == request.namespace.as_deref().unwrap_or_default()
+            })
+        };
+        let mut of_waves =
+            found.into_iter().filter_map(|rollout| serde_json::from_value::<crds::Rollout>(rollout).ok());
+        Ok(of_waves.find(|rollout| announces(rollout) && gradual::belongs(rollout, Some(parent), before)))
     }
 
     /// What a write of a Rollout is computed from: the Service whose traffic it leads; and what the server makes of an

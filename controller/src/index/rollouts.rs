@@ -17,7 +17,7 @@ pub type RolloutKey = String;
 pub(super) struct Rollouts {
     plans: HashMap<String, PlanFacts>,
     known: HashMap<RolloutKey, Arc<crds::Rollout>>,
-    /// By uid of Rollouts, and of the changes that they carry out.
+    /// By uid of Rollouts, of those that they are part of, and of the changes that they carry out.
     keys_of_uid: HashMap<String, BTreeSet<RolloutKey>>,
     woken: BTreeSet<RolloutKey>,
 }
@@ -60,13 +60,22 @@ impl Index {
         let key = key_of(&object.metadata);
         let phase = |rollout: &crds::Rollout| rollout.status.as_ref().map(|status| status.phase);
         let known = self.forget_rollout(&key);
-        let uid = object.metadata.uid.clone().unwrap_or_default();
-        for uid in [&uid, &object.spec.change_request.uid] {
-            self.rollouts.keys_of_uid.entry(uid.clone()).or_default().insert(key.clone());
+        for uid in uids(object) {
+            self.rollouts.keys_of_uid.entry(uid.to_owned()).or_default().insert(key.clone());
         }
         self.rollouts.woken.insert(key.clone());
         self.rollouts.known.insert(key, Arc::new(object.clone()));
+        let waves = |rollout: &crds::Rollout| -> Vec<crds::WavePhase> {
+            rollout.status.iter().flat_map(|status| &status.waves).map(|wave| wave.phase).collect()
+        };
+        if known.as_ref().is_none_or(|known| waves(known) != waves(object)) {
+            // Its waves' Rollouts are asked to return by it.
+            self.wake_rollouts(object.metadata.uid.as_deref().unwrap_or_default());
+        }
         let moved = known.is_none_or(|known| phase(&known) != phase(object));
+        if moved {
+            self.wake_parent(object);
+        }
         self.key_of_uid(&object.spec.change_request.uid).filter(|_| moved).cloned().into_iter().collect()
     }
 
@@ -75,19 +84,25 @@ impl Index {
         let Some(known) = self.forget_rollout(key) else { return BTreeSet::new() };
         self.commands.remove(known.metadata.uid.as_deref().unwrap_or_default());
         self.rollouts.woken.insert(key.to_owned());
+        self.wake_parent(&known);
         self.key_of_uid(&known.spec.change_request.uid).cloned().into_iter().collect()
     }
 
     fn forget_rollout(&mut self, key: &str) -> Option<Arc<crds::Rollout>> {
         let known = self.rollouts.known.remove(key)?;
-        let own = known.metadata.uid.as_deref().unwrap_or_default();
-        for uid in [own, &known.spec.change_request.uid] {
+        for uid in uids(&known) {
             super::remove_from(&mut self.rollouts.keys_of_uid, uid, key);
         }
         Some(known)
     }
 
-    /// Wakes the Rollouts of this uid, or of the change of this uid.
+    fn wake_parent(&mut self, rollout: &crds::Rollout) {
+        let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+        let parent = rollout.spec.part_of.as_ref().map(|of| format!("{namespace}/{}", of.name));
+        self.rollouts.woken.extend(parent);
+    }
+
+    /// Wakes the Rollouts of this uid, those that are part of it, or those of the change of this uid.
     pub(super) fn wake_rollouts(&mut self, uid: &str) {
         let keys = self.rollouts.keys_of_uid.get(uid).into_iter().flatten().cloned();
         self.rollouts.woken.extend(keys);
@@ -120,4 +135,11 @@ impl Index {
         let entry = self.key_of_uid(uid).and_then(|key| self.change(key));
         !matches!(entry, Some(ChangeEntry::Live(_)))
     }
+}
+
+/// The uids of what wakes a Rollout.
+fn uids(rollout: &crds::Rollout) -> impl Iterator<Item = &str> {
+    let own = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let part_of = rollout.spec.part_of.as_ref().map(|of| of.uid.as_str());
+    [own, rollout.spec.change_request.uid.as_str()].into_iter().chain(part_of)
 }

@@ -6,7 +6,7 @@ use interlock_core::{
     port::{DryRun, Identity, Note, Port, PortError},
     rollout::PlannedWrite,
 };
-use interlock_crds::{API_VERSION, GROUP, OperationKind, RolloutStatus, VERSION};
+use interlock_crds::{API_VERSION, Form, GROUP, OperationKind, RolloutStatus, VERSION};
 use serde_json::{Value, json};
 
 use super::observe::Observed;
@@ -56,20 +56,22 @@ pub async fn write<P: Port>(
     writes: &[PlannedWrite],
 ) -> Result<(), PortError> {
     let Some((run, _)) = &observed.run else { return Ok(()) };
-    let identity = Identity::Impersonate(run.executor.clone());
+    let executor = Identity::Impersonate(run.executor.clone());
     let port = &context.port;
     for write in writes {
         tracing::info!(rollout = observed.rollout.metadata.name, object = %write.id, form = ?write.form, "writing");
+        // Rollouts are Interlock's own records.
+        let identity = if write.form == Form::WaveRollout { &Identity::Controller } else { &executor };
         match (write.operation, &write.object) {
             (OperationKind::Create, Some(object)) => {
-                port.create(&identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.create(identity, FIELD_MANAGER, object, DryRun::No).await?;
             }
             // The object carries the uid and resourceVersion that it was computed from.
             (OperationKind::Update, Some(object)) => {
-                port.replace(&identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.replace(identity, FIELD_MANAGER, object, DryRun::No).await?;
             }
             (OperationKind::Delete, _) => {
-                port.delete(&identity, &write.id, &write.precondition, write.foreground, DryRun::No).await?;
+                port.delete(identity, &write.id, &write.precondition, write.foreground, DryRun::No).await?;
             }
             (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => {}
         }

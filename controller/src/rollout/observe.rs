@@ -23,12 +23,13 @@ use crate::change::{Context, load_before, observe_one};
 pub struct Observed {
     /// As it stands in the cluster.
     pub rollout: Rollout,
-    /// The run of its change, and what it releases; none if the change does not run or does not make this Rollout.
-    pub run: Option<(RunRecord, TargetFacts)>,
+    /// The run of its change, and what it releases itself; none if the change does not run or does not make this Rollout.
+    pub run: Option<(RunRecord, Option<TargetFacts>)>,
     commands: Vec<CommandFact>,
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
     return_asked: Option<String>,
+    wave_windows: BTreeMap<String, GateFact>,
     signing: Option<Signing>,
     status: RolloutStatus,
 }
@@ -68,7 +69,6 @@ impl Observed {
 
     /// The facts in the form in which the core takes them.
     pub fn facts<'a>(&'a self, live: &'a LiveObjects) -> RolloutFacts<'a> {
-        static NO_WINDOWS: BTreeMap<String, GateFact> = BTreeMap::new();
         let meta = &self.rollout.metadata;
         RolloutFacts {
             namespace: meta.namespace.as_deref().unwrap_or_default(),
@@ -79,14 +79,14 @@ impl Observed {
             spec: &self.rollout.spec,
             status: &self.status,
             change_active: self.run.is_some(),
-            target: self.run.as_ref().map(|(_, target)| target),
+            target: self.run.as_ref().and_then(|(_, target)| target.as_ref()),
             live,
             analyses: &[],
             commands: &self.commands,
             sign_offs: self.signing.as_ref().map(Signing::facts),
             gates: &self.gates,
             window: self.window.as_ref(),
-            wave_windows: &NO_WINDOWS,
+            wave_windows: &self.wave_windows,
             superseded_by: None,
             known_good: None,
             return_asked: self.return_asked.as_deref(),
@@ -105,6 +105,7 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         window: None,
         gates: BTreeMap::new(),
         return_asked: None,
+        wave_windows: BTreeMap::new(),
         signing: None,
         status,
         rollout,
@@ -125,7 +126,16 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         context.plans.keep(&run.before_digest, &before);
         before
     };
-    let target = gradual::target(&before).filter(|_| gradual::belongs(&observed.rollout, &before));
+    let parent: Option<Rollout> = match &observed.rollout.spec.part_of {
+        Some(of) => own(context, "Rollout", namespace, &of.name).await?,
+        None => None,
+    };
+    if !gradual::belongs(&observed.rollout, parent.as_ref(), &before) {
+        return Ok(Some(observed));
+    }
+    let target = gradual::target(&observed.rollout, &before);
+    let wave = parent.as_ref().and_then(|parent| gradual::wave_of(&observed.rollout, parent));
+    let calendar = |name: &str| context.ask(|index| index.calendar_named(name, now));
     let change = observe_one(context, &Arc::new(live), now);
     let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
     let given = context.ask(|index| index.commands(&uid));
@@ -138,10 +148,20 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         people: Arc::clone(&change.people),
         contributors: gradual::contributors(&facts),
     });
-    observed.window = gradual::window(&change.calendar);
+    observed.window = match wave.and_then(|wave| wave.calendar_ref.as_ref()) {
+        Some(own) => gradual::window(&calendar(&own.name)),
+        None => gradual::window(&change.calendar),
+    };
+    for named in observed.rollout.spec.plan.waves.iter().flatten().filter_map(|wave| wave.calendar_ref.as_ref()) {
+        let window = gradual::window(&calendar(&named.name));
+        observed.wave_windows.insert(named.name.clone(), gradual::window_gate(window.as_ref()));
+    }
     observed.gates.insert(StepGate::Window, gradual::window_gate(observed.window.as_ref()));
-    observed.return_asked = gradual::return_asked(&run);
-    observed.run = target.map(|target| (run, target));
+    observed.return_asked = match &parent {
+        Some(parent) => gradual::wave_returns(&observed.rollout, parent),
+        None => gradual::return_asked(&run),
+    };
+    observed.run = Some((run, target));
     Ok(Some(observed))
 }
 
@@ -150,8 +170,12 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
     let mut objects = LiveObjects::default();
     let Some((_, target)) = &observed.run else { return Ok(objects) };
     let uid = observed.rollout.metadata.uid.as_deref().unwrap_or_default();
-    let mut reads = live::reads(&observed.rollout.spec, target, uid);
-    reads.extend(live::jobs(&observed.facts(&objects)).into_iter().map(Read::One));
+    let facts = observed.facts(&objects);
+    let mut reads = match target {
+        Some(target) => live::reads(&observed.rollout.spec, target, uid),
+        None => live::reads_of_waves(&facts),
+    };
+    reads.extend(live::jobs(&facts).into_iter().map(Read::One));
     let slices = reads.iter().any(|read| matches!(read, Read::All(_, _, "EndpointSlice", _)));
     let mut watched = Vec::new();
     for read in &reads {

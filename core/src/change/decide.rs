@@ -116,7 +116,7 @@ fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
     let BaseState::Read(base) = facts.base else {
         return draft.unread(now);
     };
-    if let Some(problem) = gradual::misfit(facts.plan, &base.effects) {
+    if let Some(problem) = gradual::misfit(facts.plan, &facts.request.namespace, &base.effects) {
         return draft.invalid(&[problem], now);
     }
     let pinned = pinned(facts, base.live, &base.secrets_mac);

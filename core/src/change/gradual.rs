@@ -4,17 +4,18 @@
 //! the Rollout itself, as one more entry: the run creates it in its place in the order, and waits for it. Entries that
 //! are `gradual` are the Rollout's to write and to put back; the run leaves them alone.
 
+mod fit;
 mod ties;
 
 use interlock_crds::{
-    ChangeRequestRef, OperationKind, Rollout, RolloutPlanSpec, RolloutSpec, RolloutStep, RolloutTarget, StepGate,
+    ChangeRequestRef, OperationKind, Rollout, RolloutPlanSpec, RolloutSpec, RolloutStep, RolloutTarget, StepGate, Wave,
     WorkloadKind,
 };
 use serde_json::{Value, json};
 
 pub use ties::{
-    announced, belongs, commands, contributors, has_returned, needs, permits, progress, return_asked, target, window,
-    window_gate,
+    announced, belongs, commands, contributors, has_returned, needs, permits, progress, return_asked, target, wave_of,
+    wave_returns, window, window_gate,
 };
 
 use super::{
@@ -25,7 +26,7 @@ use super::{
 use crate::{
     analysis,
     object::{GroupKind, ObjectId, Path},
-    rollout::{ConfigTarget, derive::config, measure, pass::Strategy},
+    rollout::{ConfigTarget, derive::config, measure, pass::Strategy, waves},
 };
 
 /// Finalizer of a Rollout: it stays until routes and workloads are as they should be.
@@ -33,16 +34,21 @@ pub const FINALIZER: &str = "interlock.dev/rollout";
 
 /// What a plan asks for that this version does not carry out; none if it can be used.
 pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
-    let not_yet = |what: &str| Some(format!("{what} is not supported by this version: leave it out"));
-    if plan.waves.is_some() {
-        return not_yet("waves");
-    }
-    let Some(strategy) = Strategy::of(plan) else {
-        return Some("it states no strategy: give canary, blueGreen or batches".to_owned());
-    };
     if let Some(why) = measure::wrong(plan) {
         return Some(why);
     }
+    let Some(waves) = &plan.waves else { return unsupported_strategy(plan) };
+    let of_wave = |wave: &Wave| {
+        let why = unsupported_strategy(&waves::plan_of(plan, wave))?;
+        Some(format!("wave {}: {why}", wave.name))
+    };
+    fit::shared(plan).or_else(|| waves.iter().find_map(of_wave))
+}
+
+fn unsupported_strategy(plan: &RolloutPlanSpec) -> Option<String> {
+    let Some(strategy) = Strategy::of(plan) else {
+        return Some("it states no strategy: give canary, blueGreen, batches or waves".to_owned());
+    };
     let unsupported = strategy.steps().iter().enumerate().find_map(unsupported_step);
     unsupported.or_else(|| impossible(plan, strategy.steps()))
 }
@@ -110,7 +116,7 @@ pub fn problem(plan: &PlanFacts) -> Option<Problem> {
 }
 
 /// Whether what the change does, as last read, does not fit the plan.
-pub fn misfit(plan: &PlanFacts, effects: &[Effect]) -> Option<Problem> {
+pub fn misfit(plan: &PlanFacts, namespace: &str, effects: &[Effect]) -> Option<Problem> {
     let PlanFacts::Known { resolved, spec } = plan else { return None };
     let template = Path::of_keys(["spec", "template"]);
     let covered = effects.iter().filter(|effect| {
@@ -118,31 +124,7 @@ pub fn misfit(plan: &PlanFacts, effects: &[Effect]) -> Option<Problem> {
             && matches!(&effect.kind, EffectKind::Update(changes) if changes.iter().any(|c| c.path.is_within(&template)))
     });
     let ids: Vec<_> = covered.map(|effect| &effect.id).collect();
-    refusal(&resolved.name, spec, &ids).map(|why| Problem::new("RolloutPlanDoesNotFit", why))
-}
-
-/// Why a plan cannot carry new pods of these workloads out.
-fn refusal(name: &str, plan: &RolloutPlanSpec, workloads: &[&ObjectId]) -> Option<String> {
-    let listed: Vec<_> = workloads.iter().map(|id| format!("{} {}", id.kind, id.name)).collect();
-    if workloads.len() > 1 && plan.waves.is_none() {
-        return Some(format!(
-            "the change gives new pods to {}, and RolloutPlan {name} has no waves, so that it takes one workload: propose them as changes of their own",
-            listed.join(", ")
-        ));
-    }
-    let id = workloads.first()?;
-    let (strategy, takes, fits) = match (&plan.canary, &plan.blue_green, &plan.batches) {
-        (Some(_), ..) => ("a canary", "a Deployment", id.kind == "Deployment"),
-        (_, Some(_), _) => ("blue/green", "a Deployment", id.kind == "Deployment"),
-        (.., Some(_)) => ("batches", "a StatefulSet or DaemonSet", id.kind != "Deployment"),
-        _ => return None,
-    };
-    (!fits).then(|| {
-        format!(
-            "RolloutPlan {name} is {strategy}, which takes {takes}, and the change gives new pods to {}: name a RolloutPlan that fits",
-            listed.join(", ")
-        )
-    })
+    fit::refusal(&resolved.name, spec, namespace, &ids).map(|why| Problem::new("RolloutPlanDoesNotFit", why))
 }
 
 fn workload_kind(id: &ObjectId) -> Option<WorkloadKind> {
@@ -168,19 +150,13 @@ fn reads(workload: &Entry, other: &Entry) -> bool {
     workload.id.namespace == other.id.namespace && config::uses_any(wanted, &[config])
 }
 
-/// Whether a plan gives the new pods copies of their configuration. Where pods are replaced in place there are none: what
-/// they read is written in its place in the order.
-fn copies_configuration(plan: &RolloutPlanSpec) -> bool {
-    plan.batches.is_none()
-}
-
 /// Whether the change gives an existing workload new pods: another template, or another configuration.
-fn gives_new_pods(before: &BeforeState, plan: &RolloutPlanSpec, workload: &Entry) -> bool {
+fn gives_new_pods(before: &BeforeState, copies: bool, workload: &Entry) -> bool {
     let template = Path::of_keys(["spec", "template"]);
     workload_kind(&workload.id).is_some()
         && workload.operation == OperationKind::Update
         && (workload.changes.iter().any(|change| change.path.is_within(&template))
-            || (copies_configuration(plan) && before.entries.iter().any(|other| reads(workload, other))))
+            || (copies && before.entries.iter().any(|other| reads(workload, other))))
 }
 
 /// Makes the stored plan of a run one that is carried out by a Rollout, if there is anything to release gradually.
@@ -192,20 +168,26 @@ pub fn plan_into(before: &mut BeforeState, plan: &PlanFacts, request: &RequestFa
         return Err(problem.message);
     }
     let PlanFacts::Known { resolved, spec } = plan else { return Ok(()) };
-    let covered: Vec<_> = (0..before.entries.len())
-        .filter(|index| before.entries.get(*index).is_some_and(|entry| gives_new_pods(before, spec, entry)))
-        .collect();
-    let ids: Vec<_> = covered.iter().filter_map(|index| before.entries.get(*index)).map(|entry| &entry.id).collect();
-    if let Some(why) = refusal(&resolved.name, spec, &ids) {
+    let copies = |id: &ObjectId| fit::copies_configuration(spec, &request.namespace, id);
+    let covered: Vec<Entry> =
+        before.entries.iter().filter(|entry| gives_new_pods(before, copies(&entry.id), entry)).cloned().collect();
+    let ids: Vec<_> = covered.iter().map(|entry| &entry.id).collect();
+    if let Some(why) = fit::refusal(&resolved.name, spec, &request.namespace, &ids) {
         return Err(why);
     }
-    let Some((first, workload)) = covered.first().and_then(|i| Some((*i, before.entries.get(*i)?.clone()))) else {
-        return Ok(());
-    };
+    let Some(first) = before.entries.iter().position(|entry| ids.contains(&&entry.id)) else { return Ok(()) };
     for entry in &mut before.entries {
-        entry.gradual = entry.id == workload.id || (copies_configuration(spec) && reads(&workload, entry));
+        let readers: Vec<_> =
+            covered.iter().filter(|workload| copies(&workload.id) && reads(workload, entry)).collect();
+        if let [one, other, ..] = readers.as_slice() {
+            return Err(format!(
+                "{} {} is read by {} {} and {} {}, which are released one after the other, so that it cannot go with both: give each its own, or propose it as a change of its own",
+                entry.id.kind, entry.id.name, one.id.kind, one.id.name, other.id.kind, other.id.name
+            ));
+        }
+        entry.gradual = ids.contains(&&entry.id) || !readers.is_empty();
     }
-    let rollout = rollout(before, spec, &workload.id, request).map_err(|error| error.to_string())?;
+    let rollout = rollout(before, spec, &ids, request).map_err(|error| error.to_string())?;
     before.entries.insert(first, rollout);
     before.rollout_plan = Some((**spec).clone());
     Ok(())
@@ -221,21 +203,20 @@ pub fn rollout_name(change: &str, uid: &str) -> String {
 fn rollout(
     before: &BeforeState,
     plan: &RolloutPlanSpec,
-    workload: &ObjectId,
+    workloads: &[&ObjectId],
     request: &RequestFacts,
 ) -> Result<Entry, serde_json::Error> {
-    let target = workload_kind(workload).map(|kind| RolloutTarget {
-        kind,
-        namespace: workload.namespace.clone().unwrap_or_default(),
-        name: workload.name.clone(),
-    });
+    let target = |id: &&ObjectId| {
+        let (namespace, name) = (id.namespace.clone().unwrap_or_default(), id.name.clone());
+        workload_kind(id).map(|kind| RolloutTarget { kind, namespace, name })
+    };
     let mut rollout = Rollout::new(
         &rollout_name(&request.name, &request.uid),
         RolloutSpec {
             change_request: ChangeRequestRef { name: request.name.clone(), uid: request.uid.clone() },
             change_digest: before.change_digest.clone(),
             plan: plan.clone(),
-            targets: target.into_iter().collect(),
+            targets: workloads.iter().filter_map(target).collect(),
             part_of: None,
         },
     );

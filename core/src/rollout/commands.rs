@@ -1,6 +1,6 @@
 //! What people command.
 
-use interlock_crds::{HoldReason, RolloutPhase, WavePhase};
+use interlock_crds::{HoldReason, RolloutPhase, WavePhase, WaveRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -102,7 +102,10 @@ impl Pass<'_> {
         self.status.cause = None;
         self.status.start = None;
         self.status.hashes = None;
-        self.status.waves.clear();
+        let attempt = self.status.attempt;
+        for record in self.status.waves.iter_mut().filter(|record| record.phase != WavePhase::Complete) {
+            *record = WaveRecord { name: record.name.clone(), attempt, ..WaveRecord::default() };
+        }
         self.status.finished_at = None;
         self.status.fully = fully;
     }

@@ -139,7 +139,8 @@ impl Pass<'_> {
             }
             self.say(format!("{newer} follows when this promotion is complete"));
         }
-        if !self.facts.is_pending() && !written {
+        // Of waves the window only says when their workloads may begin; each of these minds its own.
+        if !self.facts.is_pending() && !written && !matches!(strategy, Strategy::Waves(_)) {
             self.mind_window();
         }
     }

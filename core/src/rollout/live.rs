@@ -72,6 +72,12 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
     reads
 }
 
+/// What must be read before a decision about a release in waves: its workloads, and the Rollouts that it made.
+pub fn reads_of_waves(facts: &RolloutFacts<'_>) -> Vec<Read> {
+    let own = Read::All("interlock.dev", "v1alpha1", "Rollout", facts.namespace.to_owned());
+    super::waves::reads(facts).into_iter().map(Read::One).chain([own]).collect()
+}
+
 /// The Jobs that must be read beside [`reads`]: those of the current step, those that measure, those that were announced.
 pub fn jobs(facts: &RolloutFacts<'_>) -> Vec<ObjectId> {
     let announced = facts.status.journal.iter().chain(&facts.status.unsettled).filter(|entry| entry.kind == "Job");

@@ -4,7 +4,7 @@
 //! its lease, after sending and before seeing the answer, the write may be stored much later. On the new way it must not:
 //! an update is made to conflict by touching the object, a creation is waited out.
 
-use interlock_crds::{Form, JournalEntry, OperationKind, RolloutPhase};
+use interlock_crds::{Form, JournalEntry, OperationKind, RolloutPhase, WavePhase, WaveRecord};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -30,6 +30,10 @@ impl Pass<'_> {
         self.status.step = None;
         self.step();
         self.status.fully = false;
+        let begun = |record: &&mut WaveRecord| !matches!(record.phase, WavePhase::Waiting | WavePhase::Returned);
+        for record in self.status.waves.iter_mut().filter(begun) {
+            record.phase = WavePhase::Returning;
+        }
     }
 
     fn found(&self, entry: &JournalEntry) -> Option<&Value> {

@@ -21,8 +21,8 @@ pub fn return_asked(parent: &RolloutStatus, wave: &str) -> Option<String> {
     matches!(record.phase, WavePhase::Returning | WavePhase::Returned).then(why)
 }
 
-/// Workloads of a wave in the namespace that they mean.
-fn targets<'w>(wave: &'w Wave, namespace: &'w str) -> impl Iterator<Item = RolloutTarget> + 'w {
+/// Workloads of a wave in the namespaces that they mean.
+pub fn workloads<'w>(wave: &'w Wave, namespace: &'w str) -> impl Iterator<Item = RolloutTarget> + 'w {
     wave.targets.iter().map(move |target| RolloutTarget {
         kind: target.kind,
         namespace: target.namespace.clone().unwrap_or_else(|| namespace.to_owned()),
@@ -30,33 +30,45 @@ fn targets<'w>(wave: &'w Wave, namespace: &'w str) -> impl Iterator<Item = Rollo
     })
 }
 
-/// The workloads that a Rollout with waves looks at before it begins the next wave.
-pub fn reads(facts: &RolloutFacts<'_>) -> Vec<crate::object::ObjectId> {
-    let waves = facts.spec.plan.waves.iter().flatten();
-    waves.flat_map(|wave| targets(wave, facts.namespace)).map(|target| live::workload_id(&target)).collect()
+/// Those to which the change gives something new, with their positions.
+fn targets<'w>(facts: &'w RolloutFacts<'_>, wave: &'w Wave) -> impl Iterator<Item = (usize, RolloutTarget)> + 'w {
+    workloads(wave, facts.namespace).enumerate().filter(|(_, target)| facts.spec.targets.contains(target))
 }
 
-/// Name of the Rollout of one workload.
-fn name(facts: &RolloutFacts<'_>, wave: &Wave, position: usize) -> String {
-    let base: String = facts.name.chars().take(190).collect();
-    format!("{base}-{}-{}-{position}", facts.status.attempt, wave.name)
-}
-
-/// The Rollout of one workload of a wave.
-fn rollout(facts: &RolloutFacts<'_>, wave: &Wave, position: usize, target: &RolloutTarget) -> Value {
-    let plan = RolloutPlanSpec {
+/// The plan of the Rollouts of a wave.
+pub fn plan_of(plan: &RolloutPlanSpec, wave: &Wave) -> RolloutPlanSpec {
+    RolloutPlanSpec {
         canary: wave.canary.clone(),
         blue_green: wave.blue_green.clone(),
         batches: wave.batches.clone(),
         waves: None,
-        ..facts.spec.plan.clone()
-    };
+        ..plan.clone()
+    }
+}
+
+/// The workloads that a Rollout with waves looks at before it begins the next wave.
+pub fn reads(facts: &RolloutFacts<'_>) -> Vec<crate::object::ObjectId> {
+    let waves = facts.spec.plan.waves.iter().flatten();
+    waves.flat_map(|wave| targets(facts, wave)).map(|(_, target)| live::workload_id(&target)).collect()
+}
+
+/// Name of the Rollout of one workload.
+fn name(facts: &RolloutFacts<'_>, status: &RolloutStatus, wave: &Wave, position: usize) -> String {
+    let base: String = facts.name.chars().take(190).collect();
+    let record = status.waves.iter().find(|record| record.name == wave.name);
+    let attempt = record.map_or(status.attempt, |record| record.attempt);
+    format!("{base}-{attempt}-{}-{position}", wave.name)
+}
+
+/// The Rollout of one workload of a wave.
+fn rollout(facts: &RolloutFacts<'_>, name: &str, wave: &Wave, target: &RolloutTarget) -> Value {
+    let plan = plan_of(&facts.spec.plan, wave);
     let change = &facts.spec.change_request;
     json!({
         "apiVersion": API_VERSION,
         "kind": "Rollout",
         "metadata": {
-            "name": name(facts, wave, position),
+            "name": name,
             "namespace": facts.namespace,
             "labels": { ROLLOUT_LABEL: facts.uid },
             "finalizers": [FINALIZER],
@@ -76,14 +88,12 @@ fn rollout(facts: &RolloutFacts<'_>, wave: &Wave, position: usize, target: &Roll
 }
 
 /// The Rollout of this name that a wave makes.
-pub(super) fn rollout_named(facts: &RolloutFacts<'_>, wanted: &str) -> Option<Value> {
+pub fn rollout_named(facts: &RolloutFacts<'_>, wanted: &str) -> Option<Value> {
     let waves = facts.spec.plan.waves.iter().flatten();
     waves
-        .flat_map(|wave| {
-            targets(wave, facts.namespace).enumerate().map(move |(position, target)| (wave, position, target))
-        })
-        .find(|(wave, position, _)| name(facts, wave, *position) == wanted)
-        .map(|(wave, position, target)| rollout(facts, wave, position, &target))
+        .flat_map(|wave| targets(facts, wave).map(move |(position, target)| (wave, position, target)))
+        .find(|(wave, position, _)| name(facts, facts.status, wave, *position) == wanted)
+        .map(|(wave, _, target)| rollout(facts, wanted, wave, &target))
 }
 
 /// A workload of a wave and where its Rollout stands; none if it was not made.
@@ -109,11 +119,15 @@ impl Member<'_> {
 impl<'a> Pass<'a> {
     fn members(&self, wave: &Wave) -> Vec<Member<'a>> {
         let facts = self.facts;
-        targets(wave, facts.namespace)
-            .enumerate()
+        targets(facts, wave)
             .map(|(position, target)| {
-                let id =
-                    live::id("interlock.dev", "v1alpha1", "Rollout", facts.namespace, &name(facts, wave, position));
+                let id = live::id(
+                    "interlock.dev",
+                    "v1alpha1",
+                    "Rollout",
+                    facts.namespace,
+                    &name(facts, &self.status, wave, position),
+                );
                 let rollout = facts.live.get(&id).filter(|found| live::label(found, ROLLOUT_LABEL) == facts.uid);
                 let read = rollout.map(|found| serde_json::from_value::<Rollout>(found.clone()));
                 // A Rollout that cannot be read counts as one that runs.
@@ -135,7 +149,8 @@ impl<'a> Pass<'a> {
         }
         for (position, wave) in waves.iter().enumerate() {
             if self.status.waves.len() <= position {
-                self.status.waves.push(WaveRecord { name: wave.name.clone(), ..WaveRecord::default() });
+                let attempt = self.status.attempt;
+                self.status.waves.push(WaveRecord { name: wave.name.clone(), attempt, ..WaveRecord::default() });
             }
             let members = self.members(wave);
             if let Some(record) = self.status.waves.get_mut(position) {
@@ -184,6 +199,11 @@ impl<'a> Pass<'a> {
     /// Goes on with one wave; true when the next may be looked at.
     fn wave_is_complete(&mut self, position: usize, wave: &Wave, earlier: &[Wave]) -> bool {
         let Some(record) = self.status.waves.get(position).cloned() else { return false };
+        let count = targets(self.facts, wave).count();
+        if count == 0 {
+            self.set_wave(position, WavePhase::Complete);
+            return true;
+        }
         match record.phase {
             WavePhase::Complete => return true,
             WavePhase::Waiting => {
@@ -199,9 +219,7 @@ impl<'a> Pass<'a> {
         if record.failed > wave.failure_threshold {
             let why = format!(
                 "{} of {} workloads went back or failed, and {} may",
-                record.failed,
-                wave.targets.len(),
-                wave.failure_threshold
+                record.failed, count, wave.failure_threshold
             );
             self.wave_failed(position, wave, &why);
             return false;
@@ -271,10 +289,11 @@ impl<'a> Pass<'a> {
                 return false;
             }
             for member in waiting.iter().take(free) {
-                let object = rollout(self.facts, wave, member.position, &member.target);
+                let name = name(self.facts, &self.status, wave, member.position);
+                let object = rollout(self.facts, &name, wave, &member.target);
                 self.write(Form::WaveRollout, None, "", None, object);
             }
-            self.wave_says(position, &format!("{} of {} workloads begin", waiting.len().min(free), wave.targets.len()));
+            self.wave_says(position, &format!("{} of {} workloads begin", waiting.len().min(free), members.len()));
             return false;
         }
         if !waiting.is_empty() || record.running > 0 {
@@ -283,7 +302,7 @@ impl<'a> Pass<'a> {
                 position,
                 &format!(
                     "{done} of {} workloads have the new version, {} are being changed",
-                    wave.targets.len(),
+                    members.len(),
                     record.running
                 ),
             );
@@ -322,26 +341,16 @@ impl<'a> Pass<'a> {
             }
             return self.hold(HoldReason::Failure, &format!("{message}; go back with `interlock rollout abort`"));
         }
-        for (index, record) in self.status.waves.iter_mut().enumerate() {
-            let earlier = index < position;
-            let returns = index == position || (earlier && self.facts.spec.plan.earlier_waves == EarlierWaves::Return);
-            if returns {
-                record.phase = WavePhase::Returning;
-            }
-        }
         self.turn_back(&message);
+        if self.facts.spec.plan.earlier_waves == EarlierWaves::Stay {
+            let earlier = self.status.waves.iter_mut().take(position);
+            earlier.for_each(|record| record.phase = WavePhase::Complete);
+        }
     }
 
     fn return_waves(&mut self, waves: &[Wave]) {
         if self.settle() {
             return;
-        }
-        let marked = |record: &WaveRecord| matches!(record.phase, WavePhase::Returning | WavePhase::Returned);
-        if !self.status.waves.iter().any(marked) {
-            // A person, the calendar or a newer change turned it round: everything returns.
-            for record in self.status.waves.iter_mut().filter(|record| record.phase != WavePhase::Waiting) {
-                record.phase = WavePhase::Returning;
-            }
         }
         let mut open = Vec::new();
         for (position, wave) in waves.iter().enumerate() {

@@ -8,3 +8,4 @@ mod blue_green;
 mod play;
 mod routes;
 mod signing;
+mod waves;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb};
+use interlock_crds::{Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb, Wave};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{BeforeState, Entry, config_of};
+use super::{BeforeState, config_of};
 use crate::{
     admission::WriteRequest,
     calendar::WindowState,
@@ -16,7 +16,7 @@ use crate::{
     },
     object::{Health, ObjectId},
     people::is_machine,
-    rollout::{self, CommandFact, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, WindowFact},
+    rollout::{self, CommandFact, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, WindowFact, waves},
 };
 
 fn phase_of(rollout: &Value) -> RolloutPhase {
@@ -30,10 +30,21 @@ pub fn progress(rollout: &Value) -> Health {
     match phase_of(rollout) {
         RolloutPhase::Succeeded => Health::Healthy,
         RolloutPhase::RolledBack => Health::Failed(format!("went back: {}", message())),
+        // What keeps the new version by the plan must not be taken along by the change: a person says how it goes on.
+        RolloutPhase::Failed if keeps_some(rollout) => Health::Progressing(format!(
+            "failed, and earlier waves keep the new version: {}. Go on with `interlock rollout retry`, or return all with `interlock abort`",
+            message()
+        )),
         RolloutPhase::Failed => Health::Failed(format!("failed: {}", message())),
         // No message of its own: that changes often, and each time the change would be written.
         phase => Health::Progressing(format!("is {phase:?}; its status says more")),
     }
+}
+
+/// Whether earlier waves of a Rollout that failed keep the new version.
+fn keeps_some(rollout: &Value) -> bool {
+    let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
+    waves.into_iter().any(|wave| wave.get("phase").and_then(Value::as_str) == Some("Complete"))
 }
 
 /// Whether everything that the Rollout wrote is as before.
@@ -47,28 +58,55 @@ pub fn return_asked(run: &RunRecord) -> Option<String> {
     (run.direction == RunDirection::Back).then(|| format!("the change goes back: {cause}"))
 }
 
-/// What a Rollout releases, from the stored plan of its change.
-pub fn target(before: &BeforeState) -> Option<TargetFacts> {
-    let gradual = || before.entries.iter().filter(|entry| entry.gradual);
-    let workload = gradual().find(|entry| super::workload_kind(&entry.id).is_some())?;
+/// What a Rollout releases, from the stored plan of its change. None for one with waves, which releases nothing itself.
+pub fn target(rollout: &Rollout, before: &BeforeState) -> Option<TargetFacts> {
+    let [target] = rollout.spec.targets.as_slice() else { return None };
+    if rollout.spec.plan.waves.is_some() {
+        return None;
+    }
+    let id = rollout::live::workload_id(target);
+    let workload = before.entries.iter().find(|entry| entry.gradual && entry.id.same_object(&id))?;
+    let read = before.entries.iter().filter(|entry| entry.gradual && super::reads(workload, entry));
     Some(TargetFacts {
         before: workload.before.clone()?,
         wanted: workload.expected.clone()?,
-        configs: gradual().filter_map(config_of).collect(),
+        configs: read.filter_map(config_of).collect(),
     })
 }
 
-/// Whether this Rollout is the one that the sealed plan of a run makes: whatever else has its name is carried out by
-/// nobody.
-pub fn belongs(rollout: &Rollout, before: &BeforeState) -> bool {
-    let planned = before.entries.iter().find(|entry| entry.is_rollout());
-    let manifest = planned.and_then(|entry: &Entry| entry.manifest.clone());
+/// Whether this Rollout is the one that the sealed plan of a run makes, or one that a wave of that one makes: whatever
+/// else has its name is carried out by nobody. `parent` is the Rollout that it says it is part of.
+pub fn belongs(rollout: &Rollout, parent: Option<&Rollout>, before: &BeforeState) -> bool {
+    let manifest = match (&rollout.spec.part_of, parent) {
+        (None, _) => before.entries.iter().find(|entry| entry.is_rollout()).and_then(|entry| entry.manifest.clone()),
+        (Some(of), Some(parent)) if parent.metadata.uid.as_deref() == Some(of.uid.as_str()) => {
+            let name = rollout.metadata.name.clone().unwrap_or_default();
+            belongs(parent, None, before)
+                .then(|| {
+                    with_facts(parent, before, &LiveObjects::default(), |facts| waves::rollout_named(facts, &name))
+                })
+                .flatten()
+        }
+        (Some(_), _) => None,
+    };
     let Some(planned) = manifest.and_then(|manifest| serde_json::from_value::<Rollout>(manifest).ok()) else {
         return false;
     };
     planned.metadata.name == rollout.metadata.name
         && planned.metadata.namespace == rollout.metadata.namespace
         && planned.spec == rollout.spec
+}
+
+/// Why a Rollout of a wave is to return, if it is.
+pub fn wave_returns(rollout: &Rollout, parent: &Rollout) -> Option<String> {
+    let status = parent.status.clone().unwrap_or_default();
+    waves::return_asked(&status, &rollout.spec.part_of.as_ref()?.wave)
+}
+
+/// The wave of a Rollout that is part of another one.
+pub fn wave_of<'a>(rollout: &Rollout, parent: &'a Rollout) -> Option<&'a Wave> {
+    let name = &rollout.spec.part_of.as_ref()?.wave;
+    parent.spec.plan.waves.iter().flatten().find(|wave| wave.name == *name)
 }
 
 /// The object from which writes of a Rollout are computed beside its target: the Service whose traffic it leads.
@@ -83,7 +121,8 @@ pub fn needs(rollout: &Rollout) -> Option<ObjectId> {
     })
 }
 
-/// Whether a write of the executor is one that the Rollout of a running change announced.
+/// Whether a write of the executor is one that the Rollout of a running change announced, one of which [`belongs`] was
+/// found true.
 ///
 /// # Errors
 /// Why it is refused.
@@ -95,9 +134,6 @@ pub fn permits(
 ) -> Result<(), String> {
     if request.subresource.is_some() {
         return Err("a release writes no subresource".to_owned());
-    }
-    if !belongs(rollout, before) {
-        return Err("it is not the one that the change makes".to_owned());
     }
     with_facts(rollout, before, live, |facts| {
         rollout::permitted(facts, request.old.as_ref(), request.object.as_ref()).map_err(|refusal| refusal.to_string())
@@ -115,7 +151,7 @@ fn with_facts<T>(
     live: &LiveObjects,
     then: impl FnOnce(&RolloutFacts<'_>) -> T,
 ) -> T {
-    let (target, status) = (target(before), rollout.status.clone().unwrap_or_default());
+    let (target, status) = (target(rollout, before), rollout.status.clone().unwrap_or_default());
     then(&RolloutFacts {
         namespace: rollout.metadata.namespace.as_deref().unwrap_or_default(),
         name: rollout.metadata.name.as_deref().unwrap_or_default(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use interlock_crds::{ApprovalDecision::Approve, ChangePhase, Rollout, RolloutPhase, RolloutStatus, Verb, VoteState};
+use interlock_crds::{
+    ApprovalDecision::Approve, ChangePhase, PartOf, Rollout, RolloutPhase, RolloutStatus, Verb, VoteState,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -116,7 +118,7 @@ fn the_workload_and_the_configuration_that_its_pods_read_are_left_to_the_rollout
             ("Deployment", "teller", true)
         ]
     );
-    let target = gradual::target(&before).unwrap();
+    let target = gradual::target(&rollout_of(&before), &before).unwrap();
     assert_eq!((target.configs.len(), &target.configs[0].wanted["data"]["max"]), (1, &json!("9")));
     assert_eq!(before.effects().len(), 3, "the Rollout itself is no effect of the change");
     let (bytes, digest) = before.to_bytes().unwrap();
@@ -158,13 +160,13 @@ fn a_rollout_with_another_plan_or_name_is_nobodys() {
     let (mut before, request) = a_release();
     gradual::plan_into(&mut before, &careful(), &request).unwrap();
     let own = rollout_of(&before);
-    assert!(gradual::belongs(&own, &before));
+    assert!(gradual::belongs(&own, None, &before));
     let mut bolder = own.clone();
     bolder.spec.plan.canary.as_mut().unwrap().steps.clear();
-    assert!(!gradual::belongs(&bolder, &before));
+    assert!(!gradual::belongs(&bolder, None, &before));
     let mut named = own;
     named.metadata.name = Some("other".into());
-    assert!(!gradual::belongs(&named, &before));
+    assert!(!gradual::belongs(&named, None, &before));
 }
 
 #[test]
@@ -299,4 +301,55 @@ fn commands_on_a_rollout_are_authorised_like_those_on_its_change() {
 fn a_request_may_name_a_plan() {
     let case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
     assert!(Content::parse(&case.request.spec, "teller").is_ok());
+}
+
+fn in_waves() -> PlanFacts {
+    let wave = |name: &str, workload: &str| json!({"name": name, "targets": [{"kind": "Deployment", "name": workload}], "canary": {"steps": [{"setWeight": 20}]}});
+    let PlanFacts::Known { resolved, .. } = careful() else { return PlanFacts::None };
+    let spec = serde_json::from_value(json!({"waves": [wave("first", "teller"), wave("second", "queue")]})).unwrap();
+    PlanFacts::Known { resolved, spec: Arc::new(spec) }
+}
+
+#[test]
+fn the_workloads_of_waves_are_all_left_to_the_rollout_and_none_is_left_out() {
+    let of = |name: &str| prepared(Some(workload(name, "a:1")), workload(name, "a:2"));
+    let (mut state, request) = before(&[of("teller"), of("queue")]);
+    gradual::plan_into(&mut state, &in_waves(), &request).unwrap();
+    let names: Vec<_> = rollout_of(&state).spec.targets.into_iter().map(|target| target.name).collect();
+    assert_eq!(names, ["teller", "queue"]);
+    assert!(state.entries.iter().all(|entry| entry.gradual || entry.is_rollout()));
+    assert!(gradual::target(&rollout_of(&state), &state).is_none(), "it releases nothing itself");
+    let (mut state, request) = before(&[of("teller"), of("ledger")]);
+    let why = gradual::plan_into(&mut state, &in_waves(), &request).unwrap_err();
+    assert!(why.contains("Deployment ledger, which no wave of RolloutPlan"), "{why}");
+    let shared = prepared(Some(config("limits", "5")), config("limits", "9"));
+    let (mut state, request) = before(&[of("teller"), of("queue"), shared]);
+    let why = gradual::plan_into(&mut state, &in_waves(), &request).unwrap_err();
+    assert!(why.contains("ConfigMap limits is read by Deployment teller and Deployment queue"), "{why}");
+}
+
+#[test]
+fn a_rollout_of_a_wave_belongs_only_to_the_one_that_makes_it() {
+    let of = |name: &str| prepared(Some(workload(name, "a:1")), workload(name, "a:2"));
+    let (mut state, request) = before(&[of("teller"), of("queue")]);
+    gradual::plan_into(&mut state, &in_waves(), &request).unwrap();
+    let mut parent = rollout_of(&state);
+    parent.metadata.uid = Some("parent".into());
+    let name = format!("{}-0-second-0", parent.metadata.name.clone().unwrap());
+    let mut child = parent.clone();
+    child.metadata.name = Some(name);
+    child.spec.targets.remove(0);
+    child.spec.plan.canary = parent.spec.plan.waves.as_ref().unwrap()[1].canary.clone();
+    child.spec.plan.waves = None;
+    child.spec.part_of =
+        Some(PartOf { name: parent.metadata.name.clone().unwrap(), uid: "parent".into(), wave: "second".into() });
+    assert!(gradual::belongs(&child, Some(&parent), &state));
+    assert_eq!(gradual::target(&child, &state).unwrap().wanted["metadata"]["name"], "queue");
+    assert!(!gradual::belongs(&child, None, &state));
+    let mut bolder = child.clone();
+    bolder.spec.plan.canary.as_mut().unwrap().steps.clear();
+    assert!(!gradual::belongs(&bolder, Some(&parent), &state));
+    let mut others = parent.clone();
+    others.metadata.uid = Some("another".into());
+    assert!(!gradual::belongs(&child, Some(&others), &state));
 }

@@ -61,13 +61,17 @@ impl Waves {
             });
             live.insert(object);
         }
-        let target = RolloutTarget { kind: WorkloadKind::Deployment, namespace: "teller".into(), name: "c1".into() };
+        let targets = ["c1", "c2", "c3", "m1"].map(|name| RolloutTarget {
+            kind: WorkloadKind::Deployment,
+            namespace: "teller".into(),
+            name: name.into(),
+        });
         Self {
             spec: RolloutSpec {
                 change_request: ChangeRequestRef { name: "cr".into(), uid: CHANGE.into() },
                 change_digest: DIGEST.into(),
                 plan,
-                targets: vec![target],
+                targets: targets.to_vec(),
                 part_of: None,
             },
             status: RolloutStatus::default(),
@@ -282,6 +286,42 @@ fn earlier_waves_stay_or_return_and_an_abort_returns_all() {
         }
         assert_eq!(waves.status.phase, RolloutPhase::RolledBack);
     }
+}
+
+#[test]
+fn a_retry_leaves_what_is_complete_and_an_abort_after_a_failure_returns_all_of_it() {
+    for (verb, expected) in [(RolloutVerb::Retry, "big-1-mobile-0"), (RolloutVerb::Abort, "big-0-mobile-0")] {
+        let mut waves = Waves::new(two_waves());
+        waves.counters();
+        waves.sign("wave-mobile-0");
+        waves.pass(90_000);
+        waves.ends("m1", "RolledBack");
+        assert_eq!((waves.status.phase, waves.phases()[0]), (RolloutPhase::Failed, WavePhase::Complete));
+        waves.sign("wave-mobile-1");
+        let (id, at) = (format!("{verb:?}"), waves.now);
+        waves.commands.push(CommandFact { id, verb, actor: "li-na".into(), reason: String::new(), at });
+        waves.run();
+        assert_eq!(waves.made.last().map(String::as_str), Some(expected), "the counters are not begun again");
+        let phases = if verb == RolloutVerb::Retry {
+            [WavePhase::Complete, WavePhase::Running]
+        } else {
+            [WavePhase::Returning, WavePhase::Returned]
+        };
+        assert_eq!(waves.phases(), phases);
+    }
+}
+
+#[test]
+fn a_workload_to_which_the_change_gives_nothing_new_is_left_out_of_its_wave() {
+    let mut waves = Waves::new(two_waves());
+    waves.spec.targets.retain(|target| target.name == "c2" || target.name == "m1");
+    waves.run();
+    assert_eq!(waves.made, ["big-0-counters-1"]);
+    waves.spec.targets.retain(|target| target.name == "m1");
+    let mut waves = Waves { spec: waves.spec, ..Waves::new(two_waves()) };
+    waves.sign("wave-mobile-0");
+    waves.run();
+    assert_eq!((waves.phases()[0], waves.made), (WavePhase::Complete, vec!["big-0-mobile-0".to_owned()]));
 }
 
 #[test]

@@ -186,10 +186,16 @@ fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
 
 /// Whether a release waits for what only people can give: a signature, a promotion, a decision, or an object.
 pub(super) fn waits_for_people(world: &World, start: &Start) -> bool {
-    const SIGNS: [&str; 4] = ["with `interlock rollout", "until somebody promotes", "does not exist", "is in the way"];
+    const SIGNS: [&str; 5] = [
+        "with `interlock rollout",
+        "until somebody promotes",
+        "does not exist",
+        "is in the way",
+        "keep the new version",
+    ];
     of_change(world, &start.change).iter().any(|rollout| {
         let status = rollout.status.clone().unwrap_or_default();
-        let waits = matches!(status.phase, RolloutPhase::Paused | RolloutPhase::Pending);
+        let waits = matches!(status.phase, RolloutPhase::Paused | RolloutPhase::Pending | RolloutPhase::Failed);
         waits && SIGNS.iter().any(|sign| status.message.as_deref().is_some_and(|message| message.contains(sign)))
     })
 }
