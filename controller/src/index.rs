@@ -20,7 +20,7 @@ use interlock_core::{
         Content, Problem, calendar_spec,
         digest::Resolved,
         facts::{CalendarFacts, Command, EvidenceFacts, PolicyFacts, RequestFacts, RunningChange, SystemFacts, Vote},
-        gates, sealed,
+        gates, gradual, sealed,
     },
     object::ObjectId,
     people::{People, PersonFacts, PersonName},
@@ -218,9 +218,14 @@ impl Index {
             wake.extend(known.is_some().then(|| key.clone()));
         } else {
             let content = content_of(&request, known.as_deref());
+            let is_ready = gradual::is_ready(&request);
+            let became_ready = is_ready && known.as_ref().is_none_or(|known| !gradual::is_ready(&known.request));
             let resource_version = object.metadata.resource_version.clone().unwrap_or_default();
             self.remember_live(&key, request, resource_version, content);
             wake.insert(key.clone());
+            if became_ready {
+                self.wake_superseded(&key);
+            }
         }
         let is = self.live(&key).filter(|live| live.running);
         if let Some(turned) = was.as_ref().xor(is.as_ref()) {
@@ -293,6 +298,18 @@ impl Index {
         }
         let live = LiveChange { request, resource_version, content, running };
         self.changes.insert(key.to_owned(), ChangeEntry::Live(Arc::new(live)));
+    }
+
+    /// Wakes the Rollouts of running changes that write an object of this one: it may take their place.
+    fn wake_superseded(&mut self, key: &str) {
+        let Some(live) = self.live(key) else { return };
+        let objects = live.content.as_ref().as_ref().map(|content| content.objects.as_slice()).unwrap_or_default();
+        let others = objects.iter().filter_map(|object| self.live_by_object.get(&object.id.key())).flatten();
+        let running = others.filter(|other| *other != key && self.running.contains(*other));
+        let uids: BTreeSet<_> = running.filter_map(|other| Some(self.live(other)?.request.uid.clone())).collect();
+        for uid in uids {
+            self.wake_rollouts(&uid);
+        }
     }
 
     fn forget_live(&mut self, key: &str) {

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use interlock_core::{
-    change::{facts::Vote, gradual},
+    change::{
+        facts::{RequestFacts, Vote},
+        gradual,
+    },
     object::ObjectId,
     people::People,
     port::{Identity, Port, PortError},
@@ -29,6 +32,7 @@ pub struct Observed {
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
     return_asked: Option<String>,
+    superseded_by: Option<String>,
     wave_windows: BTreeMap<String, GateFact>,
     signing: Option<Signing>,
     status: RolloutStatus,
@@ -87,7 +91,7 @@ impl Observed {
             gates: &self.gates,
             window: self.window.as_ref(),
             wave_windows: &self.wave_windows,
-            superseded_by: None,
+            superseded_by: self.superseded_by.as_deref(),
             known_good: None,
             return_asked: self.return_asked.as_deref(),
         }
@@ -105,6 +109,7 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         window: None,
         gates: BTreeMap::new(),
         return_asked: None,
+        superseded_by: None,
         wave_windows: BTreeMap::new(),
         signing: None,
         status,
@@ -161,8 +166,20 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         Some(parent) => gradual::wave_returns(&observed.rollout, parent),
         None => gradual::return_asked(&run),
     };
+    if parent.is_none() {
+        observed.superseded_by = newer(context, &observed.rollout, &change.request);
+    }
     observed.run = Some((run, target));
     Ok(Some(observed))
+}
+
+/// A newer change that wants one of the workloads. A wave's Rollouts hear of it from the one that made them.
+fn newer<P: Port>(context: &Context<P>, rollout: &Rollout, request: &RequestFacts) -> Option<String> {
+    rollout.spec.targets.iter().find_map(|target| {
+        let others = context.ask(|index| index.changes_with(&live::workload_id(target).key()));
+        let other = others.iter().find(|other| gradual::supersedes(&other.request, request))?;
+        Some(format!("change {}/{}", other.request.namespace, other.request.name))
+    })
 }
 
 /// The objects that a decision looks at. From now on each change of them wakes the Rollout.

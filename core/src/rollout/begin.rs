@@ -104,6 +104,14 @@ impl Pass<'_> {
                     "Service {name} is pinned to a version already; remove {HASH_LABEL} from its selector"
                 ));
             }
+            let labels = v.stable.pointer("/spec/template/metadata/labels");
+            let selects = |(key, value): (&String, &Value)| labels.and_then(|labels| labels.get(key)) == Some(value);
+            if !selector.into_iter().flatten().all(selects) {
+                return Some(format!(
+                    "Service {name} does not select the pods of {}; name the one that does",
+                    live::name_of(Some(v.stable))
+                ));
+            }
             let shares = [service::stable_name(name), service::canary_name(name)];
             let mut shares = shares.iter().filter(|_| v.route_name.is_some()).chain(&v.preview_name);
             if let Some(other) = shares.find(|share| v.service(share).is_some()) {

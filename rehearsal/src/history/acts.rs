@@ -4,7 +4,7 @@ use interlock_core::admission::User;
 use interlock_crds::{API_VERSION, ApprovalDecision, ChangePhase, Verb};
 use serde_json::{Value, json};
 
-use super::bank::{PEOPLE, PIPELINE, config, deployment};
+use super::bank::{PEOPLE, PIPELINE, PLANS, config, deployment};
 use crate::people::{Act, Change, own, user};
 
 /// A history: some changes and what becomes of them, and people who interfere.
@@ -95,6 +95,9 @@ fn request(rng: &mut fastrand::Rng, this: &Change, n: usize) -> Value {
     }
     if n > 0 && rng.u8(..5) == 0 {
         spec["dependsOn"] = json!([{"name": format!("change-{}", n - 1)}]);
+    }
+    if this.namespace == "teller" && !is_standard && rng.u8(..2) == 0 {
+        spec["rolloutPlanRef"] = json!({"name": PLANS[rng.usize(..PLANS.len())]});
     }
     if rng.u8(..) < 40 {
         spec["contingency"] = json!({"onFailure": "Pause"});

@@ -57,6 +57,7 @@ impl Bank {
         }));
         objects.extend(self.freeze.map(calendar));
         objects.push(self.policy());
+        objects.extend(release_objects());
         objects.push(system("ledger", &[]));
         objects.push(system("teller", &["ledger"]));
         objects
@@ -106,6 +107,38 @@ fn calendar((begin, length): (i64, i64)) -> Value {
     };
     let freezes = json!([{"name": "month-end", "from": local(begin), "until": local(begin + length)}]);
     own("Calendar", "bank", &json!({"timeZone": "Asia/Shanghai", "freezes": freezes}))
+}
+
+/// RolloutPlans that changes of System teller may name. `green` and `split` are of web-0.
+pub(super) const PLANS: [&str; 5] = ["canary", "green", "split", "batches", "waves"];
+
+/// The plans, and what leads traffic to web-0.
+fn release_objects() -> Vec<Value> {
+    let pause = json!({"pause": {"duration": "5s"}});
+    let canary = json!({"steps": [{"setWeight": 50}, pause]});
+    let wave = |name: &str, workload: &str| json!({"name": name, "targets": [{"kind": "Deployment", "name": workload}], "canary": canary, "soak": "5s"});
+    let strategies = [
+        json!({"canary": canary}),
+        json!({"blueGreen": {"service": "web", "steps": [pause], "keepOld": "5s"}}),
+        json!({"canary": {"route": {"httpRoute": "web", "backend": "web"}, "steps": [{"setWeight": 30}, pause, {"setWeight": 70}]}}),
+        json!({"batches": {"steps": [{"setWeight": 50}, pause]}}),
+        json!({"waves": [wave("first", "web-0"), wave("second", "web-1")], "earlierWaves": "Return"}),
+    ];
+    let plans = PLANS.iter().zip(strategies).map(|(name, mut spec)| {
+        spec["progressDeadline"] = json!("40s");
+        let metadata = json!({"name": name, "namespace": "teller"});
+        json!({"apiVersion": API_VERSION, "kind": "RolloutPlan", "metadata": metadata, "spec": spec})
+    });
+    let metadata = json!({"name": "web", "namespace": "teller"});
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata,
+        "spec": {"selector": {"app": "web-0"}, "ports": [{"port": 80}]},
+    });
+    let route = json!({
+        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": metadata,
+        "spec": {"parentRefs": [{"name": "public"}], "rules": [{"backendRefs": [{"name": "web", "port": 80}]}]},
+    });
+    plans.chain([service, route]).collect()
 }
 
 /// A ConfigMap with one value.

@@ -12,13 +12,13 @@ use super::play::{command, each_kill, history, id, play, status, stored, told};
 
 fn service() -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "teller"},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "teller"},
         "spec": {"selector": {"app": "web-0"}, "ports": [{"port": 80}]},
     })
 }
 
 fn switch(image: &str) -> History {
-    let plan = json!({"blueGreen": {"service": "web", "steps": [{"pause": {"duration": "10s"}}], "keepOld": "30s"}});
+    let plan = json!({"blueGreen": {"service": "shop", "steps": [{"pause": {"duration": "10s"}}], "keepOld": "30s"}});
     history(&plan, vec![service()], &[deployment("web-0", image)], Vec::new())
 }
 
@@ -28,8 +28,8 @@ fn image(world: &World) -> Value {
 }
 
 fn is_as_before(world: &World) {
-    assert_eq!(world.live(&id("", "Service", "web")).unwrap()["spec"]["selector"], json!({"app": "web-0"}));
-    for (group, kind, name) in [("apps", "Deployment", "web-0-canary"), ("", "Service", "web-preview")] {
+    assert_eq!(world.live(&id("", "Service", "shop")).unwrap()["spec"]["selector"], json!({"app": "web-0"}));
+    for (group, kind, name) in [("apps", "Deployment", "web-0-canary"), ("", "Service", "shop-preview")] {
         assert!(world.live(&id(group, kind, name)).is_none(), "{name}");
     }
 }
@@ -38,7 +38,7 @@ fn is_as_before(world: &World) {
 fn selected(timeline: &[Happening]) -> Vec<Option<usize>> {
     let mut hashes: Vec<Value> = Vec::new();
     let mut selected = Vec::new();
-    for service in stored(timeline, &id("", "Service", "web")).into_iter().flatten() {
+    for service in stored(timeline, &id("", "Service", "shop")).into_iter().flatten() {
         let hash = service["spec"]["selector"].get("pod-template-hash").cloned();
         let number = hash.map(|hash| {
             hashes.iter().position(|known| *known == hash).unwrap_or_else(|| {
@@ -57,7 +57,7 @@ fn one_switch_moves_everything_and_the_workload_follows_when_the_old_version_is_
     assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Succeeded"), json!("web:new")), "{}", told(&world));
     // The old pods, those of the second Deployment, those of the workload, whoever fits.
     assert_eq!(selected(&timeline), [Some(0), Some(1), Some(2), None]);
-    let preview = stored(&timeline, &id("", "Service", "web-preview"));
+    let preview = stored(&timeline, &id("", "Service", "shop-preview"));
     assert!(preview.first().is_some_and(Option::is_some) && preview.last().is_some_and(Option::is_none), "{preview:?}");
     is_as_before(&world);
     let at = |what: &dyn Fn(&interlock_rehearsal::cluster::Audit) -> bool| {
@@ -69,7 +69,7 @@ fn one_switch_moves_everything_and_the_workload_follows_when_the_old_version_is_
             })
             .collect::<Vec<_>>()
     };
-    let switched = at(&|audit| audit.id.name == "web")[1];
+    let switched = at(&|audit| audit.id.name == "shop")[1];
     let written = at(&|audit| audit.id.name == "web-0")[0];
     assert!(written.duration_since(switched).as_secs() >= 30, "{switched} {written}");
 }

@@ -8,4 +8,5 @@ mod blue_green;
 mod play;
 mod routes;
 mod signing;
+mod superseding;
 mod waves;

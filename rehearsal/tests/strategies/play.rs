@@ -162,7 +162,8 @@ pub fn killed_after(history: &History, kill: usize) -> (World, Vec<Happening>, u
             timeline.push(happening.clone());
             let Happening::Stored(audit) = happening else { continue };
             let is_over = |new: &Arc<Value>| new.pointer("/status/finished").is_some();
-            if audit.id.kind == "ChangeRequest" && audit.new.as_ref().is_some_and(is_over) {
+            let all_over = || !world.has_plans() && world.objects(GROUP, "ChangeRequest").iter().all(is_over);
+            if audit.id.kind == "ChangeRequest" && all_over() {
                 // Long enough for what was under way.
                 end = end.min(world.now() + SignedDuration::from_mins(1));
             }

@@ -13,7 +13,7 @@ use super::play::{command, each_kill, history, id, play, status, stored, told};
 
 fn service() -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "teller"},
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "shop", "namespace": "teller"},
         "spec": {"selector": {"app": "web-0"}, "ports": [{"port": 80}]},
     })
 }
@@ -24,14 +24,14 @@ fn route() -> Value {
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "teller", "namespace": "teller", "labels": {"team": "branch"}},
         "spec": {"parentRefs": [{"name": "public"}], "hostnames": ["teller.bank.example"], "rules": [
-            {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": [{"name": "web", "port": 80}]},
+            {"matches": [{"path": {"type": "PathPrefix", "value": "/"}}], "backendRefs": [{"name": "shop", "port": 80}]},
             {"matches": [{"path": {"type": "PathPrefix", "value": "/help"}}], "backendRefs": [{"name": "web-1", "port": 80}]},
         ]},
     })
 }
 
 fn split(steps: &Value, image: &str) -> History {
-    let plan = json!({"canary": {"route": {"httpRoute": "teller", "backend": "web"}, "steps": steps}});
+    let plan = json!({"canary": {"route": {"httpRoute": "teller", "backend": "shop"}, "steps": steps}});
     history(&plan, vec![service(), route()], &[deployment("web-0", image)], Vec::new())
 }
 
@@ -44,7 +44,7 @@ fn weights(timeline: &[Happening]) -> Vec<Option<i64>> {
     let mut weights = Vec::new();
     for route in stored(timeline, &id("gateway.networking.k8s.io", "HTTPRoute", "teller")).into_iter().flatten() {
         let refs = route["spec"]["rules"].as_array().unwrap().iter().flat_map(|r| r["backendRefs"].as_array().unwrap());
-        let weight = refs.clone().find(|r| r["name"] == "web-canary").map(|r| r["weight"].as_i64().unwrap());
+        let weight = refs.clone().find(|r| r["name"] == "shop-canary").map(|r| r["weight"].as_i64().unwrap());
         if weights.last() != Some(&weight) {
             weights.push(weight);
         }
@@ -63,7 +63,7 @@ fn spec_of_route(world: &World) -> Value {
 
 fn is_as_before(world: &World) {
     assert_eq!(spec_of_route(world), route()["spec"]);
-    let service = world.live(&id("", "Service", "web")).unwrap();
+    let service = world.live(&id("", "Service", "shop")).unwrap();
     assert_eq!(service["spec"]["selector"], json!({"app": "web-0"}));
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb, Wave};
+use interlock_crds::{GateState, GateStatus, Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb, Wave};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -12,7 +12,8 @@ use crate::{
     calendar::WindowState,
     change::{
         decide::counts,
-        facts::{CalendarFacts, ChangeFacts, Command},
+        facts::{CalendarFacts, ChangeFacts, Command, RequestFacts},
+        gates::GateName,
     },
     object::{Health, ObjectId},
     people::is_machine,
@@ -240,4 +241,23 @@ pub fn window_gate(window: Option<&WindowFact>) -> GateFact {
 pub fn contributors(facts: &ChangeFacts<'_>) -> BTreeSet<String> {
     let issuers = facts.evidence.iter().map(|evidence| &evidence.issuer).filter(|issuer| !is_machine(issuer));
     issuers.chain([&facts.request.spec.requester]).cloned().collect()
+}
+
+/// Whether nothing holds a change back but another one that runs.
+pub fn is_ready(request: &RequestFacts) -> bool {
+    let status = &request.status;
+    let passes = |gate: &GateStatus| {
+        gate.state == GateState::Open || !gate.enforced || gate.name == GateName::Collision.as_str()
+    };
+    !request.deleting
+        && request.finished().is_none()
+        && status.observed_generation == Some(request.generation)
+        && status.change_digest.is_some()
+        && !status.gates.is_empty()
+        && status.gates.iter().all(passes)
+}
+
+/// Whether a change takes the place of one that runs and wants the same workload: it is newer, and ready or running.
+pub fn supersedes(newer: &RequestFacts, older: &RequestFacts) -> bool {
+    newer.uid != older.uid && newer.created > older.created && (newer.is_running() || is_ready(newer))
 }

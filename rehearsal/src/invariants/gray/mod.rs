@@ -147,11 +147,13 @@ pub(super) fn capacity_stays(dog: &mut Watchdog, world: &World, audit: &Audit) -
         return enough_pods_stay(world, audit);
     }
     for start in dog.running_changes().filter(|start| start.is_gradual) {
-        if !deployments(&start.change).any(|(id, _)| id.same_object(&audit.id)) {
+        let Some((_, manifest)) = deployments(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
             continue;
-        }
+        };
         let before = start.before.get(&audit.id.key()).cloned().flatten();
         let had = before.as_deref().map_or(0, |before| number(before, "/spec/replicas"));
+        // Fewer only where the change itself says so.
+        let had = manifest.pointer("/spec/replicas").and_then(Value::as_u64).map_or(had, |stated| had.min(stated));
         let has = audit
             .new
             .as_deref()
@@ -186,12 +188,13 @@ fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
 
 /// Whether a release waits for what only people can give: a signature, a promotion, a decision, or an object.
 pub(super) fn waits_for_people(world: &World, start: &Start) -> bool {
-    const SIGNS: [&str; 5] = [
+    const SIGNS: [&str; 6] = [
         "with `interlock rollout",
         "until somebody promotes",
         "does not exist",
         "is in the way",
         "keep the new version",
+        "does not select",
     ];
     of_change(world, &start.change).iter().any(|rollout| {
         let status = rollout.status.clone().unwrap_or_default();
