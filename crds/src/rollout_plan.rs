@@ -67,6 +67,11 @@ pub struct RolloutPlanSpec {
     /// What happens to waves that have succeeded when a later one fails. Default: Stay.
     #[serde(default)]
     pub earlier_waves: EarlierWaves,
+    /// The version that a Deployment had until a release of it succeeded, at most so long ago, is known to be good if all
+    /// its pods were ready then: bringing it back passes over steps that wait or measure, not over sign-offs and gates.
+    /// Default: every version takes every step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fast_track: Option<Duration>,
 }
 
 fn ten_minutes() -> Duration {

@@ -125,6 +125,11 @@ impl Index {
         self.rollouts.known.get(key).cloned()
     }
 
+    /// The Rollouts of these workloads, whatever became of them.
+    pub fn rollouts_of(&self, targets: &[crds::RolloutTarget]) -> Vec<Arc<crds::Rollout>> {
+        self.rollouts.known.values().filter(|rollout| rollout.spec.targets == targets).cloned().collect()
+    }
+
     /// Every Rollout.
     pub fn all_rollouts(&self) -> BTreeSet<RolloutKey> {
         self.rollouts.known.keys().cloned().collect()

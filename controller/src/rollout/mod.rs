@@ -87,6 +87,7 @@ async fn pass<P: Port>(
         }
         let now = whole_seconds(context.port.now().unwrap_or(started));
         let live = observe::live(context, waiter, &observed).await?;
+        observed.look_back(context, &live, now);
         let (decision, due) = measure::decide(&observed.facts(&live), &measured, now);
         let recorded = act::record(context, &mut observed, decision.status).await?;
         // What was measured is recorded; what is due is asked for, and its answer wakes this Rollout.

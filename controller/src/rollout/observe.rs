@@ -12,12 +12,12 @@ use interlock_core::{
     people::People,
     port::{Identity, Port, PortError},
     rollout::{
-        CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact,
+        CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact, known,
         live::{self, Read},
         sign_off::SignOffFacts,
     },
 };
-use interlock_crds::{self as crds, Rollout, RolloutStatus, RunRecord, StepGate};
+use interlock_crds::{self as crds, Rollout, RolloutPhase, RolloutStatus, RunRecord, StepGate};
 use jiff::Timestamp;
 
 use crate::change::{Context, load_before, observe_one};
@@ -33,6 +33,7 @@ pub struct Observed {
     gates: BTreeMap<StepGate, GateFact>,
     return_asked: Option<String>,
     superseded_by: Option<String>,
+    known_good: Option<String>,
     wave_windows: BTreeMap<String, GateFact>,
     signing: Option<Signing>,
     status: RolloutStatus,
@@ -71,6 +72,17 @@ impl Observed {
         self.rollout.metadata.resource_version = version.or(self.rollout.metadata.resource_version.take());
     }
 
+    /// Before it begins: whether what is wanted needs no new proof.
+    pub fn look_back<P: Port>(&mut self, context: &Context<P>, objects: &LiveObjects, now: Timestamp) {
+        let spec = &self.rollout.spec;
+        let target = self.run.as_ref().and_then(|(_, target)| target.as_ref());
+        self.known_good = target.filter(|_| self.status.phase == RolloutPhase::Pending).and_then(|target| {
+            spec.plan.fast_track?;
+            let earlier = context.ask(|index| index.rollouts_of(&spec.targets));
+            known::known_good(spec, target, objects, &earlier, now)
+        });
+    }
+
     /// The facts in the form in which the core takes them.
     pub fn facts<'a>(&'a self, live: &'a LiveObjects) -> RolloutFacts<'a> {
         let meta = &self.rollout.metadata;
@@ -92,7 +104,7 @@ impl Observed {
             window: self.window.as_ref(),
             wave_windows: &self.wave_windows,
             superseded_by: self.superseded_by.as_deref(),
-            known_good: None,
+            known_good: self.known_good.as_deref(),
             return_asked: self.return_asked.as_deref(),
         }
     }
@@ -110,6 +122,7 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         gates: BTreeMap::new(),
         return_asked: None,
         superseded_by: None,
+        known_good: None,
         wave_windows: BTreeMap::new(),
         signing: None,
         status,

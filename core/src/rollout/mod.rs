@@ -16,6 +16,7 @@ mod commands;
 pub mod decide;
 pub mod derive;
 pub mod facts;
+pub mod known;
 pub mod live;
 pub mod measure;
 pub(crate) mod pass;

@@ -104,6 +104,16 @@ fn while_the_old_version_is_kept_one_write_returns_to_it() {
 }
 
 #[test]
+fn a_service_of_other_pods_is_not_pinned_to_nothing_but_named() {
+    let plan = json!({"blueGreen": {"service": "shop"}});
+    let mut others = service();
+    others["spec"]["selector"] = json!({"app": "web-1"});
+    let (world, timeline) = play(&history(&plan, vec![others], &[deployment("web-0", "web:new")], Vec::new()));
+    assert!(told(&world).contains("Service shop does not select the pods of web-0"), "{}", told(&world));
+    assert!(stored(&timeline, &id("", "Service", "shop")).is_empty());
+}
+
+#[test]
 fn switches_end_well_whatever_goes_wrong() {
     for seed in 1..13 {
         let image_of = if seed % 3 == 0 { "web:bad" } else { "web:new" };

@@ -5,6 +5,7 @@
 
 mod batches;
 mod blue_green;
+mod known;
 mod play;
 mod routes;
 mod signing;

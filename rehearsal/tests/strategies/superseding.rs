@@ -43,7 +43,7 @@ fn r10_a_newer_approved_change_sends_the_running_one_back_to_nothing_first() {
             canary.as_ref().map_or(json!(null), |c| c["spec"]["template"]["spec"]["containers"][0]["image"].clone())
         })
         .collect();
-    let gone = canaries.iter().position(|image| image.is_null()).unwrap();
+    let gone = canaries.iter().position(Value::is_null).unwrap();
     let second = canaries.iter().position(|image| image == "web:two").unwrap();
     assert!(gone < second, "the first canary goes before the second comes: {canaries:?}");
 }

@@ -9,6 +9,7 @@ mod canary;
 mod cluster;
 mod game;
 mod histories;
+mod known;
 mod measuring;
 mod permits;
 mod steps;
