@@ -61,7 +61,9 @@ impl History {
         let acts = acts::of(&mut rng);
         let bank = Bank::of(&mut rng);
         let faults = if rng.u8(..) < 200 { Faults::storm() } else { Faults::default() };
-        Self { seed, faults, controllers: rng.usize(1..4), ..Self::at(&bank, acts) }
+        let mut history = Self { seed, faults, controllers: rng.usize(1..4), ..Self::at(&bank, acts) };
+        history.objects.extend(bank::release_objects());
+        history
     }
 
     /// A history in which nothing goes wrong, at a certain bank.
