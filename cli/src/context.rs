@@ -9,6 +9,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use serde::{Serialize, de::DeserializeOwned};
+
 use crate::error::CliError;
 
 /// Options that every command takes.
@@ -111,12 +113,12 @@ impl Context {
     }
 }
 
-/// The change without characters that would act on a terminal: its texts were written by somebody whose change may be
+/// The object without characters that would act on a terminal: its texts were written by somebody whose change may be
 /// about to be voted on.
-pub fn harmless(change: ChangeRequest) -> ChangeRequest {
-    let Ok(mut value) = serde_json::to_value(&change) else { return change };
+pub fn harmless<T: Serialize + DeserializeOwned>(object: T) -> T {
+    let Ok(mut value) = serde_json::to_value(&object) else { return object };
     disarm(&mut value);
-    serde_json::from_value(value).unwrap_or(change)
+    serde_json::from_value(value).unwrap_or(object)
 }
 
 fn disarm(value: &mut serde_json::Value) {

@@ -13,6 +13,7 @@ mod manifests;
 mod output;
 mod propose;
 mod rehearse;
+mod rollout;
 mod run;
 mod status;
 mod ui;
@@ -69,6 +70,9 @@ enum Command {
     Resume(act::ActArgs),
     /// Accept the live state as the new base of a change; earlier votes become stale
     Rebase(act::ActArgs),
+    /// Gray releases: see and command them
+    #[command(subcommand, visible_alias = "ro")]
+    Rollout(rollout::RolloutCommand),
     /// Evidence about a change
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -172,6 +176,7 @@ async fn with_cluster(command: Command, globals: &Globals, ui: Ui) -> Result<Exi
         Command::Pause(args) => act(args, Verb::Pause).await,
         Command::Resume(args) => act(args, Verb::Resume).await,
         Command::Rebase(args) => act(args, Verb::Rebase).await,
+        Command::Rollout(command) => rollout::execute(&command, &context, ui).await,
         Command::Evidence(args) => evidence::execute(&args, &context, ui).await,
         Command::Crd(_)
         | Command::Demo(_)

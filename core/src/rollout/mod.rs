@@ -18,6 +18,8 @@ pub mod derive;
 pub mod facts;
 pub mod known;
 pub mod live;
+mod outlook;
+mod pass;
 pub mod measure;
 pub(crate) mod pass;
 pub mod permit;
@@ -34,6 +36,7 @@ pub use facts::{
     AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, Verdict,
     WindowFact,
 };
+pub use outlook::{Outlook, outlook};
 pub use pass::PlannedWrite;
 pub use permit::{Refusal, permitted};
 

@@ -1,0 +1,322 @@
+//! A release as text.
+
+use interlock_core::rollout::outlook;
+use interlock_crds::{
+    Analysis, AnalysisRecord, AnalysisVerdict, Rollout, RolloutPhase, RolloutPlanSpec, RolloutStatus, RolloutStep,
+    WavePhase, WaveRecord,
+};
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+
+use super::plot;
+use crate::{
+    ui::{Ui, padded, wrapped},
+    why::WIDTH,
+};
+
+/// Columns of the bar that shows the traffic.
+const BAR: usize = 40;
+const LABEL: usize = 9;
+
+/// Everything about a release, a line each.
+pub fn whole(rollout: &Rollout, now: Timestamp, ui: Ui) -> Vec<String> {
+    let status = rollout.status.clone().unwrap_or_default();
+    let mut lines = head(rollout, &status, now, ui);
+    lines.extend(traffic(&status, ui));
+    lines.extend(waves(&status, ui));
+    lines.extend(steps(&rollout.spec.plan, &status, now, ui));
+    lines.extend(analyses(&rollout.spec.plan, &status, ui));
+    lines
+}
+
+fn head(rollout: &Rollout, status: &RolloutStatus, now: Timestamp, ui: Ui) -> Vec<String> {
+    let targets: Vec<_> =
+        rollout.spec.targets.iter().map(|t| format!("{:?} {}/{}", t.kind, t.namespace, t.name)).collect();
+    let time = status.started_at.as_ref().map(|since| {
+        let until = status.finished_at.as_ref().map_or(now, |at| at.0);
+        format!(
+            ", {} {}",
+            if status.finished_at.is_some() { "took" } else { "for" },
+            span(until.duration_since(since.0))
+        )
+    });
+    let mut lines = vec![
+        format!("{}  {}", ui.strong(&rollout.name_any()), phase(status.phase, ui)),
+        format!(
+            "  change {}: {} gets a new version{}",
+            rollout.spec.change_request.name,
+            targets.join(", "),
+            time.unwrap_or_default()
+        ),
+    ];
+    if let Some(message) = status.message.as_deref().filter(|message| !message.is_empty()) {
+        lines.push(format!("  {}", wrapped(message, WIDTH, 2)));
+    }
+    if let Some(left) = outlook(&rollout.spec, status, now) {
+        let least = (!left.at_least.is_zero()).then(|| format!("at least {}", span(left.at_least)));
+        let unknown = (!left.unknown.is_empty()).then(|| format!("until {}", left.unknown.join("; ")));
+        let parts: Vec<_> = least.into_iter().chain(unknown).collect();
+        if !parts.is_empty() {
+            lines.push(format!("  {}", ui.dim(&wrapped(&format!("still {}", parts.join(", and ")), WIDTH, 2))));
+        }
+    }
+    lines
+}
+
+fn phase(phase: RolloutPhase, ui: Ui) -> String {
+    let text = format!("{phase:?}");
+    match phase {
+        RolloutPhase::Succeeded => ui.good(&text),
+        RolloutPhase::Failed | RolloutPhase::RolledBack | RolloutPhase::Aborting => ui.bad(&text),
+        RolloutPhase::Progressing | RolloutPhase::Promoting | RolloutPhase::Paused => ui.warn(&text),
+        RolloutPhase::Pending => text,
+    }
+}
+
+fn traffic(status: &RolloutStatus, ui: Ui) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(weights) = status.weights {
+        let (asked, seen) = (weights.desired.canary, weights.observed.canary);
+        let wanted = if asked == seen { String::new() } else { format!(" (asked for: {asked})") };
+        let bar = plot::shares(seen, BAR, ui);
+        lines.push(format!("  {}{bar} {seen} % new{wanted}", padded("traffic", LABEL)));
+    }
+    if let Some(pods) = status.replicas {
+        lines.push(format!(
+            "  {}{} old ready, {} of {} new ready",
+            padded("pods", LABEL),
+            pods.old,
+            pods.new,
+            pods.new_desired
+        ));
+    }
+    lines
+}
+
+fn waves(status: &RolloutStatus, ui: Ui) -> Vec<String> {
+    if status.waves.is_empty() {
+        return Vec::new();
+    }
+    let row = |wave: &WaveRecord| {
+        let sign = match wave.phase {
+            WavePhase::Complete => ui.good("✔"),
+            WavePhase::Failed | WavePhase::Returning | WavePhase::Returned => ui.bad("✘"),
+            WavePhase::Running | WavePhase::Soaking => ui.warn("▶"),
+            WavePhase::Waiting => ui.dim("·"),
+        };
+        let counts = format!("{} done, {} under way, {} failed", wave.succeeded, wave.running, wave.failed);
+        let message = if wave.message.is_empty() { String::new() } else { format!(": {}", wave.message) };
+        format!(
+            "  {sign} {} {}",
+            padded(&wave.name, 16),
+            wrapped(&format!("{:?}, {counts}{message}", wave.phase), WIDTH, 21)
+        )
+    };
+    std::iter::once(ui.strong("waves")).chain(status.waves.iter().map(row)).collect()
+}
+
+/// Steps of a plan without waves.
+fn steps_of(plan: &RolloutPlanSpec) -> &[RolloutStep] {
+    let canary = plan.canary.as_ref().map(|canary| canary.steps.as_slice());
+    let blue_green = || plan.blue_green.as_ref().map(|blue_green| blue_green.steps.as_slice());
+    let batches = || plan.batches.as_ref().map(|batches| batches.steps.as_slice());
+    canary.or_else(blue_green).or_else(batches).unwrap_or_default()
+}
+
+fn steps(plan: &RolloutPlanSpec, status: &RolloutStatus, now: Timestamp, ui: Ui) -> Vec<String> {
+    let all = steps_of(plan);
+    if all.is_empty() {
+        return Vec::new();
+    }
+    let current = status.current_step as usize;
+    let forward = !matches!(status.phase, RolloutPhase::Aborting | RolloutPhase::RolledBack | RolloutPhase::Failed);
+    let row = |(position, step): (usize, &RolloutStep)| {
+        let text = described(step);
+        if position < current {
+            return format!("  {} {}", ui.good("✔"), ui.dim(&text));
+        }
+        if position > current || status.phase == RolloutPhase::Pending {
+            return format!("  {} {text}", ui.dim("·"));
+        }
+        let left =
+            step.pause.as_ref().and_then(|pause| pause.duration).zip(status.step.as_ref()).map(|(limit, begun)| {
+                let left = limit.signed().saturating_sub(now.duration_since(begun.started_at.0));
+                format!(", {} left", span(left.max(SignedDuration::ZERO)))
+            });
+        let sign = if forward { ui.warn("▶") } else { ui.bad("✘") };
+        format!("  {sign} {}", ui.strong(&format!("{text}{}", left.filter(|_| forward).unwrap_or_default())))
+    };
+    std::iter::once(ui.strong("steps")).chain(all.iter().enumerate().map(row)).collect()
+}
+
+/// A step as a person says it.
+fn described(step: &RolloutStep) -> String {
+    let members = [
+        step.set_weight.map(|weight| format!("{weight} % of the traffic")),
+        step.set_replicas.map(|replicas| format!("{replicas} pods of the new version")),
+        step.pause.as_ref().map(|pause| {
+            pause.duration.map_or("wait until somebody promotes".to_owned(), |duration| format!("wait {duration}"))
+        }),
+        step.analysis.as_ref().map(|names| format!("measure {}", names.join(", "))),
+        step.header_match.as_ref().map(|step| {
+            let headers: Vec<_> =
+                step.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
+            if headers.is_empty() {
+                "no header leads to the new version".to_owned()
+            } else {
+                format!("requests with {}", headers.join(", "))
+            }
+        }),
+        step.mirror.map(|mirror| format!("copy {} % of the requests", mirror.percent)),
+        step.job.as_ref().map(|job| format!("run Job {}", job.name)),
+        step.sign_off.as_ref().map(|rule| format!("signed by {} of {}", rule.count, rule.groups.join(", "))),
+        step.gate.map(|gate| format!("gate {:?} is open", gate.name)),
+    ];
+    members.into_iter().flatten().next().unwrap_or_else(|| "nothing".to_owned())
+}
+
+fn analyses(plan: &RolloutPlanSpec, status: &RolloutStatus, ui: Ui) -> Vec<String> {
+    if status.analyses.is_empty() {
+        return Vec::new();
+    }
+    let width = status.analyses.iter().map(|record| record.state.name.chars().count()).max().unwrap_or(0) + 1;
+    let rows = status.analyses.iter().flat_map(|record| analysis(plan, record, width, ui));
+    std::iter::once(ui.strong("measurements")).chain(rows).collect()
+}
+
+fn analysis(plan: &RolloutPlanSpec, record: &AnalysisRecord, width: usize, ui: Ui) -> Vec<String> {
+    let state = &record.state;
+    let sign = match state.verdict {
+        AnalysisVerdict::Running => ui.warn("▶"),
+        AnalysisVerdict::Passed => ui.good("✔"),
+        AnalysisVerdict::Failed => ui.bad("✘"),
+        AnalysisVerdict::Inconclusive => ui.warn("?"),
+    };
+    let last = state.measurements.iter().rev().find_map(|measurement| measurement.value.as_deref());
+    let last = last.map(|value| format!(" last {value}")).unwrap_or_default();
+    let limit = plan.analyses.iter().find(|analysis| analysis.name == state.name).map(limit).unwrap_or_default();
+    let counts = state.counts;
+    let counted = [
+        (counts.successful, "good"),
+        (counts.failed, "bad"),
+        (counts.inconclusive, "unclear"),
+        (counts.errors, "errors"),
+    ];
+    let counted: Vec<_> = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    let note = if state.dry_run { " (only shown)" } else { "" };
+    let mut lines = vec![format!(
+        "  {sign} {}{} {}{last}{}{note}",
+        padded(&state.name, width),
+        plot::values(&state.measurements, ui),
+        counted.join(", "),
+        ui.dim(&limit)
+    )];
+    if !state.message.is_empty() && state.verdict != AnalysisVerdict::Passed {
+        lines.push(format!("    {}", ui.dim(&wrapped(&state.message, WIDTH, 4))));
+    }
+    lines
+}
+
+/// What the values must be.
+fn limit(analysis: &Analysis) -> String {
+    let good = analysis.success_when.as_ref().map(|condition| format!(" good when {condition}"));
+    let bad = analysis.fail_when.as_ref().map(|condition| format!(" bad when {condition}"));
+    good.into_iter().chain(bad).collect()
+}
+
+/// A span of time in its two largest units.
+pub fn span(time: SignedDuration) -> String {
+    let seconds = time.as_secs().max(0);
+    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
+    let mut left = seconds;
+    let mut parts = Vec::new();
+    for (size, name) in units {
+        if left >= size {
+            parts.push(format!("{}{name}", left / size));
+            left %= size;
+        } else if !parts.is_empty() {
+            break;
+        }
+        if parts.len() == 2 {
+            break;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ui::Color;
+
+    fn rollout() -> Rollout {
+        let measured = |number: u32, outcome: &str, value: &str| json!({"number": number, "at": "2026-11-23T10:00:00Z", "outcome": outcome, "value": value});
+        serde_json::from_value(json!({
+            "apiVersion": "interlock.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "teller-2-4-0-12345678"},
+            "spec": {
+                "changeRequest": {"name": "teller-2-4-0", "uid": "u"}, "changeDigest": "d",
+                "plan": {
+                    "canary": {"steps": [
+                        {"setWeight": 5}, {"pause": {"duration": "5m"}}, {"setWeight": 20}, {"analysis": ["errors"]}, {"pause": {}},
+                    ]},
+                    "analyses": [{"name": "errors", "http": {"url": "http://x/"}, "successWhen": "result < 0.01", "interval": "30s", "count": 4}],
+                },
+                "targets": [{"kind": "Deployment", "namespace": "bank", "name": "teller"}],
+            },
+            "status": {
+                "phase": "Progressing", "message": "errors is being measured: 1 of 4", "currentStep": 3, "steps": 5,
+                "step": {"startedAt": "2026-11-23T10:00:00Z", "progressAt": "2026-11-23T10:00:00Z"},
+                "startedAt": "2026-11-23T09:54:00Z",
+                "weights": {"desired": {"stable": 80, "canary": 20}, "observed": {"stable": 95, "canary": 5}},
+                "replicas": {"old": 8, "new": 1, "newDesired": 2},
+                "analyses": [{"run": "r", "state": {
+                    "name": "errors", "startedAt": "2026-11-23T10:00:00Z", "verdict": "Running", "message": "one was bad",
+                    "counts": {"successful": 1, "failed": 1},
+                    "measurements": [measured(1, "Successful", "0.002"), measured(2, "Failed", "0.04")],
+                }}],
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_release_is_told_whole() {
+        let now = "2026-11-23T10:00:40Z".parse().unwrap();
+        let text = whole(&rollout(), now, Ui::new(Color::Never)).join("\n");
+        let wanted = "\
+teller-2-4-0-12345678  Progressing
+  change teller-2-4-0: Deployment bank/teller gets a new version, for 6m 40s
+  errors is being measured: 1 of 4
+  still at least 50s, and until somebody promotes it
+  traffic  ░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░██ 5 % new (asked for: 20)
+  pods     8 old ready, 1 of 2 new ready
+steps
+  ✔ 5 % of the traffic
+  ✔ wait 5m
+  ✔ 20 % of the traffic
+  ▶ measure errors
+  · wait until somebody promotes
+measurements
+  ▶ errors ▁█ 1 good, 1 bad last 0.04 good when result < 0.01
+    one was bad";
+        assert_eq!(text, wanted, "\n{text}");
+    }
+
+    #[test]
+    fn a_pause_counts_down() {
+        let mut rollout = rollout();
+        rollout.status.as_mut().unwrap().current_step = 1;
+        let now = "2026-11-23T10:01:10Z".parse().unwrap();
+        let text = whole(&rollout, now, Ui::new(Color::Never)).join("\n");
+        assert!(text.contains("  ▶ wait 5m, 3m 50s left\n"), "{text}");
+    }
+
+    #[test]
+    fn spans_have_two_units() {
+        let told =
+            [0, 59, 60, 61, 3_600, 3_661, 90_000, 86_400].map(|seconds| span(SignedDuration::from_secs(seconds)));
+        assert_eq!(told, ["0s", "59s", "1m", "1m 1s", "1h", "1h 1m", "1d 1h", "1d"]);
+    }
+}
