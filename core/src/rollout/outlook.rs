@@ -23,7 +23,7 @@ impl Outlook {
 /// The time that a step takes whatever the cluster does; none if it is not known before.
 fn seconds_of(step: &RolloutStep, analyses: &[Analysis]) -> Result<i64, String> {
     if let Some(pause) = &step.pause {
-        return pause.duration.map(|duration| duration.seconds()).ok_or_else(|| "somebody promotes it".to_owned());
+        return pause.duration.map(interlock_crds::Duration::seconds).ok_or_else(|| "somebody promotes it".to_owned());
     }
     if let Some(rule) = &step.sign_off {
         return Err(format!("{} of {} sign", rule.count, rule.groups.join(", ")));
@@ -99,7 +99,7 @@ mod tests {
 
     use super::*;
 
-    fn spec(steps: serde_json::Value) -> RolloutSpec {
+    fn spec(steps: &serde_json::Value) -> RolloutSpec {
         serde_json::from_value(json!({
             "changeRequest": {"name": "shop", "uid": "u"}, "changeDigest": "sha256:0",
             "plan": {
@@ -124,7 +124,7 @@ mod tests {
 
     #[test]
     fn pauses_and_measurements_add_up_and_the_current_one_runs_already() {
-        let spec = spec(json!([
+        let spec = spec(&json!([
             {"setWeight": 5}, {"pause": {"duration": "5m"}}, {"analysis": ["errors"]}, {"pause": {"duration": "1m"}},
         ]));
         let left = outlook(&spec, &status(1, "2026-11-23T10:00:00Z"), at("2026-11-23T10:02:00Z")).unwrap();
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn people_are_named_in_their_order() {
-        let spec = spec(json!([
+        let spec = spec(&json!([
             {"setWeight": 5}, {"pause": {}}, {"signOff": {"count": 1, "groups": ["branch-ops"]}}, {"gate": {"name": "Window"}},
         ]));
         let left = outlook(&spec, &status(0, "2026-11-23T10:00:00Z"), at("2026-11-23T10:02:00Z")).unwrap();
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_at_rest_or_goes_back_has_no_outlook() {
-        let spec = spec(json!([{"pause": {"duration": "5m"}}]));
+        let spec = spec(&json!([{"pause": {"duration": "5m"}}]));
         for phase in [RolloutPhase::Succeeded, RolloutPhase::Aborting, RolloutPhase::RolledBack] {
             let status = RolloutStatus { phase, ..status(0, "2026-11-23T10:00:00Z") };
             assert_eq!(outlook(&spec, &status, at("2026-11-23T10:02:00Z")), None);
