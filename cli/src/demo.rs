@@ -142,7 +142,7 @@ impl Show {
             EntryKind::Said => 2_200,
             EntryKind::Refused | EntryKind::Failed | EntryKind::Fault => 1_400,
             EntryKind::Phase => 900,
-            EntryKind::Opened | EntryKind::Closed => 500,
+            EntryKind::Opened | EntryKind::Closed | EntryKind::Released => 500,
             _ => 300,
         });
     }

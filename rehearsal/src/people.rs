@@ -49,6 +49,8 @@ pub enum Act {
     Command(User, Change, Verb, String),
     /// Commands something about the Rollout of a change.
     CommandRelease(User, Change, Verb, String),
+    /// Signs the step or wave of its Rollout that waits for signatures, or refuses to.
+    Sign(User, Change, ApprovalDecision),
     /// Merges a patch into an object.
     Patch(User, ObjectId, Value),
     /// Deletes an object.
@@ -122,6 +124,8 @@ impl Act {
             Self::CommandRelease(user, change, verb, _) => {
                 format!("{} commands {verb:?} of the Rollout of {change}", user.name)
             }
+            Self::Sign(user, change, ApprovalDecision::Approve) => format!("{} signs for {change}", user.name),
+            Self::Sign(user, change, ApprovalDecision::Reject) => format!("{} refuses to sign for {change}", user.name),
             Self::Patch(user, id, _) => format!("{} edits {id}", user.name),
             Self::Delete(user, id) => format!("{} deletes {id}", user.name),
             Self::Fault(fault) => format!("{fault:?}"),
@@ -161,12 +165,10 @@ impl Act {
             }
             Self::Command(user, change, verb, reason) => command(user, &*request(api, change)?, *verb, reason),
             Self::CommandRelease(user, change, verb, reason) => {
-                let uid = meta::uid(&*request(api, change)?).to_owned();
-                let rollouts = api.list_arc(&GroupKind::new(GROUP, "Rollout"), Some(&change.namespace));
-                let of =
-                    |rollout: &Value| rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == Some(&uid);
-                let rollout = rollouts.iter().find(|rollout| of(rollout));
-                command(user, rollout.ok_or_else(|| format!("{change} has no Rollout yet"))?, *verb, reason)
+                command(user, &*rollout(api, change)?, *verb, reason)
+            }
+            Self::Sign(user, change, decision) => {
+                Write::create(user, "interlock", &signature(api, user, change, *decision)?)
             }
             Self::Patch(user, id, patch) => Write::merge_patch(user, KUBECTL, id, patch),
             Self::Delete(user, id) => Write::delete(user, id),
@@ -271,6 +273,34 @@ fn with_uids(api: &Api, object: &Value) -> Value {
 fn request(api: &Api, change: &Change) -> Result<std::sync::Arc<Value>, String> {
     api.get_arc(&GroupKind::new(GROUP, "ChangeRequest"), &change.namespace, &change.name)
         .ok_or_else(|| format!("there is no ChangeRequest {change}"))
+}
+
+/// A signature on what the Rollout of a change waits for.
+fn signature(api: &Api, user: &User, change: &Change, decision: ApprovalDecision) -> Result<Value, String> {
+    let found = rollout(api, change)?;
+    let read = serde_json::from_value::<Rollout>((*found).clone()).map_err(|error| error.to_string())?;
+    let awaited = sign_off::awaited(&read.spec, &read.status.unwrap_or_default());
+    let (subject, _) = awaited.ok_or_else(|| format!("the Rollout of {change} waits for no signature"))?;
+    let digest = sign_off::digest(&read.spec.change_digest, meta::uid(&found), &subject);
+    Ok(json!({
+        "apiVersion": API_VERSION, "kind": "Approval",
+        "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
+        "spec": {
+            "changeRequest": change.name, "changeRequestUid": read.spec.change_request.uid, "digest": digest,
+            "approver": user.name, "decision": decision, "reason": "looked at it",
+        },
+    }))
+}
+
+/// The Rollout of a change; with waves, the one that makes the others.
+fn rollout(api: &Api, change: &Change) -> Result<std::sync::Arc<Value>, String> {
+    let request = request(api, change)?;
+    let rollouts = api.list_arc(&GroupKind::new(GROUP, "Rollout"), Some(&change.namespace));
+    let mut own = rollouts.into_iter().filter(|rollout| {
+        rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == Some(meta::uid(&request))
+            && rollout.pointer("/spec/partOf").is_none()
+    });
+    own.next().ok_or_else(|| format!("{change} has no Rollout yet"))
 }
 
 fn named(object: &Value) -> String {

@@ -159,6 +159,7 @@ const fn class(entry: &Entry) -> &'static str {
         EntryKind::Event => "event",
         EntryKind::Fault => "fault",
         EntryKind::Measured => "measured",
+        EntryKind::Released => "released",
         EntryKind::Met => "met",
         EntryKind::Failed => "failed",
     }

@@ -70,6 +70,7 @@ impl Lines {
             EntryKind::Written => self.ui.dim("→"),
             EntryKind::Fault => self.ui.bad("⚡"),
             EntryKind::Measured => self.ui.dim("~"),
+            EntryKind::Released => self.ui.warn("▷"),
         }
     }
 
@@ -78,7 +79,7 @@ impl Lines {
             EntryKind::Refused | EntryKind::Failed | EntryKind::Fault => self.ui.bad(text),
             EntryKind::Opened | EntryKind::Met => self.ui.good(text),
             EntryKind::Phase => self.ui.strong(text),
-            EntryKind::Written | EntryKind::Absent => self.ui.dim(text),
+            EntryKind::Written | EntryKind::Measured | EntryKind::Absent => self.ui.dim(text),
             _ => text.to_owned(),
         }
     }

@@ -11,6 +11,7 @@ use super::{
     BadInput,
     folder::Folder,
     format::{PersonFile, Span},
+    report::Entry,
 };
 use crate::{people::user, port::service_account};
 
@@ -106,6 +107,12 @@ impl Cast {
             }
         }
         text.replace("system:serviceaccount:", "")
+    }
+
+    /// The same of a line.
+    pub fn in_entry(&self, mut entry: Entry) -> Entry {
+        entry.text = self.with_names(&entry.text);
+        entry
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Doing {
     WithdrawVote(Change),
     /// A command.
     Command(Change, Verb, String),
+    /// A command on the gray release of a change.
+    Release(Change, Verb, String),
+    /// A signature on its gray release.
+    Sign(Change, ApprovalDecision),
     /// An object is applied.
     Apply(Arc<Value>),
     /// An object is edited.
@@ -68,6 +72,16 @@ impl Doing {
         for (name, text, verb) in commands {
             let reason = step.reason.clone().unwrap_or_default();
             found.extend(text.as_ref().map(|text| (name, change(text).map(|c| Self::Command(c, verb, reason)))));
+        }
+        found.extend(step.rollout.as_ref().map(|command| {
+            let reason = step.reason.clone().unwrap_or_default();
+            ("rollout", change(&command.change).map(|c| Self::Release(c, command.verb.into(), reason)))
+        }));
+        for (name, text, decision) in [
+            ("sign", &step.sign, ApprovalDecision::Approve),
+            ("refuseToSign", &step.refuse_to_sign, ApprovalDecision::Reject),
+        ] {
+            found.extend(text.as_ref().map(|text| (name, change(text).map(|c| Self::Sign(c, decision)))));
         }
         found.extend(
             step.apply.as_ref().map(|value| ("apply", object(value, folder).map(|value| Self::Apply(Arc::new(value))))),

@@ -111,6 +111,12 @@ pub struct StepFile {
     pub pause: Option<String>,
     /// Lets a change go on.
     pub resume: Option<String>,
+    /// Commands the gray release of a change.
+    pub rollout: Option<RolloutFile>,
+    /// Signs the step or wave of the gray release of the change that waits for signatures.
+    pub sign: Option<String>,
+    /// Refuses to sign it.
+    pub refuse_to_sign: Option<String>,
     /// Accepts the live state as the new base of the change.
     pub rebase: Option<String>,
     /// Applies an object as `kubectl apply` does: the object, or `{file: FILE}` as for `propose`.
@@ -144,6 +150,44 @@ pub struct StepFile {
     /// What must hold after it, or `within` so long after it.
     #[serde(default)]
     pub expect: Vec<Value>,
+}
+
+/// A command on a gray release, such as `{change: mobile/mobile-4-8-0, verb: promoteFully}`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RolloutFile {
+    /// Its change, `namespace/name`.
+    pub change: String,
+    /// The command.
+    pub verb: RolloutVerb,
+}
+
+/// Commands on a gray release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[allow(missing_docs, reason = "they are those of an Action")]
+pub enum RolloutVerb {
+    Promote,
+    PromoteFully,
+    Pause,
+    Resume,
+    Skip,
+    Abort,
+    Retry,
+}
+
+impl From<RolloutVerb> for interlock_crds::Verb {
+    fn from(verb: RolloutVerb) -> Self {
+        match verb {
+            RolloutVerb::Promote => Self::Promote,
+            RolloutVerb::PromoteFully => Self::PromoteFully,
+            RolloutVerb::Pause => Self::Pause,
+            RolloutVerb::Resume => Self::Resume,
+            RolloutVerb::Skip => Self::Skip,
+            RolloutVerb::Abort => Self::Abort,
+            RolloutVerb::Retry => Self::Retry,
+        }
+    }
 }
 
 /// Evidence about a change.

@@ -17,6 +17,7 @@ mod narrate;
 mod perform;
 mod play;
 mod read;
+mod releases;
 mod replay;
 mod report;
 mod summary;

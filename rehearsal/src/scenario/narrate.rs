@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::{
     board::{Board, Seen},
     cast::Cast,
+    releases,
     report::{Entry, EntryKind, Refusal},
     words::{difference, named, refusal},
 };
@@ -72,6 +73,10 @@ impl Narrator {
         if audit.id.group == GROUP && audit.id.kind == "ChangeRequest" {
             return self.change(audit);
         }
+        if audit.id.group == GROUP && audit.id.kind == "Rollout" {
+            let entries = audit.new.as_deref().map(|new| releases::told(audit.at, audit.old.as_deref(), new));
+            return entries.unwrap_or_default().into_iter().map(|entry| self.cast.in_entry(entry)).collect();
+        }
         if audit.user == CONTROLLER && audit.id.kind == "Secret" && audit.old.is_none() {
             let text = format!("the state before the change is stored in {}", named(&audit.id));
             return vec![Entry::new(audit.at, EntryKind::Written, text)];
@@ -93,6 +98,8 @@ impl Narrator {
         let text = match (&audit.old, &audit.new) {
             (None, _) => format!("{who} creates {what}"),
             (_, None) => format!("{who} deletes {what}"),
+            // What has finalizers, or is deleted after what it owns, goes later by itself.
+            (Some(old), Some(new)) if !is_going(old) && is_going(new) => format!("{who} deletes {what}"),
             (Some(old), Some(new)) => {
                 let words = difference(&audit.id, old, new);
                 if words.is_empty() {
@@ -121,11 +128,12 @@ impl Narrator {
         entries.extend(gates(seen, &key, audit.at, &status));
         entries.extend(steps(seen, &key, audit.at, &status));
         entries.extend(phase(seen, &key, audit.at, &status));
-        for entry in &mut entries {
-            entry.text = self.cast.with_names(&entry.text);
-        }
-        entries
+        entries.into_iter().map(|entry| self.cast.in_entry(entry)).collect()
     }
+}
+
+fn is_going(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some()
 }
 
 fn executor(system: &Value) -> Option<String> {

@@ -101,6 +101,8 @@ impl Player {
             Doing::Vote(change, decision) => Act::Vote(user, change.clone(), *decision),
             Doing::WithdrawVote(change) => Act::WithdrawVote(user, change.clone()),
             Doing::Command(change, verb, reason) => Act::Command(user, change.clone(), *verb, reason.clone()),
+            Doing::Release(change, verb, reason) => Act::CommandRelease(user, change.clone(), *verb, reason.clone()),
+            Doing::Sign(change, decision) => Act::Sign(user, change.clone(), *decision),
             Doing::Apply(object) => Act::Apply(user, (**object).clone()),
             Doing::Edit(object, patch) => Act::Patch(user, id(object)?, patch.clone()),
             Doing::Delete(object) => Act::Delete(user, id(object)?),
@@ -138,6 +140,11 @@ fn words(doing: &Doing) -> String {
         Doing::Vote(change, ApprovalDecision::Reject) => format!("reject {change}"),
         Doing::WithdrawVote(change) => format!("withdraw a vote on {change}"),
         Doing::Command(change, verb, _) => format!("{} {change}", format!("{verb:?}").to_lowercase()),
+        Doing::Release(change, verb, _) => {
+            format!("{} the release of {change}", format!("{verb:?}").to_lowercase())
+        }
+        Doing::Sign(change, ApprovalDecision::Approve) => format!("sign for {change}"),
+        Doing::Sign(change, ApprovalDecision::Reject) => format!("refuse to sign for {change}"),
         Doing::Apply(object) => format!("apply {}", crate::world::key_of(object)),
         Doing::Edit(object, _) => format!("edit {object}"),
         Doing::Delete(object) => format!("delete {object}"),

@@ -32,8 +32,10 @@ pub enum EntryKind {
     Event,
     /// Something went wrong, or programs behave differently.
     Fault,
-    /// What is measured changed.
+    /// Something was measured, or other values will be.
     Measured,
+    /// A gray release moved on.
+    Released,
     /// An expectation was met.
     Met,
     /// An expectation was not met.
