@@ -94,7 +94,9 @@ async fn watch(rollout: &Rollout, context: &Context, ui: Ui) -> Result<ExitCode,
         let event = tokio::select! {
             event = stream.try_next() => event.map_err(|e| CliError::Cluster(e.to_string()))?,
             _ = tick.tick(), if ui.is_terminal() => {
-                shown.iter().for_each(|found| draw_over(found, ui));
+                if let Some(found) = &shown {
+                    draw_over(found, ui);
+                }
                 continue;
             }
         };
