@@ -32,7 +32,8 @@ fn moved(
 ) -> Option<Entry> {
     let step = (before.current_step, before.attempt) != (status.current_step, status.attempt);
     let begins = before.phase == RolloutPhase::Pending && status.phase != RolloutPhase::Pending;
-    if before.phase == status.phase && !step {
+    let says_why = status.phase == RolloutPhase::Pending && before.message.is_none() && status.message.is_some();
+    if before.phase == status.phase && !step && !says_why {
         return None;
     }
     let message = status.message.as_deref().filter(|message| !message.is_empty());
