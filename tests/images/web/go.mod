@@ -1,0 +1,3 @@
+module interlock.dev/tests/web
+
+go 1.26
