@@ -164,9 +164,7 @@ impl Act {
                 Write::delete(user, &own("Approval", &change.namespace, meta::name(mine)))
             }
             Self::Command(user, change, verb, reason) => command(user, &*request(api, change)?, *verb, reason),
-            Self::CommandRelease(user, change, verb, reason) => {
-                command(user, &*rollout(api, change)?, *verb, reason)
-            }
+            Self::CommandRelease(user, change, verb, reason) => command(user, &*rollout(api, change)?, *verb, reason),
             Self::Sign(user, change, decision) => {
                 Write::create(user, "interlock", &signature(api, user, change, *decision)?)
             }

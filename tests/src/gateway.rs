@@ -308,7 +308,8 @@ mod tests {
 
     #[test]
     fn the_rule_with_most_headers_wins() {
-        let rule = |name: &str, headers: Value| json!({"matches": [{"headers": headers}], "backendRefs": [{"name": name}]});
+        let rule =
+            |name: &str, headers: Value| json!({"matches": [{"headers": headers}], "backendRefs": [{"name": name}]});
         let rules = [rule("plain", json!([])), rule("testers", json!([{"name": "x-tester", "value": "yes"}]))];
         let known = Known {
             routes: BTreeMap::from([("web".to_owned(), json!({"spec": {"rules": rules}}))]),
