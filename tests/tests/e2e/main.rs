@@ -16,6 +16,7 @@ mod evidence;
 mod examples;
 mod fidelity;
 mod gray;
+mod gray_cli;
 mod kinds;
 mod races;
 mod rules;
