@@ -41,7 +41,7 @@ pub enum Act {
     CopyVote(User, Change),
     /// Writes the status of a change straight into storage, past every webhook: it is in this phase, and runs.
     Forge(Change, ChangePhase),
-    /// Signs the step or the wave (by its name) of a Rollout of the change as it stands at that moment, or refuses to.
+    /// Signs a Rollout of the change as it stands at that moment, or refuses to: the wave of this name, or whatever waits.
     Sign(User, Change, Option<String>, ApprovalDecision),
     /// Takes their own votes on a change back.
     WithdrawVote(User, Change),
@@ -49,8 +49,6 @@ pub enum Act {
     Command(User, Change, Verb, String),
     /// Commands something about the Rollout of a change.
     CommandRelease(User, Change, Verb, String),
-    /// Signs the step or wave of its Rollout that waits for signatures, or refuses to.
-    Sign(User, Change, ApprovalDecision),
     /// Merges a patch into an object.
     Patch(User, ObjectId, Value),
     /// Deletes an object.
@@ -117,15 +115,15 @@ impl Act {
             Self::CopyVote(user, change) => format!("{} copies a vote on {change}", user.name),
             Self::Forge(change, phase) => format!("somebody forges the status of {change}: {phase:?}"),
             Self::Sign(user, change, wave, decision) => {
-                format!("{} signs {} of {change}: {decision:?}", user.name, wave.as_deref().unwrap_or("a step"))
+                let signs = if *decision == ApprovalDecision::Approve { "signs" } else { "refuses to sign" };
+                let wave = wave.as_ref().map(|wave| format!("wave {wave} of ")).unwrap_or_default();
+                format!("{} {signs} {wave}{change}", user.name)
             }
             Self::WithdrawVote(user, change) => format!("{} withdraws their vote on {change}", user.name),
             Self::Command(user, change, verb, _) => format!("{} commands {verb:?} of {change}", user.name),
             Self::CommandRelease(user, change, verb, _) => {
                 format!("{} commands {verb:?} of the Rollout of {change}", user.name)
             }
-            Self::Sign(user, change, ApprovalDecision::Approve) => format!("{} signs for {change}", user.name),
-            Self::Sign(user, change, ApprovalDecision::Reject) => format!("{} refuses to sign for {change}", user.name),
             Self::Patch(user, id, _) => format!("{} edits {id}", user.name),
             Self::Delete(user, id) => format!("{} deletes {id}", user.name),
             Self::Fault(fault) => format!("{fault:?}"),
@@ -165,9 +163,6 @@ impl Act {
             }
             Self::Command(user, change, verb, reason) => command(user, &*request(api, change)?, *verb, reason),
             Self::CommandRelease(user, change, verb, reason) => command(user, &*rollout(api, change)?, *verb, reason),
-            Self::Sign(user, change, decision) => {
-                Write::create(user, "interlock", &signature(api, user, change, *decision)?)
-            }
             Self::Patch(user, id, patch) => Write::merge_patch(user, KUBECTL, id, patch),
             Self::Delete(user, id) => Write::delete(user, id),
             Self::Evidence(user, change, passed) => {
@@ -218,9 +213,9 @@ fn ballot(change: &Change, request: &Value, digest: &str, user: &User, decision:
     })
 }
 
-/// The digest that a signature on a step, or on a wave of this name, must have now.
+/// The digest that a signature on what waits for one, or on a wave of this name, must have now.
 fn awaited(api: &Api, change: &Change, uid: &str, wave: Option<&str>) -> Result<String, String> {
-    let what = wave.map_or("step ".to_owned(), |wave| format!("wave {wave}"));
+    let what = wave.map(|wave| format!("wave {wave}"));
     let rollouts = api.list_arc(&GroupKind::new(GROUP, "Rollout"), Some(&change.namespace));
     let rollouts = rollouts.iter().filter_map(|rollout| serde_json::from_value::<Rollout>((**rollout).clone()).ok());
     let of_change = rollouts.filter(|rollout| rollout.spec.change_request.uid == uid);
@@ -228,9 +223,15 @@ fn awaited(api: &Api, change: &Change, uid: &str, wave: Option<&str>) -> Result<
         let status = rollout.status.clone().unwrap_or_default();
         let uid = rollout.metadata.uid.clone().unwrap_or_default();
         let awaited = sign_off::awaited(&rollout.spec, &status, &uid);
-        awaited.into_iter().filter(|one| one.what.starts_with(&what)).map(|one| one.digest).collect::<Vec<_>>()
+        awaited
+            .into_iter()
+            .filter(|one| what.as_ref().is_none_or(|what| one.what == *what))
+            .map(|one| one.digest)
+            .collect::<Vec<_>>()
     });
-    digests.next().ok_or_else(|| format!("{change} waits for no signature on a {what}"))
+    digests.next().ok_or_else(|| {
+        format!("{change} waits for no signature{}", what.map(|what| format!(" on {what}")).unwrap_or_default())
+    })
 }
 
 /// A status as somebody writes it who wants the change to run: with the sealed run of another change, if there is one.
@@ -271,23 +272,6 @@ fn with_uids(api: &Api, object: &Value) -> Value {
 fn request(api: &Api, change: &Change) -> Result<std::sync::Arc<Value>, String> {
     api.get_arc(&GroupKind::new(GROUP, "ChangeRequest"), &change.namespace, &change.name)
         .ok_or_else(|| format!("there is no ChangeRequest {change}"))
-}
-
-/// A signature on what the Rollout of a change waits for.
-fn signature(api: &Api, user: &User, change: &Change, decision: ApprovalDecision) -> Result<Value, String> {
-    let found = rollout(api, change)?;
-    let read = serde_json::from_value::<Rollout>((*found).clone()).map_err(|error| error.to_string())?;
-    let awaited = sign_off::awaited(&read.spec, &read.status.unwrap_or_default());
-    let (subject, _) = awaited.ok_or_else(|| format!("the Rollout of {change} waits for no signature"))?;
-    let digest = sign_off::digest(&read.spec.change_digest, meta::uid(&found), &subject);
-    Ok(json!({
-        "apiVersion": API_VERSION, "kind": "Approval",
-        "metadata": {"generateName": format!("{}-", change.name), "namespace": change.namespace},
-        "spec": {
-            "changeRequest": change.name, "changeRequestUid": read.spec.change_request.uid, "digest": digest,
-            "approver": user.name, "decision": decision, "reason": "looked at it",
-        },
-    }))
 }
 
 /// The Rollout of a change; with waves, the one that makes the others.

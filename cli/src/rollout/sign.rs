@@ -21,6 +21,9 @@ pub struct SignArgs {
     /// Why.
     #[arg(long, default_value = "")]
     pub reason: String,
+    /// The wave to sign. Default: the next one that waits, or the current step.
+    #[arg(long)]
+    pub wave: Option<String>,
     /// Refuse to sign: the release goes no further.
     #[arg(long)]
     pub reject: bool,
@@ -34,12 +37,14 @@ pub async fn execute(
     ui: Ui,
 ) -> Result<ExitCode, CliError> {
     let rollout = find::one(&args.rollout, context).await?;
-    let Some((subject, described)) = sign_off::awaited(&rollout.spec, &rollout.status.clone().unwrap_or_default())
-    else {
-        return Err(CliError::Refused(format!("{} waits for no signature now", rollout.name_any())));
+    let (status, uid) = (rollout.status.clone().unwrap_or_default(), rollout.uid().unwrap_or_default());
+    let awaited = sign_off::awaited(&rollout.spec, &status, &uid);
+    let is_meant = |what: &str| args.wave.as_ref().is_none_or(|wave| what == format!("wave {wave}"));
+    let Some(awaited) = awaited.iter().find(|one| is_meant(&one.what)) else {
+        return Err(CliError::Refused(format!("{} waits for no such signature now", rollout.name_any())));
     };
     let namespace = context.namespace_or_default();
-    let approval = signature(&rollout, &subject, decision, context.whoami().await?, &args.reason);
+    let approval = signature(&rollout, &awaited.digest, decision, context.whoami().await?, &args.reason);
     let approvals: Api<Approval> = Api::namespaced(context.client.clone(), &namespace);
     let stored = approvals.create(&PostParams::default(), &approval).await?;
     let what = match decision {
@@ -47,12 +52,12 @@ pub async fn execute(
         ApprovalDecision::Reject => ui.bad("refused"),
     };
     let name = stored.metadata.name.unwrap_or_default();
-    ui.line(&format!("{described} of {}: {what} by {} ({name})", rollout.name_any(), stored.spec.approver));
+    ui.line(&format!("{} of {}: {what} by {} ({name})", awaited.what, rollout.name_any(), stored.spec.approver));
     ui.line(&ui.dim(&format!("next: interlock rollout status {} -n {namespace} --watch", rollout.name_any())));
     Ok(ExitCode::SUCCESS)
 }
 
-fn signature(rollout: &Rollout, subject: &str, decision: ApprovalDecision, approver: String, reason: &str) -> Approval {
+fn signature(rollout: &Rollout, digest: &str, decision: ApprovalDecision, approver: String, reason: &str) -> Approval {
     let change = &rollout.spec.change_request;
     Approval {
         metadata: ObjectMeta {
@@ -63,7 +68,7 @@ fn signature(rollout: &Rollout, subject: &str, decision: ApprovalDecision, appro
         spec: ApprovalSpec {
             change_request: change.name.clone(),
             change_request_uid: change.uid.clone(),
-            digest: sign_off::digest(&rollout.spec.change_digest, &rollout.uid().unwrap_or_default(), subject),
+            digest: digest.to_owned(),
             approver,
             decision,
             reason: reason.to_owned(),

@@ -102,7 +102,7 @@ impl Player {
             Doing::WithdrawVote(change) => Act::WithdrawVote(user, change.clone()),
             Doing::Command(change, verb, reason) => Act::Command(user, change.clone(), *verb, reason.clone()),
             Doing::Release(change, verb, reason) => Act::CommandRelease(user, change.clone(), *verb, reason.clone()),
-            Doing::Sign(change, decision) => Act::Sign(user, change.clone(), *decision),
+            Doing::Sign(change, decision) => Act::Sign(user, change.clone(), None, *decision),
             Doing::Apply(object) => Act::Apply(user, (**object).clone()),
             Doing::Edit(object, patch) => Act::Patch(user, id(object)?, patch.clone()),
             Doing::Delete(object) => Act::Delete(user, id(object)?),

@@ -45,7 +45,7 @@ fn people_see_a_release_and_command_it_from_their_terminal() {
     let (well, refused) = run("bob", &["promote", "nothing"]);
     assert!(!well && refused.contains("there is no Rollout of nothing"), "{refused}");
     let (well, refused) = run("alice", &["sign", "web"]);
-    assert!(!well && refused.contains("waits for no signature"), "{refused}");
+    assert!(!well && refused.contains("waits for no such signature"), "{refused}");
     let (well, told) = run("alice", &["promote", "good", "--reason", "looks fine"]);
     assert!(well && told.contains("Promote of good-"), "{told}");
     let (well, lines) = run("alice", &["status", "good", "--watch"]);
