@@ -53,6 +53,17 @@ fn the_demo_goes_as_its_scenario_says_with_several_seeds() {
 }
 
 #[test]
+fn every_strategy_of_a_gray_release_goes_as_its_scenario_says() {
+    let (folder, mut scenario) = example("rollouts", "rollouts/scenario.yaml");
+    for seed in [1, 2] {
+        scenario.seed = Some(seed);
+        let report = play(&folder, &scenario).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(unmet(&report), Vec::<String>::new(), "seed {seed}");
+        assert!(report.expectations.len() >= 10);
+    }
+}
+
+#[test]
 fn the_same_seed_tells_the_same_story() {
     let (folder, mut scenario) = example("demo", "demo/scenario.yaml");
     scenario.faults = interlock_rehearsal::faults::Faults::storm();
