@@ -152,6 +152,28 @@ pub trait Port: Send + Sync {
         }
     }
 
+    /// Like [`Port::live_list`], only objects with these labels: `app=web,tier=front`. Without help from the server everything
+    /// is listed and sorted out here.
+    fn live_list_labelled(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send {
+        async move {
+            let mut listed = self.live_list(group, version, kind, namespace).await?;
+            let wanted: Vec<_> = labels.split(',').filter_map(|label| label.split_once('=')).collect();
+            listed.retain(|object| {
+                let found = object.pointer("/metadata/labels");
+                let text = |key: &str| found.and_then(|labels| labels.get(key)).and_then(Value::as_str);
+                wanted.iter().all(|(key, value)| text(key) == Some(*value))
+            });
+            Ok(listed)
+        }
+    }
+
     /// How the server addresses the kind, in whatever version; none if it serves no such kind. A cluster that cannot tell
     /// serves none.
     fn served(&self, group: &str, kind: &str) -> impl Future<Output = Result<Option<Served>, PortError>> + Send {

@@ -33,7 +33,7 @@ use error::port_error;
 use events::Events;
 use inquiry::Inquiries;
 use interest::Interests;
-use request::{Call, path, path_of};
+use request::{Call, Selector, path, path_of};
 
 /// The field manager of status writes.
 const STATUS_MANAGER: &str = "interlock-status";
@@ -199,7 +199,7 @@ impl KubePort {
         version: &str,
         kind: &str,
         namespace: Option<&str>,
-        selector: Option<(&str, &str)>,
+        selector: Selector<'_>,
     ) -> Result<Vec<Value>, PortError> {
         let resource = self.discovery.resource(group, version, kind).await?;
         let namespace = namespace.filter(|_| resource.namespaced);
@@ -256,7 +256,7 @@ impl Port for KubePort {
         kind: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<Value>, PortError> {
-        self.listed(group, version, kind, namespace, None).await
+        self.listed(group, version, kind, namespace, Selector::All).await
     }
 
     async fn live_list_where(
@@ -265,9 +265,20 @@ impl Port for KubePort {
         version: &str,
         kind: &str,
         namespace: Option<&str>,
-        field: (&str, &str),
+        (field, value): (&str, &str),
     ) -> Result<Vec<Value>, PortError> {
-        self.listed(group, version, kind, namespace, Some(field)).await
+        self.listed(group, version, kind, namespace, Selector::Field(field, value)).await
+    }
+
+    async fn live_list_labelled(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<Value>, PortError> {
+        self.listed(group, version, kind, namespace, Selector::Labels(labels)).await
     }
 
     async fn served(&self, group: &str, kind: &str) -> Result<Option<Served>, PortError> {

@@ -62,6 +62,16 @@ fn segment(text: &str) -> Result<&str, PortError> {
     Ok(text)
 }
 
+/// What of a kind is listed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Selector<'a> {
+    All,
+    /// A selectable field, such as `.spec.changeRequestUid`, and its value.
+    Field(&'a str, &'a str),
+    /// `app=web,tier=front`.
+    Labels(&'a str),
+}
+
 impl Call {
     pub(super) fn get(path: String) -> Self {
         Self { method: Method::GET, path, query: Vec::new(), content_type: "application/json", body: None }
@@ -74,11 +84,15 @@ impl Call {
         call
     }
 
-    /// Only objects whose selectable field has this value.
-    pub(super) fn selecting(mut self, selector: Option<(&str, &str)>) -> Self {
-        self.query.extend(
-            selector.map(|(field, value)| ("fieldSelector", format!("{}={value}", field.trim_start_matches('.')))),
-        );
+    /// Only what the selector selects.
+    pub(super) fn selecting(mut self, selector: Selector<'_>) -> Self {
+        self.query.extend(match selector {
+            Selector::All => None,
+            Selector::Field(field, value) => {
+                Some(("fieldSelector", format!("{}={value}", field.trim_start_matches('.'))))
+            }
+            Selector::Labels(labels) => Some(("labelSelector", labels.to_owned())),
+        });
         self
     }
 

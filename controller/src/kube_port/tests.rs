@@ -199,6 +199,16 @@ async fn a_long_list_is_read_page_by_page_and_each_item_says_what_it_is() {
 }
 
 #[tokio::test]
+async fn what_has_labels_is_selected_by_the_server() {
+    let stub = Stub::default();
+    let port = port(&stub, None);
+    let list = "GET /apis/apps/v1/namespaces/bank/deployments?limit=500&labelSelector=app%3Dweb%2Ctier%3Dfront";
+    stub.answers(list, 200, json!({"metadata": {}, "items": [{"metadata": {"name": "web"}}]}));
+    let found = port.live_list_labelled("apps", "v1", "Deployment", Some("bank"), "app=web,tier=front").await;
+    assert_eq!(found.expect("listed").len(), 1);
+}
+
+#[tokio::test]
 async fn an_object_that_lacks_its_place_is_refused_before_anything_is_sent() {
     let stub = Stub::default();
     let port = port(&stub, None);

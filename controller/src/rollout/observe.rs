@@ -206,7 +206,7 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
         None => live::reads_of_waves(&facts),
     };
     reads.extend(live::jobs(&facts).into_iter().map(Read::One));
-    let slices = reads.iter().any(|read| matches!(read, Read::All(_, _, "EndpointSlice", _)));
+    let slices = reads.iter().any(|read| matches!(read, Read::Labelled(_, _, "EndpointSlice", ..)));
     let mut watched = Vec::new();
     for read in &reads {
         let Read::One(id) = read else { continue };
@@ -232,6 +232,9 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
             }
             Read::All(group, version, kind, namespace) => {
                 context.port.live_list(group, version, kind, Some(namespace)).await
+            }
+            Read::Labelled(group, version, kind, namespace, labels) => {
+                context.port.live_list_labelled(group, version, kind, Some(namespace), labels).await
             }
         };
         match found {

@@ -22,6 +22,19 @@ pub enum Read {
     One(ObjectId),
     /// Every object of a kind: group, version, kind, namespace.
     All(&'static str, &'static str, &'static str, String),
+    /// Those of them with these labels: `app=web,tier=front`.
+    Labelled(&'static str, &'static str, &'static str, String, String),
+}
+
+/// The labels that a workload's selector demands, as a selector; none if it demands more than labels.
+fn selected_labels(workload: &Value) -> Option<String> {
+    let selector = workload.pointer("/spec/selector")?;
+    if selector.get("matchExpressions").and_then(Value::as_array).is_some_and(|all| !all.is_empty()) {
+        return None;
+    }
+    let labels = selector.get("matchLabels")?.as_object().filter(|labels| !labels.is_empty())?;
+    let pairs: Option<Vec<_>> = labels.iter().map(|(key, value)| Some(format!("{key}={}", value.as_str()?))).collect();
+    Some(pairs?.join(","))
 }
 
 /// What must be read before a decision about a release of this workload. Beside these: [`jobs`],
@@ -32,36 +45,45 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
     let one =
         |group: &str, version: &str, kind: &str, name: &str| Read::One(id(group, version, kind, &namespace, name));
     let all = |group, version, kind| Read::All(group, version, kind, namespace.clone());
+    // What belongs to a workload has the labels of its selector, so that nobody else's is read.
+    let labels = selected_labels(&target.before);
+    let own = |group, version, kind| match &labels {
+        Some(labels) => Read::Labelled(group, version, kind, namespace.clone(), labels.clone()),
+        None => all(group, version, kind),
+    };
+    let endpoints = |service: &str| {
+        let label = format!("kubernetes.io/service-name={service}");
+        Read::Labelled("discovery.k8s.io", "v1", "EndpointSlice", namespace.clone(), label)
+    };
     let mut reads = vec![Read::One(workload_id(workload)), all("autoscaling", "v2", "HorizontalPodAutoscaler")];
     let service_of = |name: &str| one("", "v1", "Service", name);
     match Strategy::of(&spec.plan) {
         Some(Strategy::Canary(canary)) => {
             if let Some(route) = &canary.route {
-                reads.push(all("discovery.k8s.io", "v1", "EndpointSlice"));
                 reads.push(one("gateway.networking.k8s.io", "v1", "HTTPRoute", &route.http_route));
                 let names =
                     [route.backend.clone(), service::stable_name(&route.backend), service::canary_name(&route.backend)];
-                reads.extend(names.iter().map(|name| service_of(name)));
+                reads.extend(names.iter().flat_map(|name| [service_of(name), endpoints(name)]));
             }
         }
         Some(Strategy::BlueGreen(blue_green)) => {
             let preview =
                 blue_green.preview_service.clone().unwrap_or_else(|| service::preview_name(&blue_green.service));
-            reads.push(all("discovery.k8s.io", "v1", "EndpointSlice"));
-            reads.extend([service_of(&blue_green.service), service_of(&preview)]);
+            let names = [blue_green.service.clone(), preview];
+            reads.extend(names.iter().flat_map(|name| [service_of(name), endpoints(name)]));
         }
         Some(Strategy::Batches(_)) => {
             reads.extend([
-                all("", "v1", "Pod"),
+                own("", "v1", "Pod"),
                 all("policy", "v1", "PodDisruptionBudget"),
-                all("apps", "v1", "ControllerRevision"),
+                own("apps", "v1", "ControllerRevision"),
             ]);
         }
         Some(Strategy::Waves(_)) | None => {}
     }
     if matches!(Strategy::of(&spec.plan), Some(Strategy::Canary(_) | Strategy::BlueGreen(_))) {
         reads.push(one("apps", "v1", "Deployment", &workload::canary_name(&workload.name)));
-        reads.push(all("apps", "v1", "ReplicaSet"));
+        reads.push(own("apps", "v1", "ReplicaSet"));
     }
     for object in &target.configs {
         if let Ok(own) = ObjectId::of(&object.wanted) {

@@ -12,5 +12,6 @@ mod histories;
 mod known;
 mod measuring;
 mod permits;
+mod reads;
 mod steps;
 mod waves;
