@@ -6,7 +6,7 @@ use interlock_crds::{RolloutSpec, RolloutTarget, WorkloadKind};
 use serde_json::Value;
 
 use super::{
-    HASH_LABEL,
+    HASH_LABEL, ROLLOUT_LABEL,
     derive::{config, service, workload},
     facts::{LiveObjects, RolloutFacts, TargetFacts},
     measure,
@@ -96,7 +96,8 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
 
 /// What must be read before a decision about a release in waves: its workloads, and the Rollouts that it made.
 pub fn reads_of_waves(facts: &RolloutFacts<'_>) -> Vec<Read> {
-    let own = Read::All("interlock.dev", "v1alpha1", "Rollout", facts.namespace.to_owned());
+    let label = format!("{ROLLOUT_LABEL}={}", facts.uid);
+    let own = Read::Labelled("interlock.dev", "v1alpha1", "Rollout", facts.namespace.to_owned(), label);
     super::waves::reads(facts).into_iter().map(Read::One).chain([own]).collect()
 }
 
