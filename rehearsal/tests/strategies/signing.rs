@@ -138,7 +138,7 @@ fn signatures_are_counted_the_same_whatever_goes_wrong() {
         let storm = History { seed, faults: Faults::storm(), controllers: 2, ..release(&signed(), acts.collect()) };
         let (world, timeline) = play(&storm);
         let written = !stored(&timeline, &id("apps", "Deployment", "web-0")).is_empty();
-        let signatures = came(&timeline, "signs a step").iter().filter(|one| one.is_ok()).count();
+        let signatures = came(&timeline, " signs ").iter().filter(|one| one.is_ok()).count();
         assert!(!written || signatures >= 2, "seed {seed}: {}", told(&world));
     }
 }
