@@ -207,7 +207,14 @@ pub(super) fn waits_for_people(world: &World, start: &Start) -> bool {
 /// Service selects, no share in a route, no autoscaler held.
 pub(super) fn nothing_is_left(world: &World, start: &Start) -> Result<(), String> {
     for (id, _) in deployments(&start.change).filter(|_| start.is_gradual) {
-        if world.live(&canary_of(&id)).is_some() {
+        // A later release of the same workload may be under way, or wait for a person.
+        let of_another = |canary: &Arc<Value>| {
+            let of = text(canary, "/metadata/labels/interlock.dev~1rollout");
+            let own = of_change(world, &start.change);
+            let own = own.iter().any(|rollout| rollout.metadata.uid.as_deref() == Some(of));
+            !own && world.objects(GROUP, "Rollout").iter().any(|rollout| meta::uid(rollout) == of)
+        };
+        if world.live(&canary_of(&id)).is_some_and(|canary| !of_another(&canary)) {
             return Err(format!("{} is still there", canary_of(&id)));
         }
     }
