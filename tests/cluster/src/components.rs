@@ -162,6 +162,8 @@ fn audit(folder: &Folder, audit: Audit) -> Vec<String> {
         Audit::Metadata | Audit::Bodies => flags(&[
             ("audit-policy-file", &text(&folder.config("audit.yaml"))),
             ("audit-log-path", &text(&folder.audit_log())),
+            // In megabytes. Without it the file is put aside at 100, and tests that read it miss what was before.
+            ("audit-log-maxsize", "100000"),
         ]),
     }
 }
