@@ -15,7 +15,7 @@ pub fn run(command: &Command) -> Result<(), Box<dyn std::error::Error>> {
     match command {
         Command::Build => {
             let tools = Tools::ensure()?;
-            for tool in Tool::ALL {
+            for tool in Tool::CONTROL_PLANE {
                 println!("{}", tools.path(tool).display());
             }
             Ok(())

@@ -8,9 +8,10 @@ use std::time::Duration;
 use crate::certs::{Authority, Identity, TokenKeys};
 use crate::cluster::{Cluster, ClusterError, ClusterOptions};
 use crate::components::{self, API_CLUSTER_IP, Component, Ports, Settings};
+use crate::modules::kubernetes_version;
 use crate::process::{ProcessId, launch};
 use crate::state::{Launch, Origin, StateError, write_file};
-use crate::tools::{Tools, kubernetes_version};
+use crate::tools::Tools;
 use crate::users::USERS;
 use crate::{ADMIN, kubeconfig, kwok, ports, wait};
 

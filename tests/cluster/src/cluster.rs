@@ -10,9 +10,10 @@ use thiserror::Error;
 
 use crate::certs::CertsError;
 use crate::components::Component;
+use crate::modules::Tool;
 use crate::process::{self, ProcessError, ProcessId, Watchdog};
 use crate::state::{Audit, Description, Folder, Origin, Phase, Registry, StateError};
-use crate::tools::{Tool, Tools, ToolsError};
+use crate::tools::{Tools, ToolsError};
 use crate::{bring_up, existing};
 
 /// The administrator's name for [`Cluster::kubectl`]: a member of `system:masters`.

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use crate::modules::Tool;
 use crate::state::{Audit, Folder, Launch};
-use crate::tools::{Tool, Tools};
+use crate::tools::Tools;
 
 /// The range the API server assigns cluster addresses from. Its first address is the API's own.
 const SERVICE_RANGE: &str = "10.96.0.0/16";

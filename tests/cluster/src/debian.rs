@@ -31,7 +31,7 @@ pub enum DebianError {
         /// `apt-get` or `dpkg-deb`.
         program: &'static str,
         /// The package.
-        package: &'static str,
+        package: String,
         /// The end of what it printed, or the system's reason.
         why: String,
     },
@@ -62,26 +62,35 @@ impl Prometheus {
         if let Some(cached) = found(&binaries) {
             return Ok(cached);
         }
-        unpack("prometheus", &home)?;
+        unpack(&["prometheus"], &home)?;
         found(&binaries).ok_or_else(|| package("dpkg-deb", "prometheus")("the package has no such programs".to_owned()))
     }
 }
 
+/// The folder below which these packages are unpacked, in the versions that apt knew when they were first asked for.
+pub(crate) fn unpacked(packages: &[&str]) -> Result<PathBuf, DebianError> {
+    let tools = roots::cache().map_err(DebianError::NoCache)?.join("tools");
+    let home = tools.join(format!("debian-{}", packages.join("_")));
+    if !home.is_dir() {
+        unpack(packages, &home)?;
+    }
+    Ok(home)
+}
+
+/// Where the libraries of unpacked packages lie.
+pub(crate) fn libraries(root: &Path) -> PathBuf {
+    root.join(format!("usr/lib/{}-linux-gnu", env::consts::ARCH))
+}
+
 /// Unpacks beside the goal and renames, so that nobody finds half of it.
-fn unpack(name: &'static str, home: &Path) -> Result<(), DebianError> {
+fn unpack(packages: &[&str], home: &Path) -> Result<(), DebianError> {
     let cache = |path: &Path| {
         let path = path.to_owned();
         move |source| DebianError::Cache { path, source }
     };
     let partial = home.with_extension(format!("partial-{}", process::id()));
     fs::create_dir_all(&partial).map_err(cache(&partial))?;
-    let fetched = run("apt-get", name, &["download", name], &partial).and_then(|()| {
-        let files = fs::read_dir(&partial).map_err(cache(&partial))?;
-        let archive = files.flatten().map(|file| file.path()).find(|path| path.extension().is_some_and(|e| e == "deb"));
-        let archive = archive.ok_or_else(|| package("apt-get", name)("it fetched nothing".to_owned()))?;
-        run("dpkg-deb", name, &["--extract", &archive.to_string_lossy(), "."], &partial)?;
-        fs::remove_file(&archive).map_err(cache(&archive))
-    });
+    let fetched = fetch(packages, &partial);
     let placed = fetched.and_then(|()| match fs::rename(&partial, home) {
         Ok(()) => Ok(()),
         // Another process was faster.
@@ -94,7 +103,23 @@ fn unpack(name: &'static str, home: &Path) -> Result<(), DebianError> {
     placed
 }
 
-fn run(program: &'static str, name: &'static str, arguments: &[&str], folder: &Path) -> Result<(), DebianError> {
+/// Downloads and extracts the packages into the folder.
+fn fetch(packages: &[&str], folder: &Path) -> Result<(), DebianError> {
+    let name = packages.first().copied().unwrap_or_default();
+    let arguments: Vec<_> = ["download"].iter().chain(packages).copied().collect();
+    run("apt-get", name, &arguments, folder)?;
+    let cache = |source| DebianError::Cache { path: folder.to_owned(), source };
+    for file in fs::read_dir(folder).map_err(cache)? {
+        let archive = file.map_err(cache)?.path();
+        if archive.extension().is_some_and(|extension| extension == "deb") {
+            run("dpkg-deb", name, &["--extract", &archive.to_string_lossy(), "."], folder)?;
+            fs::remove_file(&archive).map_err(cache)?;
+        }
+    }
+    Ok(())
+}
+
+fn run(program: &'static str, name: &str, arguments: &[&str], folder: &Path) -> Result<(), DebianError> {
     let output = Command::new(program).args(arguments).current_dir(folder).stdin(Stdio::null()).output();
     let output = output.map_err(|error| package(program, name)(error.to_string()))?;
     if output.status.success() {
@@ -104,6 +129,7 @@ fn run(program: &'static str, name: &'static str, arguments: &[&str], folder: &P
     Err(package(program, name)(said.lines().next_back().unwrap_or_default().to_owned()))
 }
 
-fn package(program: &'static str, package: &'static str) -> impl FnOnce(String) -> DebianError {
+fn package(program: &'static str, package: &str) -> impl FnOnce(String) -> DebianError + use<> {
+    let package = package.to_owned();
     move |why| DebianError::Package { program, package, why }
 }

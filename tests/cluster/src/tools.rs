@@ -14,13 +14,11 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
 use std::time::Instant;
 
-use ring::digest::{Context, SHA256};
 use thiserror::Error;
 
+use crate::debian::{self, DebianError};
+use crate::modules::Tool;
 use crate::roots::{self, NoHome};
-
-/// Enough of a digest to tell two versions of the module files apart by eye and by accident.
-const DIGEST_BYTES: usize = 6;
 
 /// Why the tools are not there.
 #[derive(Debug, Error)]
@@ -54,6 +52,9 @@ pub enum ToolsError {
         /// The end of what Go printed.
         output: String,
     },
+    /// What a tool is linked with is not there.
+    #[error("a library is not there")]
+    Library(#[from] DebianError),
     /// The embedded module file does not name the version of the module it is for.
     #[error("the module file of {module} does not require {package}")]
     Unpinned {
@@ -64,132 +65,6 @@ pub enum ToolsError {
     },
 }
 
-/// A program of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tool {
-    /// The store.
-    Etcd,
-    /// The API.
-    KubeApiserver,
-    /// The built-in controllers.
-    KubeControllerManager,
-    /// Assigns pods to nodes.
-    KubeScheduler,
-    /// The command line client, of the server's version.
-    Kubectl,
-    /// Simulates nodes and the life of their pods.
-    Kwok,
-}
-
-impl Tool {
-    /// Every tool, in the order in which they are built.
-    pub const ALL: [Self; 6] =
-        [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::KubeScheduler, Self::Kubectl, Self::Kwok];
-
-    /// The program's file name.
-    pub const fn file_name(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-            Self::KubeApiserver => "kube-apiserver",
-            Self::KubeControllerManager => "kube-controller-manager",
-            Self::KubeScheduler => "kube-scheduler",
-            Self::Kubectl => "kubectl",
-            Self::Kwok => "kwok",
-        }
-    }
-
-    const fn package(self) -> &'static str {
-        match self {
-            Self::Etcd => "go.etcd.io/etcd/server/v3",
-            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
-            Self::KubeControllerManager => "k8s.io/kubernetes/cmd/kube-controller-manager",
-            Self::KubeScheduler => "k8s.io/kubernetes/cmd/kube-scheduler",
-            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
-            Self::Kwok => "sigs.k8s.io/kwok/cmd/kwok",
-        }
-    }
-
-    const fn module(self) -> &'static Module {
-        match self {
-            Self::Etcd => &ETCD,
-            Self::KubeApiserver | Self::KubeControllerManager | Self::KubeScheduler | Self::Kubectl => &KUBERNETES,
-            Self::Kwok => &KWOK,
-        }
-    }
-}
-
-/// A Go module of this repository that pins one upstream module and everything below it.
-struct Module {
-    name: &'static str,
-    upstream: &'static str,
-    /// Go packages with the variables `gitVersion`, `gitMajor` and `gitMinor`, unset in a plain build.
-    version_packages: &'static [&'static str],
-    go_mod: &'static str,
-    go_sum: &'static str,
-}
-
-const ETCD: Module = Module {
-    name: "etcd",
-    upstream: "go.etcd.io/etcd/server/v3",
-    version_packages: &[],
-    go_mod: include_str!("../tools/etcd/go.mod"),
-    go_sum: include_str!("../tools/etcd/go.sum"),
-};
-
-const KUBERNETES: Module = Module {
-    name: "kubernetes",
-    upstream: "k8s.io/kubernetes",
-    version_packages: &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
-    go_mod: include_str!("../tools/kubernetes/go.mod"),
-    go_sum: include_str!("../tools/kubernetes/go.sum"),
-};
-
-const KWOK: Module = Module {
-    name: "kwok",
-    upstream: "sigs.k8s.io/kwok",
-    version_packages: &[],
-    go_mod: include_str!("../tools/kwok/go.mod"),
-    go_sum: include_str!("../tools/kwok/go.sum"),
-};
-
-impl Module {
-    /// The upstream version, read from the module file so that it is written in one place.
-    fn version(&self) -> Result<&'static str, ToolsError> {
-        self.go_mod
-            .lines()
-            .filter_map(|line| line.trim().trim_start_matches("require ").strip_prefix(self.upstream))
-            .find_map(|rest| {
-                rest.split_whitespace().next().filter(|word| word.starts_with('v') && rest.starts_with(' '))
-            })
-            .ok_or(ToolsError::Unpinned { module: self.name, package: self.upstream })
-    }
-
-    /// The folder of this module in the cache: another version or another dependency is another folder.
-    fn cache_key(&self) -> Result<String, ToolsError> {
-        let mut digest = Context::new(&SHA256);
-        digest.update(self.go_mod.as_bytes());
-        digest.update(&[0]);
-        digest.update(self.go_sum.as_bytes());
-        let mut head = [0; size_of::<u64>()];
-        head[size_of::<u64>() - DIGEST_BYTES..].copy_from_slice(&digest.finish().as_ref()[..DIGEST_BYTES]);
-        let short = u64::from_be_bytes(head);
-        Ok(format!("{}-{}-{short:0width$x}", self.name, self.version()?, width = 2 * DIGEST_BYTES))
-    }
-
-    fn linker_flags(&self) -> Result<String, ToolsError> {
-        let version = self.version()?;
-        let mut numbers = version.trim_start_matches('v').split('.');
-        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
-        let mut flags = vec!["-s -w".to_owned()];
-        for package in self.version_packages {
-            for (variable, value) in [("gitVersion", version), ("gitMajor", major), ("gitMinor", minor)] {
-                flags.push(format!("-X {package}.{variable}={value}"));
-            }
-        }
-        Ok(flags.join(" "))
-    }
-}
-
 /// Where each tool lies.
 #[derive(Clone, Debug)]
 pub struct Tools {
@@ -197,14 +72,19 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds every tool, and builds those that are neither in `KUBEBUILDER_ASSETS` nor in the cache. The first build
-    /// takes about ten minutes on two cores; progress goes to standard error.
+    /// Finds the control plane's tools, and builds those that are neither in `KUBEBUILDER_ASSETS` nor in the cache. The
+    /// first build takes about ten minutes on two cores; progress goes to standard error.
     pub fn ensure() -> Result<Self, ToolsError> {
+        Self::ensure_these(&Tool::CONTROL_PLANE)
+    }
+
+    /// The same for these tools alone.
+    pub fn ensure_these(tools: &[Tool]) -> Result<Self, ToolsError> {
         let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
         let cache = roots::cache().map_err(ToolsError::NoCache)?.join("tools");
         let mut paths = BTreeMap::new();
         let mut missing = Vec::new();
-        for tool in Tool::ALL {
+        for &tool in tools {
             let path = if let Some(path) = installed(tool, assets.as_deref()) { path } else { cached(tool, &cache)? };
             if !path.is_file() {
                 missing.push(tool);
@@ -219,14 +99,9 @@ impl Tools {
 
     /// The program's path.
     pub fn path(&self, tool: Tool) -> &Path {
-        // `ensure` is the only constructor and inserts every tool; the bare name would be looked up in PATH.
+        // The constructor inserts every tool it was asked for; the bare name would be looked up in PATH.
         self.paths.get(&tool).map_or_else(|| Path::new(tool.file_name()), PathBuf::as_path)
     }
-}
-
-/// The version of Kubernetes that is built.
-pub fn kubernetes_version() -> Result<&'static str, ToolsError> {
-    KUBERNETES.version()
 }
 
 fn installed(tool: Tool, assets: Option<&Path>) -> Option<PathBuf> {
@@ -262,7 +137,7 @@ fn build(tool: Tool, cache: &Path, (number, count): (usize, usize)) -> Result<()
         binaries.display()
     );
     let began = Instant::now();
-    for (name, content) in [("go.mod", module.go_mod), ("go.sum", module.go_sum)] {
+    for (name, content) in module.files {
         let path = source.join(name);
         fs::write(&path, content).map_err(cache_error(&path))?;
     }
@@ -274,16 +149,25 @@ fn build(tool: Tool, cache: &Path, (number, count): (usize, usize)) -> Result<()
 }
 
 fn go_build(tool: Tool, source: &Path, target: &Path) -> Result<(), ToolsError> {
-    let output = Command::new("go")
-        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"])
-        .arg(tool.module().linker_flags()?)
+    let mut linker_flags = tool.module().linker_flags()?;
+    let mut command = Command::new("go");
+    command.env("CGO_ENABLED", "0");
+    if tool == Tool::Runc {
+        // Its first steps in a new namespace are C. Linked statically, it needs no library where it runs.
+        linker_flags.push_str(" -linkmode external -extldflags -static");
+        let root = debian::unpacked(&["libseccomp-dev", "libseccomp2"])?;
+        command.env("CGO_ENABLED", "1").env("PKG_CONFIG_SYSROOT_DIR", &root);
+        command.env("PKG_CONFIG_LIBDIR", debian::libraries(&root).join("pkgconfig"));
+    }
+    let output = command
+        .args(["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-tags", tool.recipe().tags, "-ldflags"])
+        .arg(linker_flags)
         .arg("-o")
         .arg(target)
         .arg(tool.package())
         .current_dir(source)
         // A workspace file above the cache, or one named by the environment, would change what is built.
         .env("GOWORK", "off")
-        .env("CGO_ENABLED", "0")
         .stdin(Stdio::null())
         .output()
         .map_err(|source| ToolsError::NoGo { tool: tool.file_name(), source })?;
@@ -304,39 +188,7 @@ fn cache_error(path: &Path) -> impl FnOnce(io::Error) -> ToolsError + use<> {
 mod tests {
     use std::fs;
 
-    use super::{ETCD, KUBERNETES, KWOK, Module, Tool, ToolsError, installed};
-
-    #[test]
-    fn versions_are_those_of_the_module_files() {
-        assert_eq!(ETCD.version().unwrap(), "v3.7.3");
-        assert_eq!(KUBERNETES.version().unwrap(), "v1.37.2");
-        assert_eq!(KWOK.version().unwrap(), "v0.8.0");
-    }
-
-    #[test]
-    fn a_module_with_a_longer_path_is_not_taken_for_the_upstream() {
-        let module = Module { go_mod: "require k8s.io/kubernetes/sub v9.9.9\n", ..KUBERNETES };
-        assert!(matches!(module.version(), Err(ToolsError::Unpinned { module: "kubernetes", .. })));
-    }
-
-    #[test]
-    fn the_cache_key_names_the_version_and_changes_with_the_module_files() {
-        let key = KUBERNETES.cache_key().unwrap();
-        assert!(key.starts_with("kubernetes-v1.37.2-"), "{key}");
-        assert_eq!(key.len(), "kubernetes-v1.37.2-".len() + 12);
-        assert_eq!(key, KUBERNETES.cache_key().unwrap());
-        assert_ne!(key, Module { go_sum: "other", ..KUBERNETES }.cache_key().unwrap());
-        let moved_line = Module { go_mod: KUBERNETES.go_mod.strip_suffix('\n').unwrap(), ..KUBERNETES };
-        assert_ne!(key, moved_line.cache_key().unwrap());
-    }
-
-    #[test]
-    fn kubernetes_reports_its_version_and_others_their_own() {
-        let flags = KUBERNETES.linker_flags().unwrap();
-        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.37.2"));
-        assert!(flags.contains("-X k8s.io/component-base/version.gitMinor=37"));
-        assert_eq!(ETCD.linker_flags().unwrap(), "-s -w");
-    }
+    use super::{Tool, installed};
 
     #[test]
     fn assets_win_for_the_tools_they_hold() {

@@ -1,0 +1,3 @@
+module interlock.dev/tools/node
+
+go 1.26
