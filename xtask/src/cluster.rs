@@ -157,7 +157,7 @@ fn print_status(cluster: &Cluster) {
     };
     println!("{}: {phase}{life}, {origin}", cluster.name());
     println!("  export KUBECONFIG={}", quoted(&cluster.admin_kubeconfig()));
-    if cluster.is_simulated() {
+    if matches!(description.origin, Origin::Started { .. }) {
         for (component, process) in cluster.processes() {
             let state = match process {
                 Some(process) if process.is_alive() => format!("pid {}", process.pid()),

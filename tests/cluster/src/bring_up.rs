@@ -2,13 +2,16 @@
 
 use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use crate::certs::{Authority, Identity, TokenKeys};
 use crate::cluster::{Cluster, ClusterError, ClusterOptions};
-use crate::components::{self, API_CLUSTER_IP, Component, Ports, Settings};
+use crate::components::{self, API_CLUSTER_IP, Component, Ports, RELAY_PORT, Settings};
 use crate::modules::kubernetes_version;
+use crate::network::Network;
+use crate::node::NODE_USER;
 use crate::process::{ProcessId, launch};
 use crate::state::{Launch, Origin, StateError, write_file};
 use crate::tools::Tools;
@@ -22,10 +25,12 @@ const STEP_LIMIT: Duration = Duration::from_mins(2);
 const LOG_LINES: usize = 20;
 
 /// Who each component is. The roles of the first two come with Kubernetes; kwok writes any status it likes.
-const COMPONENT_USERS: [(Component, &str, &[&str]); 3] = [
+const COMPONENT_USERS: [(Component, &str, &[&str]); 5] = [
     (Component::KubeControllerManager, "system:kube-controller-manager", &[]),
     (Component::KubeScheduler, "system:kube-scheduler", &[]),
     (Component::Kwok, "interlock-kwok", &["system:masters"]),
+    (Component::Kubelet, NODE_USER, &["system:nodes"]),
+    (Component::KubeProxy, "system:kube-proxy", &[]),
 ];
 
 /// Brings the claimed cluster up.
@@ -33,12 +38,15 @@ pub(crate) fn bring_up(cluster: &mut Cluster, options: &ClusterOptions, tools: &
     let authority = write_certificates(cluster)?;
     write_config(cluster, options)?;
     start_api(cluster, options, tools, &authority)?;
-    for component in [Component::KubeControllerManager, Component::KubeScheduler, Component::Kwok] {
+    for component in [Component::KubeControllerManager, Component::KubeScheduler] {
         start(cluster, component)?;
     }
-    let nodes = kwok::nodes(kubernetes_version()?).to_string();
-    kubectl(cluster, &["create", "-f", "-"], Some(&nodes))?;
-    wait_nodes_ready(cluster)?;
+    if cluster.description.network.is_none() {
+        start(cluster, Component::Kwok)?;
+        let nodes = kwok::nodes(kubernetes_version()?).to_string();
+        kubectl(cluster, &["create", "-f", "-"], Some(&nodes))?;
+        wait_nodes_ready(cluster, Component::Kwok, kwok::NODES.len())?;
+    }
     wait_for(cluster, Component::KubeControllerManager, "the default service account", |cluster| {
         succeeds(&mut cluster.kubectl(ADMIN), &["get", "serviceaccount", "default", "--namespace=default"])
     })
@@ -91,22 +99,30 @@ fn settle(
 ) -> Result<(), ClusterError> {
     let folder = &cluster.folder;
     let server = ports.server();
-    let write = |path: &std::path::Path, user: &str, groups: &[&str]| -> Result<(), ClusterError> {
+    let network = cluster.description.network;
+    let relay = network.map(|network| format!("https://{}:{RELAY_PORT}", network.machine()));
+    let write = |path: &Path, user: &str, groups: &[&str], server: &str| -> Result<(), ClusterError> {
         let identity = authority.client(user, groups)?;
-        let text = kubeconfig::by_certificate(&server, &authority.certificate_pem, user, &identity);
+        let text = kubeconfig::by_certificate(server, &authority.certificate_pem, user, &identity);
         Ok(write_file(path, &text)?)
     };
-    write(&folder.admin_kubeconfig(), ADMIN, &["system:masters"])?;
+    write(&folder.admin_kubeconfig(), ADMIN, &["system:masters"], &server)?;
     for user in USERS {
-        write(&folder.user_kubeconfig(user.name), user.name, user.groups)?;
+        write(&folder.user_kubeconfig(user.name), user.name, user.groups, &server)?;
     }
     for (component, user, groups) in COMPONENT_USERS {
-        write(&folder.component_kubeconfig(component), user, groups)?;
+        let server = match (component, &relay) {
+            (Component::Kubelet | Component::KubeProxy, None) => continue,
+            (Component::Kubelet | Component::KubeProxy, Some(relay)) => relay,
+            _ => &server,
+        };
+        write(&folder.component_kubeconfig(component), user, groups, server)?;
     }
-    let settings = Settings { ports, audit: options.audit, apiserver_arguments: &options.apiserver_arguments };
+    let settings = Settings { ports, audit: options.audit, apiserver_arguments: &options.apiserver_arguments, network };
     cluster.description.launches = Component::ALL
         .into_iter()
-        .map(|component| (component, components::launch(component, tools, folder, settings)))
+        .filter(|component| *component != Component::Kwok || network.is_none())
+        .filter_map(|component| Some((component, components::launch(component, tools, folder, settings)?)))
         .collect();
     cluster.description.origin = Origin::Started { server, audit: options.audit };
     Ok(cluster.folder.describe(&cluster.description)?)
@@ -118,10 +134,14 @@ fn write_certificates(cluster: &Cluster) -> Result<Authority, ClusterError> {
     let etcd_authority = Authority::new("interlock-etcd-ca")?;
     let front_proxy_authority = Authority::new("interlock-front-proxy-ca")?;
     let local = ["127.0.0.1", "localhost"];
+    let network = cluster.description.network;
+    let inside = network.map_or_else(|| API_CLUSTER_IP.to_owned(), Network::api);
+    let relay = network.map_or_else(|| "127.0.0.1".to_owned(), Network::machine);
     let api = [
+        relay.as_str(),
         "127.0.0.1",
         "localhost",
-        API_CLUSTER_IP,
+        &inside,
         "kubernetes",
         "kubernetes.default",
         "kubernetes.default.svc",
@@ -134,6 +154,10 @@ fn write_certificates(cluster: &Cluster) -> Result<Authority, ClusterError> {
     write_identity(cluster, "etcd", &etcd_authority.server("etcd", &local)?)?;
     write_identity(cluster, "etcd-client", &etcd_authority.client("kube-apiserver", &[])?)?;
     write_identity(cluster, "front-proxy-client", &front_proxy_authority.client("front-proxy-client", &[])?)?;
+    if network.is_some() {
+        write_identity(cluster, "kubelet-client", &authority.client("kube-apiserver", &[])?)?;
+        write_identity(cluster, "policies", &authority.client("interlock-policies", &["system:masters"])?)?;
+    }
     let tokens = TokenKeys::new()?;
     write_pki(cluster, "service-account.key", &tokens.private_pem)?;
     write_pki(cluster, "service-account.pub", &tokens.public_pem)?;
@@ -185,21 +209,21 @@ pub(crate) fn wait_started(cluster: &mut Cluster, component: Component) -> Resul
             })
         }
         // Nothing of these can be asked; what they do is waited for where it is needed.
-        Component::KubeControllerManager | Component::KubeScheduler | Component::Kwok => Ok(()),
+        _ => Ok(()),
     }
 }
 
-fn wait_nodes_ready(cluster: &mut Cluster) -> Result<(), ClusterError> {
+pub(crate) fn wait_nodes_ready(cluster: &mut Cluster, component: Component, count: usize) -> Result<(), ClusterError> {
     let query = r#"--output=jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
-    wait_for(cluster, Component::Kwok, "the nodes to be ready", |cluster| {
+    wait_for(cluster, component, "the nodes to be ready", |cluster| {
         let statuses = kubectl(cluster, &["get", "nodes", query], None)?;
-        Ok(statuses.split_whitespace().filter(|status| *status == "True").count() == kwok::NODES.len())
+        Ok(statuses.split_whitespace().filter(|status| *status == "True").count() == count)
     })
 }
 
 /// Polls until `reached`, the step's limit, or the end of any component this process started.
 /// `component` is the one to blame, whose log the error shows.
-fn wait_for(
+pub(crate) fn wait_for(
     cluster: &mut Cluster,
     component: Component,
     what: &'static str,
@@ -234,7 +258,7 @@ fn log_tail(cluster: &Cluster, component: Component) -> String {
 }
 
 /// Runs kubectl as the administrator and returns what it prints.
-fn kubectl(cluster: &Cluster, arguments: &[&str], input: Option<&str>) -> Result<String, ClusterError> {
+pub(crate) fn kubectl(cluster: &Cluster, arguments: &[&str], input: Option<&str>) -> Result<String, ClusterError> {
     let output = run(cluster.kubectl(ADMIN).args(arguments), input)?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())

@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::certs::CertsError;
 use crate::components::Component;
 use crate::modules::Tool;
+use crate::network::Network;
 use crate::process::{self, ProcessError, ProcessId, Watchdog};
 use crate::state::{Audit, Description, Folder, Origin, Phase, Registry, StateError};
 use crate::tools::{Tools, ToolsError};
@@ -40,6 +41,9 @@ pub enum ClusterError {
     /// No port is free.
     #[error("no free port")]
     Ports(#[source] io::Error),
+    /// Every number of a cluster with a node is taken.
+    #[error("this machine has as many clusters with a real node as it can hold: take one down")]
+    NoNetwork,
     /// A component ended.
     #[error("{component} ended ({status}); the end of its log:\n{log}")]
     Ended {
@@ -103,6 +107,8 @@ pub struct ClusterOptions {
     pub ephemeral: bool,
     /// What the API server writes to its audit log.
     pub audit: Audit,
+    /// Whether it is to have a real node, started by [`crate::Node::start`], in place of the simulated ones.
+    pub real_node: bool,
     /// Further flags of the API server, such as `--feature-gates=...`.
     pub apiserver_arguments: Vec<String>,
 }
@@ -115,6 +121,7 @@ impl ClusterOptions {
             source: ClusterSource::Start,
             ephemeral: false,
             audit: Audit::Off,
+            real_node: false,
             apiserver_arguments: Vec::new(),
         }
     }
@@ -123,6 +130,12 @@ impl ClusterOptions {
     pub fn ephemeral(prefix: &str) -> Self {
         let name = format!("{prefix}-{}", std::process::id());
         Self { ephemeral: true, ..Self::persistent(name) }
+    }
+
+    /// The same for a real node.
+    #[must_use]
+    pub fn with_real_node(self) -> Self {
+        Self { real_node: true, ..self }
     }
 
     /// The same with that audit log.
@@ -181,11 +194,18 @@ impl Cluster {
             ephemeral: options.ephemeral,
             owner: ProcessId::own().ok_or(ClusterError::NoProc)?,
             kubectl: tools.path(Tool::Kubectl).to_owned(),
+            network: if options.real_node { Some(Self::free_network(registry)?) } else { None },
             launches: BTreeMap::new(),
         };
         let folder = registry.claim(&description)?;
         let watchdog = Some(Watchdog::start(folder.path())?);
         Ok(Self { description, folder, children: BTreeMap::new(), watchdog })
+    }
+
+    fn free_network(registry: &Registry) -> Result<Network, ClusterError> {
+        let others = registry.all()?.into_iter().filter_map(|folder| folder.description_read().ok());
+        let taken: Vec<_> = others.filter_map(|description| description.network).collect();
+        Network::choose(&taken).ok_or(ClusterError::NoNetwork)
     }
 
     /// Until here the cluster ends with its owner, so that an interrupted start leaves nothing behind.
@@ -251,7 +271,7 @@ impl Cluster {
 
     /// Whether nodes and pods are simulated, so that [`crate::Behaviour`] applies.
     pub fn is_simulated(&self) -> bool {
-        matches!(self.description.origin, Origin::Started { .. })
+        matches!(self.description.origin, Origin::Started { .. }) && self.description.network.is_none()
     }
 
     /// The cluster's folder. It goes with the cluster.
@@ -304,9 +324,11 @@ impl Cluster {
         self.folder.process(component)
     }
 
-    /// Every component and its latest process, in the order in which they are started.
+    /// Every component that this library starts for the cluster and its latest process, in the order in which they are
+    /// started.
     pub fn processes(&self) -> Vec<(Component, Option<ProcessId>)> {
-        Component::ALL.into_iter().map(|component| (component, self.process(component))).collect()
+        let started = self.description.launches.keys();
+        started.map(|&component| (component, self.process(component))).collect()
     }
 
     /// Kills a component, as a crash would. It stays down until [`Cluster::start`].

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::modules::Tool;
+use crate::network::Network;
 use crate::state::{Audit, Folder, Launch};
 use crate::tools::Tools;
 
@@ -13,9 +14,11 @@ use crate::tools::Tools;
 const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// The first address of [`SERVICE_RANGE`].
 pub(crate) const API_CLUSTER_IP: &str = "10.96.0.1";
+/// On the machine's end of the link to a real node: where the API server is for the node and its pods.
+pub(crate) const RELAY_PORT: u16 = 6443;
 const POD_RANGE: &str = "10.244.0.0/16";
 
-/// A process of the control plane.
+/// A process of the control plane or of a real node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Component {
@@ -29,25 +32,50 @@ pub enum Component {
     KubeScheduler,
     /// Simulates the nodes.
     Kwok,
+    /// Holds the namespaces that a real node lives in, and everything on it: no process of the node outlives it.
+    Node,
+    /// Leads from the node to the API server.
+    ApiRelay,
+    /// Runs containers.
+    Containerd,
+    /// Runs pods.
+    Kubelet,
+    /// Makes Services reachable.
+    KubeProxy,
+    /// Enforces NetworkPolicies.
+    Policies,
 }
 
 impl Component {
-    /// Every component, in the order in which they are started.
+    /// Every component of the control plane, in the order in which they are started.
     pub const ALL: [Self; 5] =
         [Self::Etcd, Self::KubeApiserver, Self::KubeControllerManager, Self::KubeScheduler, Self::Kwok];
 
+    /// Every component of a real node, in the order in which they are started.
+    pub const NODE: [Self; 6] =
+        [Self::Node, Self::ApiRelay, Self::Containerd, Self::Kubelet, Self::KubeProxy, Self::Policies];
+
     /// The name of its program, log and pid file.
     pub const fn name(self) -> &'static str {
-        self.tool().file_name()
+        match self {
+            Self::Node => "node",
+            Self::ApiRelay => "api-relay",
+            Self::Policies => "policies",
+            _ => self.tool().file_name(),
+        }
     }
 
-    const fn tool(self) -> Tool {
+    pub(crate) const fn tool(self) -> Tool {
         match self {
             Self::Etcd => Tool::Etcd,
             Self::KubeApiserver => Tool::KubeApiserver,
             Self::KubeControllerManager => Tool::KubeControllerManager,
             Self::KubeScheduler => Tool::KubeScheduler,
             Self::Kwok => Tool::Kwok,
+            Self::Containerd => Tool::Containerd,
+            Self::Kubelet => Tool::Kubelet,
+            Self::KubeProxy => Tool::KubeProxy,
+            Self::Node | Self::ApiRelay | Self::Policies => Tool::NodeHelper,
         }
     }
 }
@@ -77,14 +105,16 @@ pub(crate) struct Settings<'a> {
     pub(crate) ports: Ports,
     pub(crate) audit: Audit,
     pub(crate) apiserver_arguments: &'a [String],
+    pub(crate) network: Option<Network>,
 }
 
-/// How a component of the cluster in `folder` is started.
-pub(crate) fn launch(component: Component, tools: &Tools, folder: &Folder, settings: Settings<'_>) -> Launch {
+/// How a component of the control plane of the cluster in `folder` is started. One of a node is started by the node.
+pub(crate) fn launch(component: Component, tools: &Tools, folder: &Folder, settings: Settings<'_>) -> Option<Launch> {
     let arguments = match component {
         Component::Etcd => etcd(folder, settings.ports),
         Component::KubeApiserver => {
             let mut arguments = apiserver(folder, settings.ports);
+            arguments.extend(network(folder, settings.network));
             arguments.extend(audit(folder, settings.audit));
             arguments.extend_from_slice(settings.apiserver_arguments);
             arguments
@@ -92,13 +122,19 @@ pub(crate) fn launch(component: Component, tools: &Tools, folder: &Folder, setti
         Component::KubeControllerManager => controller_manager(folder),
         Component::KubeScheduler => scheduler(folder),
         Component::Kwok => kwok(folder),
+        Component::Node
+        | Component::ApiRelay
+        | Component::Containerd
+        | Component::Kubelet
+        | Component::KubeProxy
+        | Component::Policies => return None,
     };
     let environment = match component {
         // It would otherwise read a person's own configuration below the home directory first.
         Component::Kwok => vec![("KWOK_WORKDIR".to_owned(), text(&folder.data()))],
         _ => Vec::new(),
     };
-    Launch { program: tools.path(component.tool()).to_owned(), arguments, environment }
+    Some(Launch { program: tools.path(component.tool()).to_owned(), arguments, environment })
 }
 
 fn etcd(folder: &Folder, ports: Ports) -> Vec<String> {
@@ -135,7 +171,6 @@ fn apiserver(folder: &Folder, ports: Ports) -> Vec<String> {
         ("tls-private-key-file", &file("apiserver.key")),
         ("client-ca-file", &file("ca.crt")),
         ("authorization-mode", "Node,RBAC"),
-        ("service-cluster-ip-range", SERVICE_RANGE),
         ("allow-privileged", "true"),
         ("kubelet-preferred-address-types", "InternalIP"),
         ("profiling", "false"),
@@ -155,6 +190,18 @@ fn apiserver(folder: &Folder, ports: Ports) -> Vec<String> {
         ("proxy-client-key-file", &file("front-proxy-client.key")),
     ]));
     arguments
+}
+
+/// Where Services get their addresses from, and who the API server is for the kubelet of a real node.
+fn network(folder: &Folder, network: Option<Network>) -> Vec<String> {
+    let Some(network) = network else {
+        return flags(&[("service-cluster-ip-range", SERVICE_RANGE)]);
+    };
+    flags(&[
+        ("service-cluster-ip-range", &network.services()),
+        ("kubelet-client-certificate", &text(&folder.certificate("kubelet-client.crt"))),
+        ("kubelet-client-key", &text(&folder.certificate("kubelet-client.key"))),
+    ])
 }
 
 fn audit(folder: &Folder, audit: Audit) -> Vec<String> {
@@ -214,10 +261,10 @@ fn kwok(folder: &Folder) -> Vec<String> {
     ])
 }
 
-fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
+pub(crate) fn flags(pairs: &[(&str, &str)]) -> Vec<String> {
     pairs.iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
 
-fn text(path: &Path) -> String {
+pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }

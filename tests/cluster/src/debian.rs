@@ -11,6 +11,10 @@ use thiserror::Error;
 
 use crate::roots::{self, NoHome};
 
+/// What nobody reads here.
+const LEFT_OUT: [&str; 5] =
+    ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/lintian", "usr/lib/postgresql/15/lib/bitcode"];
+
 /// Why a program is not there.
 #[derive(Debug, Error)]
 pub enum DebianError {
@@ -35,6 +39,13 @@ pub enum DebianError {
         /// The end of what it printed, or the system's reason.
         why: String,
     },
+}
+
+impl DebianError {
+    /// The package does not hold what it should.
+    pub(crate) fn missing(name: &str) -> Self {
+        package("dpkg-deb", name)("the package has no such programs".to_owned())
+    }
 }
 
 /// A Prometheus server and its tool.
@@ -63,18 +74,40 @@ impl Prometheus {
             return Ok(cached);
         }
         unpack(&["prometheus"], &home)?;
-        found(&binaries).ok_or_else(|| package("dpkg-deb", "prometheus")("the package has no such programs".to_owned()))
+        found(&binaries).ok_or_else(|| DebianError::missing("prometheus"))
     }
 }
 
 /// The folder below which these packages are unpacked, in the versions that apt knew when they were first asked for.
-pub(crate) fn unpacked(packages: &[&str]) -> Result<PathBuf, DebianError> {
-    let tools = roots::cache().map_err(DebianError::NoCache)?.join("tools");
-    let home = tools.join(format!("debian-{}", packages.join("_")));
+pub(crate) fn unpacked(label: &str, packages: &[impl AsRef<str>]) -> Result<PathBuf, DebianError> {
+    let home = roots::cache().map_err(DebianError::NoCache)?.join("tools").join(format!("debian-{label}"));
     if !home.is_dir() {
-        unpack(packages, &home)?;
+        let packages: Vec<_> = packages.iter().map(AsRef::as_ref).collect();
+        unpack(&packages, &home)?;
     }
     Ok(home)
+}
+
+/// These packages and everything they depend on.
+pub(crate) fn closure(packages: &[&str]) -> Result<Vec<String>, DebianError> {
+    let name = packages.first().copied().unwrap_or_default();
+    let mut arguments = vec!["depends", "--recurse", "--important"];
+    arguments.extend(packages);
+    let listed = output(Path::new("apt-cache"), name, &arguments)?;
+    // A package stands at the beginning of a line; what is indented or in angle brackets is a relation.
+    let named = |line: &&str| line.starts_with(|first: char| first.is_ascii_alphanumeric());
+    Ok(listed.lines().filter(named).map(str::to_owned).collect())
+}
+
+/// What one of Debian's programs prints.
+pub(crate) fn output(program: &Path, name: &str, arguments: &[&str]) -> Result<String, DebianError> {
+    let failed = package("a program of Debian's", name);
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    match output {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+        Ok(output) => Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned())),
+        Err(reason) => Err(failed(reason.to_string())),
+    }
 }
 
 /// Where the libraries of unpacked packages lie.
@@ -114,6 +147,11 @@ fn fetch(packages: &[&str], folder: &Path) -> Result<(), DebianError> {
         if archive.extension().is_some_and(|extension| extension == "deb") {
             run("dpkg-deb", name, &["--extract", &archive.to_string_lossy(), "."], folder)?;
             fs::remove_file(&archive).map_err(cache)?;
+        }
+    }
+    for path in LEFT_OUT.map(|path| folder.join(path)) {
+        if path.is_dir() {
+            fs::remove_dir_all(&path).map_err(cache)?;
         }
     }
     Ok(())

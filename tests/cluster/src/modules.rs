@@ -204,11 +204,11 @@ impl Module {
 
     fn digest(&self) -> u64 {
         let mut digest = Context::new(&SHA256);
-        for (name, content) in self.files {
-            digest.update(name.as_bytes());
-            digest.update(&[0]);
+        for (index, (_, content)) in self.files.iter().enumerate() {
+            if index > 0 {
+                digest.update(&[0]);
+            }
             digest.update(content.as_bytes());
-            digest.update(&[0]);
         }
         let mut head = [0; size_of::<u64>()];
         head[size_of::<u64>() - DIGEST_BYTES..].copy_from_slice(&digest.finish().as_ref()[..DIGEST_BYTES]);

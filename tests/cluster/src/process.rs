@@ -44,6 +44,7 @@ for file in "$doomed"/pids/*; do
   read -r pid started < "$file" || continue
   while alive "$pid" "$started"; do sleep 0.05; done
 done
+[ ! -f "$doomed/teardown" ] || sh "$doomed/teardown"
 rm -rf "$doomed"
 "#;
 
@@ -109,7 +110,7 @@ impl ProcessId {
         Self::of(i32::try_from(std::process::id()).ok()?)
     }
 
-    fn of(pid: i32) -> Option<Self> {
+    pub(crate) fn of(pid: i32) -> Option<Self> {
         let Stat { start_time, .. } = stat(pid)?;
         Some(Self { pid, start_time })
     }
@@ -119,6 +120,11 @@ impl ProcessId {
         let text = fs::read_to_string(pid_file).ok()?;
         let (pid, start_time) = text.trim_end().split_once(' ')?;
         Some(Self { pid: pid.parse().ok()?, start_time: start_time.parse().ok()? })
+    }
+
+    /// As [`ProcessId::read`] reads it.
+    pub(crate) fn written(self) -> String {
+        format!("{} {}\n", self.pid, self.start_time)
     }
 
     /// The pid alone, to show to a person.

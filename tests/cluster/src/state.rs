@@ -5,11 +5,13 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::components::Component;
+use crate::network::Network;
 use crate::process::{ProcessError, ProcessId, kill_all};
 use crate::roots::{self, NoHome};
 
@@ -18,6 +20,9 @@ const LONGEST_NAME: usize = 40;
 
 /// Stands between a cluster's name and a number in the name of a folder that is being removed. No name contains it.
 const DOOMED: &str = ".doomed-";
+
+/// In a cluster's folder: a script that removes what is outside it, run after the processes have ended.
+pub(crate) const TEARDOWN: &str = "teardown";
 
 /// Why a cluster's folder could not be used.
 #[derive(Debug, Error)]
@@ -57,6 +62,14 @@ pub enum StateError {
         name: String,
         /// The process and the reason.
         source: ProcessError,
+    },
+    /// The node's cgroups could not be removed.
+    #[error("cannot remove what the node of cluster `{name}` left behind: {why}")]
+    Teardown {
+        /// The cluster.
+        name: String,
+        /// What the script said.
+        why: String,
     },
 }
 
@@ -116,6 +129,9 @@ pub struct Description {
     pub owner: ProcessId,
     /// The command line client of the server's version.
     pub kubectl: PathBuf,
+    /// The addresses of its real node, if it may have one; its nodes are simulated otherwise.
+    #[serde(default)]
+    pub network: Option<Network>,
     /// How each component was started, to start it again.
     pub(crate) launches: BTreeMap<Component, Launch>,
 }
@@ -202,8 +218,21 @@ impl Folder {
         self.0.join("cluster.json")
     }
 
+    /// The pid of the first process inside a real node's namespaces.
+    pub(crate) fn node_pid_file(&self) -> PathBuf {
+        self.0.join("pids").join("node-init")
+    }
+
+    /// What a real node keeps.
+    pub(crate) fn node(&self) -> PathBuf {
+        self.0.join("node")
+    }
+
     fn live_processes(&self) -> Vec<ProcessId> {
-        Component::ALL.into_iter().filter_map(|one| self.process(one)).filter(|process| process.is_alive()).collect()
+        let Ok(files) = fs::read_dir(self.0.join("pids")) else {
+            return Vec::new();
+        };
+        files.flatten().filter_map(|file| ProcessId::read(&file.path())).filter(|process| process.is_alive()).collect()
     }
 
     /// Whether somebody still needs this cluster. What a crash or a reboot left behind, nobody does.
@@ -233,6 +262,14 @@ impl Folder {
 
     fn remove(&self, name: &str) -> Result<(), StateError> {
         kill_all(&self.live_processes()).map_err(|source| StateError::Processes { name: name.to_owned(), source })?;
+        let script = self.0.join(TEARDOWN);
+        if script.is_file() {
+            let failed = |why| StateError::Teardown { name: name.to_owned(), why };
+            let output = Command::new("sh").arg(&script).output().map_err(|reason| failed(reason.to_string()))?;
+            if !output.status.success() {
+                return Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()));
+            }
+        }
         fs::remove_dir_all(&self.0).map_err(file_error(&self.0))
     }
 }
@@ -368,6 +405,7 @@ mod tests {
             ephemeral: true,
             owner,
             kubectl: PathBuf::from("/kubectl"),
+            network: None,
             launches: BTreeMap::new(),
         }
     }

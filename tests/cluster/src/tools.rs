@@ -155,7 +155,7 @@ fn go_build(tool: Tool, source: &Path, target: &Path) -> Result<(), ToolsError> 
     if tool == Tool::Runc {
         // Its first steps in a new namespace are C. Linked statically, it needs no library where it runs.
         linker_flags.push_str(" -linkmode external -extldflags -static");
-        let root = debian::unpacked(&["libseccomp-dev", "libseccomp2"])?;
+        let root = debian::unpacked("libseccomp", &["libseccomp-dev", "libseccomp2"])?;
         command.env("CGO_ENABLED", "1").env("PKG_CONFIG_SYSROOT_DIR", &root);
         command.env("PKG_CONFIG_LIBDIR", debian::libraries(&root).join("pkgconfig"));
     }

@@ -1,0 +1,308 @@
+//! A real node: containers, volumes, Services and NetworkPolicies as they really are. Needs Linux and root; without them
+//! each test says so and ends. The first run on a machine also builds the node's programs.
+
+// The lint's own exception covers test functions, not the helpers they share.
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use interlock_cluster::{ADMIN, Cluster, ClusterOptions, Node, NodeOptions, PodNetwork, ProcessId};
+
+const LIMIT: &str = "--timeout=120s";
+
+struct World {
+    cluster: Cluster,
+    node: Node,
+}
+
+impl World {
+    fn start(prefix: &str, network: PodNetwork) -> Option<Self> {
+        if let Err(reason) = Node::check_possible() {
+            eprintln!("skipped: {reason}");
+            return None;
+        }
+        let mut cluster = Cluster::up(&ClusterOptions::ephemeral(prefix).with_real_node()).unwrap();
+        let began = Instant::now();
+        let node = Node::start(&mut cluster, &NodeOptions { network, ..NodeOptions::default() }).unwrap();
+        eprintln!("the node is ready after {:.1} s", began.elapsed().as_secs_f32());
+        interlock_cluster::busybox().unwrap().import(&node).unwrap();
+        Some(Self { cluster, node })
+    }
+
+    fn kubectl(&self, line: &str) -> Result<String, String> {
+        self.run(&line.split(' ').collect::<Vec<_>>(), "")
+    }
+
+    fn run(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let mut command = self.cluster.kubectl(ADMIN);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(said(&output.stdout)) } else { Err(said(&output.stderr)) }
+    }
+
+    fn apply(&self, yaml: &str) {
+        self.run(&["apply", "-f", "-"], yaml).unwrap();
+    }
+
+    /// A pod of this image that runs the shell script, with the lines added to its specification.
+    fn pod(&self, kind: Kind, name: &str, image: &str, script: &str, more: &str) {
+        let namespace = name.split_once('/').map_or("default", |(namespace, _)| namespace);
+        let name = name.rsplit('/').next().unwrap();
+        let script = serde_json::to_string(script).unwrap();
+        let policy = if kind == Kind::Job { "Never" } else { "Always" };
+        self.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}},
+spec: {{restartPolicy: {policy}, terminationGracePeriodSeconds: 1, containers: [{{name: c, image: '{image}',
+imagePullPolicy: Never, command: [sh, -c, {script}] {more}}}"
+        ));
+        let condition = if kind == Kind::Job { "jsonpath={.status.phase}=Succeeded" } else { "condition=Ready" };
+        let wait = format!("wait --namespace {namespace} --for={condition} pod/{name} {LIMIT}");
+        self.kubectl(&wait).unwrap_or_else(|reason| {
+            let about = self.kubectl(&format!("describe --namespace {namespace} pod/{name}"));
+            let log = self.kubectl(&format!("logs --namespace {namespace} {name}"));
+            panic!("{reason}\n{}\n{log:?}", about.unwrap());
+        });
+    }
+
+    fn exec(&self, pod: &str, script: &str) -> Result<String, String> {
+        let (namespace, pod) = pod.split_once('/').unwrap_or(("default", pod));
+        self.run(&["exec", "--namespace", namespace, pod, "--", "sh", "-c", script], "")
+    }
+
+    fn eventually(&self, what: &str, mut holds: impl FnMut(&Self) -> bool) {
+        let deadline = Instant::now() + Duration::from_mins(2);
+        while !holds(self) {
+            assert!(Instant::now() < deadline, "waited for {what}");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Job,
+    Server,
+}
+
+/// What closes a pod's specification without volumes.
+const PLAIN: &str = "}]}";
+
+#[test]
+fn pods_volumes_services_and_policies_are_real() {
+    let Some(world) = World::start("node-enforced", PodNetwork::Enforced) else {
+        return;
+    };
+    a_job_completes_and_its_log_can_be_read(&world);
+    a_service_answers_and_pods_reach_each_other(&world);
+    a_default_deny_policy_holds(&world);
+    a_volume_outlives_its_pod(&world);
+    postgres_answers(&world);
+    restic_restores_what_it_backed_up(&world);
+    nothing_is_left(world);
+}
+
+#[test]
+fn without_enforcement_a_policy_does_nothing() {
+    let Some(world) = World::start("node-unenforced", PodNetwork::Unenforced) else {
+        return;
+    };
+    interlock_cluster::web("web:1").unwrap().import(&world.node).unwrap();
+    web_server(&world, "target");
+    deny_all(&world);
+    world.pod(Kind::Server, "denied/client", "busybox:1", "sleep 3600", PLAIN);
+    let address = address(&world, "default", "target");
+    assert_eq!(dial(&world, "denied/client", &address), Ok("one".to_owned()));
+    nothing_is_left(world);
+}
+
+fn a_job_completes_and_its_log_can_be_read(world: &World) {
+    world.apply(
+        "{apiVersion: batch/v1, kind: Job, metadata: {name: job}, spec: {template: {spec: {restartPolicy: Never,
+volumes: [{name: scratch, emptyDir: {}}], containers: [{name: c, image: 'busybox:1', imagePullPolicy: Never,
+command: [sh, -c, 'echo kept > /scratch/file && cat /scratch/file'],
+volumeMounts: [{name: scratch, mountPath: /scratch}]}]}}}}",
+    );
+    let began = Instant::now();
+    world.kubectl(&format!("wait --for=condition=Complete job/job {LIMIT}")).unwrap();
+    eprintln!("a Job completed after {:.1} s", began.elapsed().as_secs_f32());
+    assert_eq!(world.kubectl("logs job/job"), Ok("kept".to_owned()));
+}
+
+/// The web server of the tests, which answers `one`.
+fn web_server(world: &World, name: &str) {
+    world.apply(&format!(
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: web}}}}, spec: {{containers: [{{name: c,
+image: 'web:1', imagePullPolicy: Never, env: [{{name: VERSION, value: one}}],
+readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}}}]}}}}"
+    ));
+    world.kubectl(&format!("wait --for=condition=Ready pod/{name} {LIMIT}")).unwrap();
+}
+
+fn address(world: &World, namespace: &str, pod: &str) -> String {
+    let ip = world.kubectl(&format!("get pod {pod} --namespace {namespace} --output=jsonpath={{.status.podIP}}"));
+    format!("{}:8080", ip.unwrap())
+}
+
+fn dial(world: &World, from: &str, address: &str) -> Result<String, String> {
+    world.exec(from, &format!("wget -q -T 3 -O - http://{address}/"))
+}
+
+fn a_service_answers_and_pods_reach_each_other(world: &World) {
+    interlock_cluster::web("web:1").unwrap().import(&world.node).unwrap();
+    web_server(world, "web-a");
+    web_server(world, "web-b");
+    world.apply(
+        "{apiVersion: v1, kind: Service, metadata: {name: web},
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}",
+    );
+    world.pod(Kind::Server, "client", "busybox:1", "sleep 3600", PLAIN);
+    let service = world.kubectl("get service web --output=jsonpath={.spec.clusterIP}").unwrap();
+    world.eventually("the Service to answer", |world| dial(world, "client", &service) == Ok("one".to_owned()));
+    assert_eq!(dial(world, "client", &address(world, "default", "web-a")), Ok("one".to_owned()));
+    // The API server, which runs on the machine itself, calls webhooks so.
+    let url = format!("http://{service}/");
+    let said = std::process::Command::new("curl").args(["--silent", "--max-time", "5", &url]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "one");
+    // Both pods are behind it, and each counts its answers.
+    for _ in 0..40 {
+        dial(world, "client", &service).unwrap();
+    }
+    for pod in ["web-a", "web-b"] {
+        let url = format!("wget -q -O - http://{}/metrics", address(world, "default", pod));
+        let metrics = world.exec("client", &url).unwrap();
+        let good = metrics.lines().find(|line| line.contains("code=\"200\"")).unwrap();
+        let count: u32 = good.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(count > 0, "{pod} was never asked through the Service");
+    }
+}
+
+fn deny_all(world: &World) {
+    world.kubectl("create namespace denied").unwrap();
+    world.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: deny, namespace: denied},
+spec: {podSelector: {}, policyTypes: [Ingress, Egress]}}",
+    );
+}
+
+fn a_default_deny_policy_holds(world: &World) {
+    deny_all(world);
+    world.pod(Kind::Server, "denied/client", "busybox:1", "sleep 3600", PLAIN);
+    let (target, service) = (
+        address(world, "default", "web-a"),
+        world.kubectl("get service web --output=jsonpath={.spec.clusterIP}").unwrap(),
+    );
+    let outside = std::net::TcpListener::bind((world.node.network().machine(), 0)).unwrap();
+    let outside = outside.local_addr().unwrap();
+    let machine = format!("nc -w 3 {} {} < /dev/null", outside.ip(), outside.port());
+    for _ in 0..3 {
+        assert!(dial(world, "denied/client", &target).is_err());
+        assert!(dial(world, "denied/client", &service).is_err());
+        assert!(world.exec("denied/client", &machine).is_err());
+        assert_eq!(dial(world, "client", &target), Ok("one".to_owned()));
+        assert!(world.exec("client", &machine).is_ok());
+    }
+    world.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: allow, namespace: denied},
+spec: {podSelector: {matchLabels: {app: client}}, policyTypes: [Egress],
+egress: [{to: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}], ports: [{port: 8080}]}]}}",
+    );
+    world.eventually("the exception to hold", |world| dial(world, "denied/client", &target) == Ok("one".to_owned()));
+    assert!(world.exec("denied/client", &machine).is_err());
+}
+
+fn claim(world: &World, name: &str) {
+    world.apply(&format!(
+        "{{apiVersion: v1, kind: PersistentVolumeClaim, metadata: {{name: {name}}}, spec: {{storageClassName: pool,
+accessModes: [ReadWriteOnce], resources: {{requests: {{storage: 1Gi}}}}}}}}"
+    ));
+    world.kubectl(&format!("wait --for=jsonpath={{.status.phase}}=Bound pvc/{name} {LIMIT}")).unwrap();
+}
+
+fn with_claim(name: &str) -> String {
+    format!(
+        ", volumeMounts: [{{name: data, mountPath: /data}}]}}],
+volumes: [{{name: data, persistentVolumeClaim: {{claimName: {name}}}}}]}}"
+    )
+}
+
+fn a_volume_outlives_its_pod(world: &World) {
+    claim(world, "data");
+    world.pod(Kind::Job, "writer", "busybox:1", "echo kept > /data/file", &with_claim("data"));
+    world.kubectl("delete pod writer").unwrap();
+    world.pod(Kind::Job, "reader", "busybox:1", "cat /data/file", &with_claim("data"));
+    assert_eq!(world.kubectl("logs reader"), Ok("kept".to_owned()));
+}
+
+fn postgres_answers(world: &World) {
+    interlock_cluster::postgres().unwrap().import(&world.node).unwrap();
+    claim(world, "database");
+    let probe = format!(
+        ", readinessProbe: {{exec: {{command: [pg_isready, -h, localhost]}}, periodSeconds: 1}} {}",
+        with_claim("database")
+    );
+    world.pod(Kind::Server, "postgres", "postgres:15", "exec start", &probe);
+    let made = world.exec("postgres", "psql -qAt -c 'create table t as select generate_series(1, 1000) as n'");
+    assert_eq!(made, Ok(String::new()));
+    assert_eq!(world.exec("postgres", "psql -qAt -c 'select sum(n) from t'"), Ok("500500".to_owned()));
+    let dumped = world.exec("postgres", "pg_dump --table=t postgres | grep -c '^[0-9]*$'").unwrap();
+    assert!(dumped.parse::<u32>().unwrap() >= 1000, "{dumped}");
+    let verified = "pg_basebackup -D /tmp/base -X fetch && pg_verifybackup /tmp/base && pg_receivewal --version";
+    assert!(world.exec("postgres", verified).unwrap().contains("backup successfully verified"));
+}
+
+fn restic_restores_what_it_backed_up(world: &World) {
+    interlock_cluster::restic().unwrap().import(&world.node).unwrap();
+    claim(world, "repository");
+    let backup = "export RESTIC_PASSWORD=p RESTIC_REPOSITORY=/data/r; mkdir /tmp/d && echo kept > /tmp/d/file &&
+restic init && restic backup /tmp/d";
+    world.pod(Kind::Job, "backup", "restic:1", backup, &with_claim("repository"));
+    let restore = "export RESTIC_PASSWORD=p RESTIC_REPOSITORY=/data/r; restic restore -q latest --target /tmp/r &&
+cat /tmp/r/tmp/d/file";
+    world.pod(Kind::Job, "restore", "restic:1", restore, &with_claim("repository"));
+    assert_eq!(world.kubectl("logs restore"), Ok("kept".to_owned()));
+}
+
+/// Takes the cluster down and looks for what it made outside its folder.
+fn nothing_is_left(world: World) {
+    let network = world.node.network();
+    let folder = world.cluster.directory().to_owned();
+    let processes: Vec<ProcessId> = world.cluster.processes().into_iter().filter_map(|(_, process)| process).collect();
+    assert!(!named(&folder).is_empty() && !cgroups(&network.cgroup()).is_empty());
+    let began = Instant::now();
+    world.cluster.down().unwrap();
+    eprintln!("down after {:.1} s", began.elapsed().as_secs_f32());
+    assert!(processes.iter().all(|process| !process.is_alive()));
+    assert_eq!(named(&folder), Vec::<String>::new());
+    assert_eq!(cgroups(&network.cgroup()), Vec::<String>::new());
+    assert!(!Path::new("/sys/class/net").join(network.interface()).exists());
+    assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains(&*folder.to_string_lossy()));
+    assert!(!folder.exists());
+}
+
+/// Every process whose command line names the cluster's folder, or that is in a mount namespace in which it is used.
+fn named(folder: &Path) -> Vec<String> {
+    let folder = folder.display().to_string();
+    let of_folder = |entry: &fs::DirEntry| {
+        let read = |file: &str| {
+            let content = fs::read(entry.path().join(file)).unwrap_or_default();
+            String::from_utf8_lossy(&content).into_owned()
+        };
+        read("cmdline").contains(&folder) || read("mountinfo").contains(&folder)
+    };
+    let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let numbered = entries.filter(|entry| entry.file_name().to_string_lossy().parse::<u32>().is_ok());
+    numbered.filter(of_folder).map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+fn cgroups(name: &str) -> Vec<String> {
+    let controllers = fs::read_dir("/sys/fs/cgroup").unwrap().filter_map(Result::ok).map(|entry| entry.path());
+    let all = controllers.chain([Path::new("/sys/fs/cgroup").to_owned()]);
+    all.map(|path| path.join(name)).filter(|path| path.exists()).map(|path| path.display().to_string()).collect()
+}
