@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, Subcommand, ValueEnum};
-use interlock_cluster::{Audit, Cluster, ClusterError, ClusterOptions, ClusterSource, Origin, Phase, USERS};
+use interlock_cluster::{
+    Audit, Cluster, ClusterError, ClusterOptions, ClusterSource, Node, NodeError, NodeOptions, Origin, POOL, Phase,
+    PodNetwork, USERS,
+};
 use thiserror::Error;
 
 #[derive(Subcommand)]
@@ -16,6 +19,8 @@ pub enum Command {
     Down(Down),
     /// List the clusters that are up
     Status,
+    /// Give images to a cluster's real node
+    Import(Import),
 }
 
 #[derive(Args)]
@@ -29,6 +34,22 @@ pub struct Up {
     /// Use the cluster that KUBECONFIG names (kind, for example) instead of starting one
     #[arg(long, conflicts_with = "audit")]
     existing: bool,
+    /// Start a real node, which runs containers, in place of the simulated ones (Linux, root)
+    #[arg(long, conflicts_with = "existing")]
+    node: bool,
+    /// Let the real node accept NetworkPolicies without enforcing them
+    #[arg(long, requires = "node")]
+    unenforced: bool,
+}
+
+#[derive(Args)]
+pub struct Import {
+    /// Name of the cluster
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// Archives (of `docker save`, or OCI layouts in a tar file), or `busybox`, `postgres`, `restic`, `web`
+    #[arg(required = true)]
+    images: Vec<String>,
 }
 
 #[derive(Args)]
@@ -55,6 +76,8 @@ pub enum CommandError {
     NoKubeconfig,
     #[error("cluster `{name}` cannot be {verb}")]
     Cluster { name: String, verb: &'static str, source: ClusterError },
+    #[error("cluster `{name}` has no real node")]
+    Node { name: String, source: NodeError },
     #[error("the clusters cannot be listed")]
     List(#[source] ClusterError),
 }
@@ -64,6 +87,9 @@ pub fn run(command: Command) -> Result<(), CommandError> {
         Command::Up(arguments) => up(arguments),
         Command::Down(arguments) => down(&arguments),
         Command::Status => status(),
+        Command::Import(arguments) => {
+            import(&arguments).map_err(|source| CommandError::Node { name: arguments.name.clone(), source })
+        }
     }
 }
 
@@ -74,15 +100,47 @@ fn up(arguments: Up) -> Result<(), CommandError> {
         Some(AuditLevel::Metadata) => Audit::Metadata,
         Some(AuditLevel::Bodies) => Audit::Bodies,
     };
-    let options = ClusterOptions { source, audit, ..ClusterOptions::persistent(arguments.name) };
+    let no_node = |source| CommandError::Node { name: arguments.name.clone(), source };
+    if arguments.node {
+        Node::check_possible().map_err(no_node)?;
+    }
+    let persistent = ClusterOptions::persistent(&arguments.name);
+    let options = ClusterOptions { source, audit, real_node: arguments.node, ..persistent };
     let began = Instant::now();
-    let cluster = Cluster::up(&options).map_err(|source| CommandError::Cluster {
+    let mut cluster = Cluster::up(&options).map_err(|source| CommandError::Cluster {
         name: options.name.clone(),
         verb: "brought up",
         source,
     })?;
+    if arguments.node {
+        let network = if arguments.unenforced { PodNetwork::Unenforced } else { PodNetwork::Enforced };
+        if let Err(reason) = Node::start(&mut cluster, &NodeOptions { network, ..NodeOptions::default() }) {
+            // The reason is what the person must see; `cluster down` tries again what could not be removed.
+            let _ = cluster.down();
+            return Err(no_node(reason));
+        }
+    }
     eprintln!("cluster `{}` is up after {:.1} s", cluster.name(), began.elapsed().as_secs_f32());
     print_use(&cluster);
+    Ok(())
+}
+
+fn import(arguments: &Import) -> Result<(), NodeError> {
+    let node = Node::attach(&Cluster::attach(&arguments.name)?)?;
+    for name in &arguments.images {
+        let image = match name.as_str() {
+            "busybox" => interlock_cluster::busybox()?,
+            "postgres" => interlock_cluster::postgres()?,
+            "restic" => interlock_cluster::restic()?,
+            "web" => interlock_cluster::web("web:1")?,
+            archive => {
+                node.import(Path::new(archive))?;
+                continue;
+            }
+        };
+        image.import(&node)?;
+        eprintln!("imported {}", image.name());
+    }
     Ok(())
 }
 
@@ -101,6 +159,10 @@ fn print_use(cluster: &Cluster) {
     println!("# {:<10}groups", "USER");
     for user in USERS {
         println!("# {:<10}{}", user.name, user.groups.join(", "));
+    }
+    if cluster.description().network.is_some() {
+        println!("# images: cargo xtask cluster import --name {} busybox IMAGE.tar", cluster.name());
+        println!("# in pods: imagePullPolicy: Never; claims of the class {POOL} are bound");
     }
     if let Some(log) = cluster.audit_log() {
         println!("# audit log: {}", log.display());
