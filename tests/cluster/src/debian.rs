@@ -88,6 +88,29 @@ pub(crate) fn unpacked(label: &str, packages: &[impl AsRef<str>]) -> Result<Path
     Ok(home)
 }
 
+/// The folder of `nft`, as installed or unpacked from Debian's packages, and that of the libraries it then needs.
+pub(crate) fn nftables() -> Result<(PathBuf, Option<PathBuf>), DebianError> {
+    let installed = env::var_os("PATH").and_then(|path| env::split_paths(&path).find(|at| at.join("nft").is_file()));
+    if let Some(folder) = installed {
+        return Ok((folder, None));
+    }
+    let packages = [
+        "nftables",
+        "libnftables1",
+        "libnftnl11",
+        "libmnl0",
+        "libjansson4",
+        "libxtables12",
+        "libgmp10",
+        "libedit2",
+        "libbsd0",
+        "libmd0",
+        "libtinfo6",
+    ];
+    let root = unpacked("nftables", &packages)?;
+    Ok((root.join("usr/sbin"), Some(libraries(&root))))
+}
+
 /// These packages and everything they depend on.
 pub(crate) fn closure(packages: &[&str]) -> Result<Vec<String>, DebianError> {
     let name = packages.first().copied().unwrap_or_default();

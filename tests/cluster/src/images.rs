@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::debian::{self, DebianError};
 use crate::image::Image;
 use crate::modules::Tool;
-use crate::node::NodeError;
+use crate::node_error::NodeError;
 use crate::tools::Tools;
 
 /// What `postgres` starts with: a new database cluster if there is none, open to the cluster's network.

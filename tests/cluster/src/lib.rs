@@ -10,6 +10,8 @@
 //! # Ok::<(), interlock_cluster::ClusterError>(())
 //! ```
 //!
+//! A real node, which runs containers, takes the place of the simulated ones where a test asks for it: [`Node`].
+//!
 //! Linux only: processes are told apart by what `/proc` says.
 
 mod bring_up;
@@ -26,6 +28,7 @@ mod modules;
 mod network;
 mod node;
 mod node_config;
+mod node_error;
 mod ports;
 mod process;
 mod roots;
@@ -44,7 +47,8 @@ pub use images::{busybox, interlock, postgres, restic, web};
 pub use kwok::{BEHAVIOUR_LABEL, Behaviour, NODES, READY_AFTER_ANNOTATION, RUNS_FOR_ANNOTATION};
 pub use modules::{Tool, kubernetes_version};
 pub use network::Network;
-pub use node::{NODE_NAME, Node, NodeError, NodeOptions, PodNetwork};
+pub use node::{NODE_NAME, Node, NodeOptions, PodNetwork};
+pub use node_error::NodeError;
 pub use process::{ProcessError, ProcessId};
 pub use roots::NoHome;
 pub use state::{Audit, Description, Origin, Phase, StateError};

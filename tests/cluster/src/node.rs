@@ -4,78 +4,31 @@
 //! mounts and every container are its own, several nodes live side by side, and all of it goes at once when the first
 //! process of the namespaces ends. What remains are cgroups, which the cluster's teardown removes.
 
-use std::env;
 use std::fs::{self, DirBuilder};
-use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use thiserror::Error;
 
 use crate::bring_up::{kubectl, start, wait_for, wait_nodes_ready};
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::Cluster;
 use crate::components::{Component, RELAY_PORT};
-use crate::debian::{self, DebianError};
+use crate::debian;
 use crate::image::{Image, ImageError};
 use crate::modules::Tool;
 use crate::network::Network;
 use crate::node_config::{PAUSE_IMAGE, Site, hides};
+use crate::node_error::NodeError;
 use crate::process::ProcessId;
-use crate::state::{Launch, Origin, StateError, TEARDOWN, write_file};
-use crate::tools::{Tools, ToolsError};
+use crate::state::{Launch, Origin, TEARDOWN, write_file};
+use crate::tools::Tools;
 use crate::volumes::{self, Reclaim};
 
 /// The real node's name.
 pub const NODE_NAME: &str = "node-real";
 /// Who its kubelet is.
 pub(crate) const NODE_USER: &str = "system:node:node-real";
-
-/// Why there is no real node.
-#[derive(Debug, Error)]
-pub enum NodeError {
-    /// Not root, or not Linux.
-    #[error("a real node needs Linux and root, because it makes namespaces, mounts and cgroups; run it as root")]
-    NotRoot,
-    /// The cluster was brought up for simulated nodes.
-    #[error("cluster `{0}` was brought up without a place for a real node: use ClusterOptions::with_real_node")]
-    NotPrepared(String),
-    /// The node does not see these folders of the machine.
-    #[error(
-        "{0} lies in a folder the node has for itself: set INTERLOCK_STATE and INTERLOCK_CACHE to folders outside /run, /var/log and /var/lib"
-    )]
-    Hidden(PathBuf),
-    /// The programs are not there.
-    #[error("the node's programs are not there")]
-    Tools(#[from] ToolsError),
-    /// A Debian package is not there.
-    #[error("a package for the node is not there")]
-    Debian(#[from] DebianError),
-    /// A component did not start.
-    #[error("the node did not start")]
-    Cluster(#[from] ClusterError),
-    /// A file of the node cannot be written.
-    #[error("cannot write {path}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-    /// The machine refused a namespace, a link or a cgroup.
-    #[error("cannot prepare the node: {0}")]
-    Prepare(String),
-    /// An image cannot be made or imported.
-    #[error("an image of the node cannot be used")]
-    Image(#[from] ImageError),
-}
-
-impl From<StateError> for NodeError {
-    fn from(reason: StateError) -> Self {
-        Self::Cluster(reason.into())
-    }
-}
 
 /// Whether `NetworkPolicies` hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -131,7 +84,7 @@ impl Node {
         };
         let tools = Tools::ensure_these(&Tool::NODE)?;
         let folder = cluster.folder.clone();
-        let site = Site { folder: &folder, network, tools: &tools, nft: nftables()?, name: NODE_NAME };
+        let site = Site { folder: &folder, network, tools: &tools, nft: debian::nftables()?, name: NODE_NAME };
         for path in [folder.path(), tools.path(Tool::Containerd)] {
             if hides(path) {
                 return Err(NodeError::Hidden(path.to_owned()));
@@ -209,29 +162,6 @@ impl Image {
         self.check(&folder, fs::remove_dir_all(&folder))?;
         imported
     }
-}
-
-/// `nft` as installed, or unpacked from Debian's packages.
-fn nftables() -> Result<(PathBuf, Option<PathBuf>), DebianError> {
-    let installed = env::var_os("PATH").and_then(|path| env::split_paths(&path).find(|at| at.join("nft").is_file()));
-    if let Some(folder) = installed {
-        return Ok((folder, None));
-    }
-    let packages = [
-        "nftables",
-        "libnftables1",
-        "libnftnl11",
-        "libmnl0",
-        "libjansson4",
-        "libxtables12",
-        "libgmp10",
-        "libedit2",
-        "libbsd0",
-        "libmd0",
-        "libtinfo6",
-    ];
-    let root = debian::unpacked("nftables", &packages)?;
-    Ok((root.join("usr/sbin"), Some(debian::libraries(&root))))
 }
 
 fn write_files(site: &Site<'_>, options: &NodeOptions) -> Result<(), NodeError> {
