@@ -255,3 +255,52 @@ fn digest(path: &Path) -> io::Result<String> {
 fn hexadecimal(context: Context) -> String {
     context.finish().as_ref().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use serde_json::Value;
+
+    use super::{Image, digest};
+
+    #[test]
+    fn every_blob_is_what_its_descriptor_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let image =
+            Image::new("tool:2").text("/bin/run", "#!/bin/sh\n").link("run", "/bin/again").folder("/data").user(7);
+        let archive = image.entrypoint(&["/bin/run", "x"]).env("A", "b").write(folder.path()).unwrap();
+        let out = folder.path().join("out");
+        fs::create_dir(&out).unwrap();
+        let unpack = |archive: &std::path::Path| {
+            let status = Command::new("tar").arg("-xf").arg(archive).arg("-C").arg(&out).status().unwrap();
+            assert!(status.success());
+        };
+        unpack(&archive);
+        let json = |path: &std::path::Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+        let blob = |descriptor: &Value| {
+            let hash = descriptor["digest"].as_str().unwrap().strip_prefix("sha256:").unwrap();
+            let path = out.join("blobs/sha256").join(hash);
+            assert_eq!(digest(&path).unwrap(), hash);
+            assert_eq!(fs::metadata(&path).unwrap().len(), descriptor["size"].as_u64().unwrap());
+            path
+        };
+        let index = json(&out.join("index.json"));
+        let descriptor = &index["manifests"][0];
+        assert_eq!(descriptor["annotations"]["io.containerd.image.name"], "docker.io/library/tool:2");
+        let manifest = json(&blob(descriptor));
+        let config = json(&blob(&manifest["config"]));
+        assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/bin/run", "x"]));
+        assert_eq!(config["config"]["User"], "7");
+        assert_eq!(config["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+        unpack(&blob(&manifest["layers"][0]));
+        assert_eq!(fs::read_to_string(out.join("bin/again")).unwrap(), "#!/bin/sh\n");
+    }
+
+    #[test]
+    fn a_name_is_completed_only_if_it_names_no_registry() {
+        assert_eq!(Image::new("interlock.test/a/b:1").name(), "interlock.test/a/b:1");
+        assert_eq!(Image::new("a/b:1").name(), "docker.io/library/a/b:1");
+    }
+}

@@ -150,12 +150,17 @@ done
         )
     }
 
-    /// Removes what the node left outside its folder. Its processes have ended by then.
+    /// Removes what the node left outside its folder. Its processes have ended by then, but the kernel takes a moment
+    /// to count them out of their cgroups.
     pub(crate) fn teardown_script(&self) -> String {
         format!(
-            "[ ! -e /sys/class/net/{interface} ] || ip link delete {interface} 2> /dev/null || true
-for folder in /sys/fs/cgroup/{cgroup} /sys/fs/cgroup/*/{cgroup}; do
-  [ ! -d \"$folder\" ] || find \"$folder\" -depth -type d -exec rmdir {{}} +
+            "ip link delete {interface} 2> /dev/null
+attempt=0
+while folders=$(ls -d /sys/fs/cgroup/{cgroup} /sys/fs/cgroup/*/{cgroup} 2> /dev/null); [ -n \"$folders\" ]; do
+  find $folders -depth -type d -exec rmdir {{}} + 2> /dev/null && exit
+  attempt=$((attempt + 1))
+  [ $attempt -lt 100 ] || {{ echo \"cgroups are still in use: $folders\" >&2; exit 1; }}
+  sleep 0.1
 done
 ",
             interface = self.network.interface(),

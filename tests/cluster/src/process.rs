@@ -44,7 +44,7 @@ for file in "$doomed"/pids/*; do
   read -r pid started < "$file" || continue
   while alive "$pid" "$started"; do sleep 0.05; done
 done
-[ ! -f "$doomed/teardown" ] || sh "$doomed/teardown"
+[ ! -f "$doomed/teardown" ] || sh "$doomed/teardown" || exit
 rm -rf "$doomed"
 "#;
 

@@ -71,6 +71,7 @@ fn a_killed_run_is_swept() {
         Some((folder.to_owned(), interface.to_owned()))
     });
     let (folder, interface) = said.unwrap();
+    let cgroup = interface.replace("interlock", "interlock-node-");
     let (folder, interface) = (Path::new(&folder), Path::new("/sys/class/net").join(interface));
     // Also the watchdog, as when the machine runs out of memory: nobody is left to clean up at once.
     let watchdog = named(folder).into_iter().find(|pid| {
@@ -79,9 +80,10 @@ fn a_killed_run_is_swept() {
     assert!(Command::new("kill").args(["-KILL", &watchdog.unwrap()]).status().unwrap().success());
     holder.kill().unwrap();
     holder.wait().unwrap();
-    assert!(!named(folder).is_empty() && interface.exists());
+    assert!(!named(folder).is_empty() && interface.exists() && !cgroups(&cgroup).is_empty());
     Cluster::all().unwrap();
     assert_eq!(named(folder), Vec::<String>::new());
+    assert_eq!(cgroups(&cgroup), Vec::<String>::new());
     assert!(!folder.exists() && !interface.exists());
 }
 
@@ -91,7 +93,7 @@ fn without_enforcement_a_policy_does_nothing() {
         return;
     };
     interlock_cluster::web("web:1").unwrap().import(&world.node).unwrap();
-    web_server(&world, "target");
+    web_server(&world, "default", "target");
     deny_all(&world);
     world.pod(Kind::Server, "denied/client", "busybox:1", "sleep 3600", PLAIN);
     let address = address(&world, "default", "target");
@@ -113,13 +115,13 @@ volumeMounts: [{name: scratch, mountPath: /scratch}]}]}}}}",
 }
 
 /// The web server of the tests, which answers `one`.
-fn web_server(world: &World, name: &str) {
+fn web_server(world: &World, namespace: &str, name: &str) {
     world.apply(&format!(
-        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, labels: {{app: web}}}}, spec: {{containers: [{{name: c,
-image: 'web:1', imagePullPolicy: Never, env: [{{name: VERSION, value: one}}],
+        "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: {namespace}, labels: {{app: web}}}}, spec: {{containers: [{{name: c,
+ports: [{{name: http, containerPort: 8080}}], image: 'web:1', imagePullPolicy: Never, env: [{{name: VERSION, value: one}}],
 readinessProbe: {{httpGet: {{path: /healthz, port: 8080}}, periodSeconds: 1}}}}]}}}}"
     ));
-    world.kubectl(&format!("wait --for=condition=Ready pod/{name} {LIMIT}")).unwrap();
+    world.kubectl(&format!("wait --for=condition=Ready pod/{name} --namespace {namespace} {LIMIT}")).unwrap();
 }
 
 fn address(world: &World, namespace: &str, pod: &str) -> String {
@@ -134,8 +136,8 @@ fn dial(world: &World, from: &str, address: &str) -> Result<String, String> {
 
 fn a_service_answers_and_pods_reach_each_other(world: &World) {
     interlock_cluster::web("web:1").unwrap().import(&world.node).unwrap();
-    web_server(world, "web-a");
-    web_server(world, "web-b");
+    web_server(world, "default", "web-a");
+    web_server(world, "default", "web-b");
     world.apply(
         "{apiVersion: v1, kind: Service, metadata: {name: web},
 spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}",
@@ -198,6 +200,18 @@ egress: [{to: [{namespaceSelector: {}, podSelector: {matchLabels: {app: web}}}],
     );
     world.eventually("the exception to hold", |world| dial(world, "denied/client", &target) == Ok("one".to_owned()));
     assert!(world.exec("denied/client", &machine).is_err());
+    // Ready, because the node's own probes always pass, and yet out of reach.
+    web_server(world, "denied", "web");
+    let denied = address(world, "denied", "web");
+    assert!(dial(world, "client", &denied).is_err());
+    world.apply(
+        "{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: welcome, namespace: denied},
+spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress], ingress: [{ports: [{port: http}],
+from: [{namespaceSelector: {matchExpressions: [{key: kubernetes.io/metadata.name, operator: NotIn, values: [denied]}]},
+podSelector: {matchLabels: {app: client}}}]}]}}",
+    );
+    world.eventually("the welcome to hold", |world| dial(world, "client", &denied) == Ok("one".to_owned()));
+    assert!(dial(world, "denied/client", &denied).is_err());
 }
 
 fn claim(world: &World, name: &str) {
