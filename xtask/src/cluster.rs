@@ -84,7 +84,7 @@ pub enum CommandError {
 
 pub fn run(command: Command) -> Result<(), CommandError> {
     match command {
-        Command::Up(arguments) => up(arguments),
+        Command::Up(arguments) => up(&arguments),
         Command::Down(arguments) => down(&arguments),
         Command::Status => status(),
         Command::Import(arguments) => {
@@ -93,7 +93,7 @@ pub fn run(command: Command) -> Result<(), CommandError> {
     }
 }
 
-fn up(arguments: Up) -> Result<(), CommandError> {
+fn up(arguments: &Up) -> Result<(), CommandError> {
     let source = if arguments.existing { existing()? } else { ClusterSource::Start };
     let audit = match arguments.audit {
         None => Audit::Off,

@@ -1,4 +1,4 @@
-//! The control plane's programs, built from pinned Go modules and kept in a cache.
+//! Programs built from pinned Go modules and kept in a cache.
 //!
 //! The module files are part of this library, so a test binary needs neither the repository nor a download page: Go's
 //! module proxy and checksum database are the only sources.
@@ -105,6 +105,8 @@ impl Tools {
 }
 
 fn installed(tool: Tool, assets: Option<&Path>) -> Option<PathBuf> {
+    // That folder is for control planes; what it calls `node` or `runc` is something else, or too old.
+    let assets = assets.filter(|_| Tool::CONTROL_PLANE.contains(&tool));
     assets.map(|folder| folder.join(tool.file_name())).filter(|path| path.is_file())
 }
 
@@ -197,5 +199,7 @@ mod tests {
         assert_eq!(installed(Tool::Etcd, Some(assets.path())), Some(assets.path().join("etcd")));
         assert_eq!(installed(Tool::Kwok, Some(assets.path())), None);
         assert_eq!(installed(Tool::Etcd, None), None);
+        fs::write(assets.path().join("node"), "").unwrap();
+        assert_eq!(installed(Tool::NodeHelper, Some(assets.path())), None);
     }
 }

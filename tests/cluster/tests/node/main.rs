@@ -150,7 +150,14 @@ spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}}",
     let url = format!("http://{service}/");
     let said = Command::new("curl").args(["--silent", "--max-time", "5", &url]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&said.stdout), "one");
-    // The API server answers inside too: it refuses what is not encrypted.
+    // The API server answers inside too, by a certificate that names its address there.
+    let folder = world.cluster.directory();
+    let init = fs::read_to_string(folder.join("pids/node-init")).unwrap();
+    let mut curl = Command::new("nsenter");
+    curl.args(["--target", init.split(' ').next().unwrap(), "--net", "--", "curl", "--silent", "--cacert"]);
+    let inside = world.kubectl("get service kubernetes --output=jsonpath={.spec.clusterIP}").unwrap();
+    let said = curl.arg(folder.join("pki/ca.crt")).arg(format!("https://{inside}/readyz")).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&said.stdout), "ok");
     let api = world.exec("client", "timeout 2 wget -q -O - http://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT/");
     assert!(api.as_ref().is_err_and(|said| said.contains("400 Bad Request")), "{api:?}");
     // Both pods are behind it, and each counts its answers.
