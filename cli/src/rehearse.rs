@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Most bytes of a scenario file.
-const MAX_SCENARIO_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_SCENARIO_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What to play, and how to tell it.
 #[derive(Args, Debug)]

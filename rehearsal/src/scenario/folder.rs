@@ -6,11 +6,14 @@ use std::path::Path;
 use interlock_core::object::{GroupKind, ObjectId, apply_order, strip_server_fields};
 use interlock_crds::GROUP;
 use serde_json::Value;
+use serde_saphyr::budget::BudgetBreach;
 
 use super::BadInput;
 
 /// Most bytes of one file, and most files of one folder.
 const LIMITS: (u64, usize) = (16 * 1024 * 1024, 2_000);
+/// Most values, names of fields and lists of one file: ten thousand changes with their votes are less than a million.
+const MAX_NODES: usize = 4_000_000;
 /// Directories within each other.
 const MAX_DEPTH: usize = 16;
 
@@ -160,7 +163,23 @@ fn collect(root: &Path, path: &Path, depth: usize, files: &mut Vec<(String, Stri
 
 /// The YAML or JSON documents of a text. No message repeats a value: a broken file may be a Secret.
 pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, BadInput> {
-    let options = serde_saphyr::options! { with_snippet: false, legacy_octal_numbers: true };
+    documents_of_at_most(MAX_NODES, file, text)
+}
+
+fn documents_of_at_most(nodes: usize, file: &str, text: &str) -> Result<Vec<Value>, BadInput> {
+    let length = text.len() as u64;
+    if length > LIMITS.0 {
+        let (most, is) = (LIMITS.0 >> 20, length.div_ceil(1 << 20));
+        return Err(BadInput(format!(
+            "{file}: it has {is} MiB, and at most {most} MiB of one file are read: split it"
+        )));
+    }
+    let options = serde_saphyr::options! {
+        with_snippet: false,
+        legacy_octal_numbers: true,
+        // A list or a mapping is one node and two events: what is counted is the nodes.
+        budget: serde_saphyr::budget! { max_nodes: nodes, max_events: 3 * nodes },
+    };
     let mut reader = text.trim_start_matches('\u{feff}').as_bytes();
     let mut found = Vec::new();
     for (position, document) in serde_saphyr::read_with_options::<_, Value>(&mut reader, options).enumerate() {
@@ -171,12 +190,51 @@ pub(super) fn documents(file: &str, text: &str) -> Result<Vec<Value>, BadInput> 
                 let place = error
                     .location()
                     .map_or_else(String::new, |at| format!(", line {} column {}", at.line(), at.column()));
-                return Err(BadInput(format!(
-                    "{file}, document {}{place}: this is no YAML as it should be",
-                    position + 1
-                )));
+                let why = why(&error, nodes);
+                return Err(BadInput(format!("{file}, document {}{place}: {why}", position + 1)));
             }
         }
     }
     Ok(found)
+}
+
+fn why(error: &serde_saphyr::Error, nodes: usize) -> String {
+    match error {
+        serde_saphyr::Error::Budget { breach: BudgetBreach::Nodes { .. } | BudgetBreach::Events { .. }, .. } => {
+            format!("it is too large: at most {nodes} values, names of fields and lists of one file are read; split it")
+        }
+        serde_saphyr::Error::Budget { .. } => {
+            "it is nested too deeply, or has too many documents, anchors or aliases".to_owned()
+        }
+        _ => "this is no YAML as it should be".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_is_refused_with_the_limit() {
+        // One mapping, one name, one list, and what is in it.
+        let text = format!("{{\"steps\": [{}1]}}", "1, ".repeat(96));
+        assert_eq!(documents_of_at_most(100, "s.json", &text).unwrap().len(), 1);
+        let refused = documents_of_at_most(99, "s.json", &text).unwrap_err().to_string();
+        assert!(refused.contains("s.json, document 1") && refused.contains("at most 99 values"), "{refused}");
+        let deep = format!("{}1", "- ".repeat(100));
+        let refused = documents_of_at_most(1_000, "s.json", &deep).unwrap_err().to_string();
+        assert!(refused.contains("nested too deeply"), "{refused}");
+        let long = " ".repeat((16 << 20) + 1);
+        let refused = documents("s.json", &long).unwrap_err().to_string();
+        assert!(refused.contains("it has 17 MiB, and at most 16 MiB"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_may_be_larger_than_the_reader_allows_by_itself() {
+        // A quarter of a million nodes is what it allows.
+        let text = format!("steps: [{}1]", "1, ".repeat(300_000));
+        assert_eq!(documents("s.yaml", &text).unwrap().len(), 1);
+    }
 }
