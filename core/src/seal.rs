@@ -1,9 +1,16 @@
 //! Seals: Ed25519 signatures by which Interlock recognises what it recorded itself.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use ring::{
+    digest::{Context, SHA256},
+    signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey},
+};
 use serde::Serialize;
 
 /// What a seal is about; part of what is signed, so that a seal of one kind is worthless for another.
@@ -84,9 +91,33 @@ impl SealKey {
 }
 
 /// Public keys by id: the present one and earlier ones whose seals still count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct KeyRing {
     keys: BTreeMap<String, Vec<u8>>,
+    genuine: Arc<Genuine>,
+}
+
+/// Most seals in each half of [`Genuine`].
+const REMEMBERED: usize = 4096;
+
+/// Seals that were found genuine, by the SHA-256 of key, seal and message: each pass over a change meets the same ones.
+/// When the younger half is full, the older one is forgotten.
+#[derive(Debug, Default)]
+struct Genuine(Mutex<[HashSet<[u8; 32]>; 2]>);
+
+impl Genuine {
+    fn knows(&self, seal: &[u8; 32]) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|half| half.contains(seal))
+    }
+
+    fn remember(&self, seal: [u8; 32]) {
+        let mut halves = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let [young, old] = &mut *halves;
+        if young.len() >= REMEMBERED {
+            *old = mem::take(young);
+        }
+        young.insert(seal);
+    }
 }
 
 impl KeyRing {
@@ -110,17 +141,34 @@ impl KeyRing {
         self.keys.values().any(|key| self.check(domain, payload, key, seal))
     }
 
-    #[allow(clippy::unused_self)]
     fn check(&self, domain: Domain, payload: &impl Serialize, key: &[u8], seal: &str) -> bool {
         let (Ok(seal), Ok(message)) = (BASE64.decode(seal), message(domain, payload)) else {
             return false;
         };
-        UnparsedPublicKey::new(&ED25519, key).verify(&message, &seal).is_ok()
+        let print = fingerprint(key, &seal, &message);
+        let is_genuine =
+            self.genuine.knows(&print) || UnparsedPublicKey::new(&ED25519, key).verify(&message, &seal).is_ok();
+        if is_genuine {
+            self.genuine.remember(print);
+        }
+        is_genuine
     }
 }
 
+/// Each part is preceded by its length, so that no two triples read the same.
+fn fingerprint(key: &[u8], seal: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut hash = Context::new(&SHA256);
+    for part in [key, seal, message] {
+        hash.update(&part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let mut print = [0; 32];
+    print.copy_from_slice(hash.finish().as_ref());
+    print
+}
+
 fn key_id(public: &[u8]) -> String {
-    let hash = ring::digest::digest(&ring::digest::SHA256, public);
+    let hash = ring::digest::digest(&SHA256, public);
     hash.as_ref().iter().take(8).fold(String::with_capacity(16), |mut text, byte| {
         use std::fmt::Write as _;
         let _ = write!(text, "{byte:02x}");
@@ -157,5 +205,26 @@ mod tests {
         assert!(!ring.verify(Domain::Approval, &json!({"a": 2, "b": 1}), &id, &forged));
         assert!(!ring.verify(Domain::Approval, &json!({"a": 2, "b": 1}), &id, "not base64!"));
         assert_eq!(SealKey::from_seed(&[1; 5]).unwrap_err(), SealError::Seed(5));
+    }
+    #[test]
+    fn what_was_found_genuine_is_known_again_and_nothing_else_is() {
+        let key = SealKey::from_seed(&[7; 32]).unwrap();
+        let mut ring = KeyRing::default();
+        let id = ring.insert(key.public());
+        let seal = |number: usize| key.seal(Domain::Approval, &number).unwrap();
+        let known = |ring: &KeyRing| ring.genuine.0.lock().unwrap().iter().map(HashSet::len).sum::<usize>();
+        let first = seal(0);
+        for _ in 0..3 {
+            assert!(ring.verify(Domain::Approval, &0, &id, &first));
+            assert!(!ring.verify(Domain::Approval, &1, &id, &first));
+            assert!(!ring.verify(Domain::Action, &0, &id, &first));
+            assert_eq!(known(&ring), 1, "what is not genuine is not remembered");
+        }
+        for number in 0..3 * REMEMBERED {
+            ring.genuine.remember(fingerprint(&[], &[], &number.to_le_bytes()));
+            assert!(known(&ring) <= 2 * REMEMBERED);
+        }
+        assert!(ring.verify(Domain::Approval, &0, &id, &first), "what was forgotten is verified anew");
+        assert!(!ring.verify(Domain::Approval, &1, &id, &first));
     }
 }
