@@ -27,6 +27,10 @@ use interlock_crds::{ApprovalDecision, Verb};
 
 use crate::{context::Globals, error::CliError, ui::Ui};
 
+/// JSON trees are made of small pieces; the C library's allocator takes a quarter longer over them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Change governance for Kubernetes.
 ///
 /// A change waits until every gate of its policy is open, is then carried out under the rights of its System's executor,

@@ -357,6 +357,7 @@ fn came_to(
     let (name, again) = match outcome {
         Outcome::Wait(None) => ("settled", Again::WhenWoken),
         Outcome::Wait(Some(at)) => ("waits", due(*at, context)),
+        Outcome::Reread { again, until } => ("waits", due(until.map_or(*again, |until| until.min(*again)), context)),
         Outcome::Retry(_) => ("retry", Again::Backoff),
     };
     metrics.reconciled(kind, name, begun.elapsed());

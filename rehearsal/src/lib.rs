@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod people;
 pub mod port;
 pub mod process;
+pub mod reread;
 pub mod scenario;
 pub mod server;
 pub mod tell;

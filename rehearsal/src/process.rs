@@ -27,6 +27,7 @@ use crate::{
     due::Due,
     lease::Candidate,
     port::{CONTROLLER, SimPort},
+    reread::Reread,
 };
 
 /// The kinds that a controller watches.
@@ -64,6 +65,7 @@ pub enum Key {
 enum Again {
     WhenWoken,
     At(Timestamp),
+    Reread(Reread),
     Backoff,
 }
 
@@ -87,6 +89,7 @@ pub struct Process {
     woken: BTreeSet<Key>,
     woken_while_running: BTreeSet<Key>,
     due: Due<Key>,
+    rereads: BTreeMap<Key, Reread>,
     failures: BTreeMap<Key, u32>,
     passes: BTreeMap<Key, Pass>,
 }
@@ -119,6 +122,7 @@ impl Process {
             woken: BTreeSet::new(),
             woken_while_running: BTreeSet::new(),
             due: Due::default(),
+            rereads: BTreeMap::new(),
             failures: BTreeMap::new(),
             passes: BTreeMap::new(),
         }
@@ -312,16 +316,32 @@ impl Process {
     /// The server's clock was set. What is due is due by the process's own clock, which was not.
     pub fn clock_was_set(&mut self, by: SignedDuration) {
         self.due.shift(by);
+        self.rereads.values_mut().for_each(|reread| reread.shift(by));
     }
 
-    /// Begins a pass.
-    pub fn begin(&mut self, key: &Key, now: Timestamp) {
+    /// Puts off what would only read again what is as it was; see [`Reread::due`].
+    pub fn put_off_rereads(&mut self, newest: Option<u64>, now: Timestamp) {
+        for (key, reread) in &self.rereads {
+            match reread.due(newest, now) {
+                Some(at) => self.due.insert(key.clone(), at),
+                None => self.due.remove(key),
+            }
+        }
+    }
+
+    /// Begins a pass. `version` is the server's.
+    pub fn begin(&mut self, key: &Key, now: Timestamp, version: u64) {
         self.woken.remove(key);
         self.due.remove(key);
+        self.rereads.remove(key);
         let (context, index) = (Arc::clone(&self.context), Arc::clone(&self.index));
         let pass: Pass = match key.clone() {
-            Key::Change(key) => Box::pin(async move { came_to(&change::reconcile(&context, &key).await) }),
-            Key::Rollout(key) => Box::pin(async move { came_to(&rollout::reconcile(&context, &key).await) }),
+            Key::Change(key) => {
+                Box::pin(async move { came_to(&change::reconcile(&context, &key).await, now, version) })
+            }
+            Key::Rollout(key) => {
+                Box::pin(async move { came_to(&rollout::reconcile(&context, &key).await, now, version) })
+            }
             Key::Governor(key) => Box::pin(async move {
                 match governors::reconcile(&context.port, &index, &key).await {
                     Ok(None) => Again::WhenWoken,
@@ -361,10 +381,12 @@ impl Process {
         }
         match again {
             Again::WhenWoken => {}
-            Again::At(at) => {
-                // A little late rather than early: at the instant itself the answer has changed.
-                let at = (*at).max(now).checked_add(SignedDuration::from_millis(20)).unwrap_or(*at);
-                self.due.insert(key.clone(), at);
+            Again::At(at) => self.due.insert(key.clone(), a_little_after(*at, now)),
+            Again::Reread(reread) => {
+                let until = reread.until.map(|until| a_little_after(until, now));
+                let reread = Reread { again: a_little_after(reread.again, now), until, ..*reread };
+                self.due.insert(key.clone(), until.map_or(reread.again, |until| until.min(reread.again)));
+                self.rereads.insert(key.clone(), reread);
             }
             Again::Backoff => {
                 let failures = self.failures.entry(key.clone()).or_default();
@@ -390,12 +412,22 @@ fn awaited(object: &Value) -> Option<ObjectId> {
     })
 }
 
-fn came_to(outcome: &Outcome) -> Again {
+/// What follows from a pass that began at `begun`, when the server stood at `version`.
+fn came_to(outcome: &Outcome, begun: Timestamp, version: u64) -> Again {
     match outcome {
         Outcome::Wait(None) => Again::WhenWoken,
         Outcome::Wait(Some(at)) => Again::At(*at),
+        Outcome::Reread { again, until } => {
+            let every = again.duration_since(begun);
+            Again::Reread(Reread { seen: version, again: *again, every, until: *until })
+        }
         Outcome::Retry(_) => Again::Backoff,
     }
+}
+
+/// A little late rather than early: at the instant itself the answer has changed.
+fn a_little_after(at: Timestamp, now: Timestamp) -> Timestamp {
+    at.max(now).checked_add(SignedDuration::from_millis(20)).unwrap_or(at)
 }
 
 fn key_of(object: &Value) -> String {

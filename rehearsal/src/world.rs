@@ -30,6 +30,7 @@ use crate::{
     metrics::Source,
     people::Act,
     process::Process,
+    reread::Newest,
     server,
 };
 
@@ -125,6 +126,9 @@ pub struct World {
     pub workloads: Workloads,
     /// What leads requests to Services.
     pub gateway: Gateway,
+    /// Whether what would only be read again is left out while nothing can go wrong and it is as it was.
+    pub skips_rereads: bool,
+    newest: Newest,
     rng: fastrand::Rng,
     controllers: usize,
     processes: BTreeMap<ProcessId, Process>,
@@ -156,6 +160,8 @@ impl World {
             faults: options.faults.clone(),
             workloads: Workloads::new(Vec::new()),
             gateway: Gateway::default(),
+            skips_rereads: false,
+            newest: Newest::default(),
             rng: fastrand::Rng::with_seed(options.seed),
             controllers: options.controllers,
             processes: BTreeMap::new(),
@@ -319,7 +325,10 @@ impl World {
     }
 
     fn take(&mut self, step: &Step, choice: usize) {
-        let now = self.now();
+        let (now, version) = {
+            let cluster = self.shared.lock();
+            (cluster.api.now(), cluster.api.resource_version())
+        };
         match *step {
             Step::Serve(id) => self.serve(id),
             Step::Tell(process, kind) => {
@@ -345,7 +354,7 @@ impl World {
                 if let Some(process) = self.processes.get_mut(&process)
                     && let Some(key) = process.ready_at(choice)
                 {
-                    process.begin(&key, now);
+                    process.begin(&key, now, version);
                 }
             }
             Step::Cluster => {
@@ -358,6 +367,7 @@ impl World {
                 if !is_collecting {
                     self.cluster_seen = cluster.api.resource_version();
                 }
+                self.newest.read_on(&cluster.api);
                 // What everybody has read is of no use any more.
                 let read = self.processes.values().map(Process::has_read_to).chain([self.workloads.has_read_to()]);
                 cluster.api.compact(read.min().unwrap_or_default());
@@ -479,6 +489,7 @@ impl World {
     fn pass_time(&mut self, until: Timestamp, nothing_else: bool) -> bool {
         let now = self.now();
         let rests = self.rests();
+        self.put_off_rereads(now);
         let due = [
             self.processes.values().filter(|p| !p.is_paused).filter_map(Process::next_due).min(),
             self.workloads.next_due(),
@@ -517,6 +528,19 @@ impl World {
         }
         self.come_due(to);
         true
+    }
+
+    /// What a fault may change is looked at in its turn, as by a real controller.
+    fn put_off_rereads(&mut self, now: Timestamp) {
+        if !self.skips_rereads {
+            return;
+        }
+        let nothing_goes_wrong =
+            self.faults == Faults::default() && self.rights_back.is_none() && self.webhooks_back.is_none();
+        let newest = self.newest.read_on(&self.shared.lock().api);
+        for process in self.processes.values_mut() {
+            process.put_off_rereads(nothing_goes_wrong.then_some(newest), now);
+        }
     }
 
     /// When a call that is held comes free.

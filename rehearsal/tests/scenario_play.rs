@@ -114,6 +114,34 @@ fn a_year_of_a_waiting_change_passes_quickly_and_is_told_briefly() {
     assert!(window.spans > 300, "{window:?}");
 }
 
+/// A controller reads again each minute what was changed under a waiting change. In a rehearsal that costs nothing until
+/// somebody writes something.
+#[test]
+fn what_was_changed_under_a_waiting_change_is_read_again_only_when_it_changes() {
+    let mut folder = folder(CHANGE);
+    let system = folder.sources.iter_mut().find(|source| source.object["kind"] == "System").expect("a System");
+    system.object["spec"]["mode"] = "Audit".into();
+    let edit = "edit: ConfigMap/shop/shop, by: bob";
+    let rest = format!(
+        "
+for: 181d
+steps:
+- {{at: 5m, approve: shop/greeting, by: carol-jones}}
+- {{at: 10m, {edit}, patch: {{data: {{greeting: hey}}}}}}
+- {{at: 2d 3h 5m, say: it no longer holds, expect: [{{change: shop/greeting, gate: Precondition, reason: BaseChanged}}]}}
+- {{at: 90d, {edit}, patch: {{data: {{greeting: hey, colour: blue}}}}}}
+- {{at: 180d, say: it still does not, expect: [{{change: shop/greeting, gate: Precondition, reason: BaseChanged}}]}}
+- {{at: +1s, {edit}, patch: {{data: {{greeting: welcome}}}}}}
+- {{at: +2m, say: it holds again, expect: [{{change: shop/greeting, gate: Precondition, state: Open}}]}}
+"
+    );
+    let report = play(&folder, &scenario(&folder, &rest)).expect("it is played");
+    assert_eq!(unmet(&report), Vec::<String>::new());
+    assert_eq!(report.expectations.len(), 3);
+    // A pass each minute would be more than a million.
+    assert!(report.steps < 10_000, "{} steps", report.steps);
+}
+
 #[test]
 fn people_command_take_back_and_are_named() {
     let report = played(

@@ -130,6 +130,13 @@ impl<P: Port> Context<P> {
 pub enum Outcome {
     /// Nothing to do until something happens, or until the instant.
     Wait(Option<Timestamp>),
+    /// The same, but objects of which nobody tells are to be read again at `again`.
+    Reread {
+        /// When to read them.
+        again: Timestamp,
+        /// When there is something to do anyway.
+        until: Option<Timestamp>,
+    },
     /// Another pass soon: a call failed for a passing reason.
     Retry(String),
 }
@@ -245,14 +252,13 @@ async fn wait<P: Port>(
         .gates
         .iter()
         .any(|g| g.name == "Precondition" && matches!(g.reason.as_str(), "BaseChanged" | "SecretsChanged"));
-    let mut wake_at = decision.wake_at;
+    let until = decision.wake_at;
     if stale_base {
-        let again = now.checked_add(BASE_RETRY).unwrap_or(now);
-        wake_at = Some(wake_at.map_or(again, |w| w.min(again)));
         context.memo(key, Memo::forget_base);
     }
     record::status(context, observed, decision.status).await?;
-    Ok(Outcome::Wait(wake_at))
+    let again = now.checked_add(BASE_RETRY).unwrap_or(now);
+    Ok(if stale_base { Outcome::Reread { again, until } } else { Outcome::Wait(until) })
 }
 
 async fn finish<P: Port>(

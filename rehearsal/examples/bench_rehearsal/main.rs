@@ -15,6 +15,10 @@ use std::time::Instant;
 
 use interlock_rehearsal::scenario::{Folder, Report, Scenario, play};
 
+/// As in the program that is shipped.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures a figure of this size.
 type Measure = fn(usize);
 

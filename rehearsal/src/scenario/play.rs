@@ -59,6 +59,7 @@ impl Player {
             faults: Faults { skew_ms: scenario.faults.skew_ms, ..Faults::default() },
         };
         let mut world = World::new(&options);
+        world.skips_rereads = true;
         world.workloads.set_behaviours(scenario.first_behaviours()?);
         seed_cluster(&mut world, folder)?;
         let mut player = Self::of_world(world, Narrator::new(cast), start);
