@@ -67,6 +67,11 @@ impl Api {
         Self { runtime, client, impersonate: Vec::new() }
     }
 
+    /// kube's own client of the same user.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
     /// As another user, by impersonation.
     #[must_use]
     pub fn acting_as(&self, user: &str, groups: &[&str]) -> Self {

@@ -23,6 +23,7 @@ pub mod api;
 pub mod audit;
 pub mod bare;
 pub mod gateway;
+pub mod load;
 pub mod objects;
 pub mod stage;
 pub mod world;

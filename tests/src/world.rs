@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use interlock_cluster::{ADMIN, Audit, Cluster, ClusterOptions, USERS};
+use interlock_cluster::{ADMIN, Audit, Cluster, ClusterOptions, Node, NodeOptions, USERS};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -27,6 +27,11 @@ pub const SOON: Duration = Duration::from_mins(1);
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 });
+
+/// Runs what is asynchronous to its end, where the requests of [`Api`] run.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    RUNTIME.block_on(future)
+}
 
 /// The API server of a kubeconfig.
 pub fn api(kubeconfig: &Path) -> Api {
@@ -65,17 +70,20 @@ pub struct Installation {
     pub lock: bool,
     /// Whether RBAC lets every user do everything, so that what is denied then, Interlock denies.
     pub open: bool,
+    /// A real node in place of the simulated ones. Needs [`Node::check_possible`].
+    pub node: Option<NodeOptions>,
 }
 
 impl Default for Installation {
     fn default() -> Self {
-        Self { name: "e2e", audit: Audit::Bodies, lock: false, open: true }
+        Self { name: "e2e", audit: Audit::Bodies, lock: false, open: true, node: None }
     }
 }
 
 /// A cluster with Interlock in it, and its controller as a process of this machine.
 pub struct World {
     cluster: Cluster,
+    node: Option<Node>,
     apis: BTreeMap<&'static str, Api>,
     controller: Mutex<Option<Controller>>,
     webhook: u16,
@@ -112,13 +120,18 @@ impl Drop for Controller {
 impl World {
     /// Brings up a cluster and installs Interlock in it.
     pub fn up(installation: &Installation) -> Self {
-        let cluster = Cluster::up(&ClusterOptions::ephemeral(installation.name).with_audit(installation.audit))
-            .unwrap_or_else(|error| panic!("no cluster: {error:?}"));
+        let mut options = ClusterOptions::ephemeral(installation.name).with_audit(installation.audit);
+        options.real_node = installation.node.is_some();
+        let mut cluster = Cluster::up(&options).unwrap_or_else(|error| panic!("no cluster: {error:?}"));
+        let node = installation.node.as_ref().map(|options| {
+            Node::start(&mut cluster, options).unwrap_or_else(|error| panic!("no real node: {error:?}"))
+        });
         let apis = USERS.iter().map(|user| user.name).chain([ADMIN]);
         let apis = apis.map(|user| (user, api(&cluster.kubeconfig(user)))).collect();
         let (webhook, metrics) = (free_port(), free_port());
         let mut world = Self {
             cluster,
+            node,
             apis,
             controller: Mutex::new(None),
             webhook,
@@ -300,6 +313,11 @@ impl World {
             Some(api) => api.clone(),
             None => self.admin().acting_as(name, &["sre"]),
         }
+    }
+
+    /// The real node, if it was asked for.
+    pub fn node(&self) -> Option<&Node> {
+        self.node.as_ref()
     }
 
     pub fn cluster(&self) -> &Cluster {
