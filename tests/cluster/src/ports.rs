@@ -39,8 +39,8 @@ mod tests {
 
     #[test]
     fn recognizes_the_kernels_words_for_a_taken_port() {
-        let [port] = free_ports().unwrap();
-        let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
         let refusal = TcpListener::bind(("127.0.0.1", port)).unwrap_err();
         assert!(says_port_taken(&refusal.to_string().to_lowercase()));
         assert!(says_port_taken("failed to listen on 127.0.0.1:6443: bind: address already in use"));
