@@ -131,6 +131,7 @@ pub struct World {
     newest: Newest,
     rng: fastrand::Rng,
     controllers: usize,
+    passes_begun: u64,
     processes: BTreeMap<ProcessId, Process>,
     tasks: BTreeMap<CallId, Task>,
     awake_at: BTreeMap<ProcessId, Timestamp>,
@@ -164,6 +165,7 @@ impl World {
             newest: Newest::default(),
             rng: fastrand::Rng::with_seed(options.seed),
             controllers: options.controllers,
+            passes_begun: 0,
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),
             awake_at: BTreeMap::new(),
@@ -260,6 +262,11 @@ impl World {
         std::mem::take(&mut self.happened)
     }
 
+    /// How often a controller looked at something.
+    pub const fn passes_begun(&self) -> u64 {
+        self.passes_begun
+    }
+
     /// Whether everything is quiet: no call is on its way, and nobody has anything to do before its time.
     pub fn is_quiet(&mut self) -> bool {
         self.steps().is_empty()
@@ -351,6 +358,7 @@ impl World {
                 }
             }
             Step::Begin(process, _) => {
+                self.passes_begun += 1;
                 if let Some(process) = self.processes.get_mut(&process)
                     && let Some(key) = process.ready_at(choice)
                 {

@@ -15,7 +15,7 @@ use interlock_rehearsal::{
     people::{Act, Change, Disturbance, user},
     world::{Happening, Options, World},
 };
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 fn the_change() -> Change {
@@ -359,4 +359,59 @@ fn a_controller_killed_after_any_single_write_carries_a_canary_to_the_same_end()
             assert_eq!(image(&world, "web-0-canary"), None, "killed after write {kill}");
         }
     }
+}
+
+/// So many releases that begin together: the world afterwards, when each ended, and passes and calls for each.
+fn crowd(count: usize) -> (World, Vec<Timestamp>, f64, f64) {
+    let names: Vec<String> = (0..count).map(|number| format!("crowd-{number}")).collect();
+    let mut acts = Vec::new();
+    for name in &names {
+        let request = json!({
+            "apiVersion": API_VERSION, "kind": "ChangeRequest", "metadata": {"name": name, "namespace": "teller"},
+            "spec": {"title": name, "reason": "a test", "requester": "alice", "rolloutPlanRef": {"name": "cautious"},
+                "content": {"manifests": [deployment(name, "web:new")]}},
+        });
+        acts.push((1_000, Act::Create(user("alice", &["dev", "sre"]), request)));
+        let change = Change { namespace: "teller".to_owned(), name: name.clone() };
+        let vote = Act::Vote(user("bob", &["sre"]), change, Approve);
+        acts.extend([(30_000, vote.clone()), (60_000, vote)]);
+    }
+    acts.sort_by_key(|(after, _)| *after);
+    let mut history = History::at(&Bank { votes: 1, ..Bank::default() }, acts);
+    history.objects.extend(names.iter().map(|name| deployment(name, "web:zero")));
+    history.objects.push(plan(&careful()));
+    let (world, timeline) = play(&history);
+    let ends: Vec<_> = timeline
+        .iter()
+        .filter_map(|happening| match happening {
+            Happening::Stored(audit) if audit.id.kind == "ChangeRequest" => {
+                let phase =
+                    |object: &Option<Arc<Value>>| object.as_ref().map(|object| object["status"]["phase"].clone());
+                let ended = Some(json!("Succeeded"));
+                (phase(&audit.new) == ended && phase(&audit.old) != ended).then_some(happening.at())
+            }
+            _ => None,
+        })
+        .collect();
+    #[allow(clippy::cast_precision_loss, reason = "some thousand")]
+    let each = |all: u64| all as f64 / count as f64;
+    let (passes, calls) = (each(world.passes_begun()), each(world.calls_made()));
+    (world, ends, passes, calls)
+}
+
+#[test]
+fn r32_many_releases_at_once_all_end_and_cost_no_more_each() {
+    let (_, alone, passes_alone, calls_alone) = crowd(4);
+    assert_eq!(alone.len(), 4);
+    let (mut world, ends, passes, calls) = crowd(24);
+    assert_eq!(ends.len(), 24, "each of them ends");
+    // Whoever is looked at last is not looked at much later: all steps together take half a minute of pauses.
+    let spread = ends[23].duration_since(ends[0]);
+    assert!(spread < SignedDuration::from_secs(20), "the last one ended {spread} after the first");
+    assert!(passes < passes_alone * 1.2, "{passes} passes each, {passes_alone} among few");
+    assert!(calls < calls_alone * 1.2, "{calls} calls each, {calls_alone} among few");
+    // Nothing is looked at when nothing happens and nothing is due.
+    let (before, until) = (world.passes_begun(), world.now() + SignedDuration::from_hours(6));
+    while world.step(until) {}
+    assert_eq!(world.passes_begun(), before);
 }

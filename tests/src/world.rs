@@ -279,6 +279,11 @@ impl World {
         drop(self.lock().take());
     }
 
+    /// The controller's process id.
+    pub fn controller_process(&self) -> u32 {
+        self.lock().as_ref().expect("a controller runs").pid
+    }
+
     fn lock(&self) -> MutexGuard<'_, Option<Controller>> {
         self.controller.lock().unwrap_or_else(PoisonError::into_inner)
     }

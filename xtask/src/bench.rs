@@ -16,6 +16,12 @@ pub struct Arguments {
     /// Only the simulation, without a cluster.
     #[arg(long, conflicts_with = "core")]
     sim: bool,
+    /// Only gray releases, beside those of Argo Rollouts.
+    #[arg(long, conflicts_with_all = ["core", "sim"])]
+    rollouts: bool,
+    /// Deployments in the measurement of gray releases.
+    #[arg(long, default_value_t = 1_000)]
+    count: u32,
 }
 
 /// What is shipped is what is measured.
@@ -23,6 +29,9 @@ const PROFILE: [&str; 2] = ["--profile", "dist"];
 
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
+    if arguments.rollouts {
+        return rollouts(arguments.count);
+    }
     if !arguments.sim {
         println!("== core: decisions on one core");
         shell::run(&mut example("interlock-core", "bench_decide"))?;
@@ -36,11 +45,23 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
         return Ok(());
     }
     println!("== changes on a real API server");
+    let mut bench = on_a_cluster("bench_changes")?;
+    shell::run(bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string()))?;
+    rollouts(arguments.count)
+}
+
+fn rollouts(count: u32) -> Result<(), ShellError> {
+    println!("== gray releases on a real API server, and the same by Argo Rollouts");
+    let mut bench = on_a_cluster("bench_rollouts")?;
+    shell::run(bench.env("INTERLOCK_BENCH_COUNT", count.to_string()))
+}
+
+/// A benchmark of the program that is shipped.
+fn on_a_cluster(name: &str) -> Result<Command, ShellError> {
     shell::run(shell::cargo(&["build", "--quiet", "--package", "interlock"]).args(PROFILE))?;
-    let mut bench = example("interlock-tests", "bench_changes");
-    bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string());
+    let mut bench = example("interlock-tests", name);
     bench.env("INTERLOCK_BIN", shell::target().join("dist/interlock"));
-    shell::run(&mut bench)
+    Ok(bench)
 }
 
 fn example(package: &str, example: &str) -> Command {

@@ -46,6 +46,8 @@ pub enum Tool {
     Restic,
     /// This repository's own: the web server of the tests.
     Web,
+    /// What gray releases are measured against.
+    ArgoRollouts,
 }
 
 /// How Go builds a tool.
@@ -119,6 +121,9 @@ impl Tool {
             Self::NodeHelper => ("node", ".", &NODE, ""),
             Self::Restic => ("restic", "github.com/restic/restic/cmd/restic", &RESTIC, ""),
             Self::Web => ("web", ".", &WEB, ""),
+            Self::ArgoRollouts => {
+                ("rollouts-controller", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller", &ARGO_ROLLOUTS, "")
+            }
         };
         Recipe { file_name, package, module, tags }
     }
@@ -174,6 +179,12 @@ const NODE: Module = Module {
     version_packages: &[],
     files: module_files!["tools/node": "go.mod", "main.go", "objects.go", "policies.go", "watch.go"],
 };
+// The newest version that Go 1.26.8 builds.
+const ARGO_ROLLOUTS: Module = upstream(
+    "argo-rollouts",
+    "github.com/argoproj/argo-rollouts",
+    module_files!["tools/argo-rollouts": "go.mod", "go.sum"],
+);
 const WEB: Module = Module {
     name: "web",
     upstream: None,
