@@ -3,7 +3,9 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use interlock_core::admission::WriteRequest;
 use interlock_core::change::facts::{PlanFacts, RequestFacts, SystemFacts};
+use interlock_core::rollout::ROLLOUT_LABEL;
 use interlock_crds as crds;
 
 use super::{ChangeEntry, ChangeKey, Index, key_of};
@@ -19,6 +21,8 @@ pub(super) struct Rollouts {
     known: HashMap<RolloutKey, Arc<crds::Rollout>>,
     /// By uid of Rollouts, of those that they are part of, and of the changes that they carry out.
     keys_of_uid: HashMap<String, BTreeSet<RolloutKey>>,
+    /// By kind, namespace and name of what a Rollout has announced to write or leads traffic by.
+    keys_of_object: HashMap<String, BTreeSet<RolloutKey>>,
     woken: BTreeSet<RolloutKey>,
 }
 
@@ -63,6 +67,9 @@ impl Index {
         for uid in uids(object) {
             self.rollouts.keys_of_uid.entry(uid.to_owned()).or_default().insert(key.clone());
         }
+        for touched in touched(object) {
+            self.rollouts.keys_of_object.entry(touched).or_default().insert(key.clone());
+        }
         self.rollouts.woken.insert(key.clone());
         self.rollouts.known.insert(key, Arc::new(object.clone()));
         let waves = |rollout: &crds::Rollout| -> Vec<crds::WavePhase> {
@@ -92,6 +99,9 @@ impl Index {
         let known = self.rollouts.known.remove(key)?;
         for uid in uids(&known) {
             super::remove_from(&mut self.rollouts.keys_of_uid, uid, key);
+        }
+        for touched in touched(&known) {
+            super::remove_from(&mut self.rollouts.keys_of_object, &touched, key);
         }
         Some(known)
     }
@@ -130,6 +140,25 @@ impl Index {
         self.rollouts.known.values().filter(|rollout| rollout.spec.targets == targets).cloned().collect()
     }
 
+    /// The changes whose Rollouts are known to have to do with what is written: it is labelled as theirs, they announced
+    /// it, or they lead traffic by it. A hint of where to look first, no more: the label is what somebody wrote.
+    pub fn releases_touching(&self, request: &WriteRequest) -> Vec<ChangeKey> {
+        let labelled = [&request.object, &request.old]
+            .into_iter()
+            .flatten()
+            .filter_map(|object| object.pointer("/metadata/labels")?.get(ROLLOUT_LABEL)?.as_str());
+        let name = request.name.as_deref().unwrap_or_default();
+        let object = object_key(&request.kind, request.namespace.as_deref().unwrap_or_default(), name);
+        let rollouts = labelled
+            .filter_map(|uid| self.rollouts.keys_of_uid.get(uid))
+            .chain(self.rollouts.keys_of_object.get(&object))
+            .flatten()
+            .filter_map(|key| self.rollouts.known.get(key));
+        let changes: BTreeSet<&ChangeKey> =
+            rollouts.filter_map(|rollout| self.key_of_uid(&rollout.spec.change_request.uid)).collect();
+        changes.into_iter().filter(|key| self.live(key).is_some()).cloned().collect()
+    }
+
     /// Every Rollout.
     pub fn all_rollouts(&self) -> BTreeSet<RolloutKey> {
         self.rollouts.known.keys().cloned().collect()
@@ -147,4 +176,25 @@ fn uids(rollout: &crds::Rollout) -> impl Iterator<Item = &str> {
     let own = rollout.metadata.uid.as_deref().unwrap_or_default();
     let part_of = rollout.spec.part_of.as_ref().map(|of| of.uid.as_str());
     [own, rollout.spec.change_request.uid.as_str()].into_iter().chain(part_of)
+}
+
+fn object_key(kind: &str, namespace: &str, name: &str) -> String {
+    format!("{kind} {namespace}/{name}")
+}
+
+/// What a Rollout announced to write, and what its plan leads traffic by.
+fn touched(rollout: &crds::Rollout) -> BTreeSet<String> {
+    let journal = rollout.status.iter().flat_map(|status| &status.journal);
+    let mut touched: BTreeSet<_> =
+        journal.map(|entry| object_key(&entry.kind, &entry.namespace, &entry.name)).collect();
+    let plan = &rollout.spec.plan;
+    let route = plan.canary.as_ref().and_then(|canary| canary.route.as_ref());
+    let routes = route.map(|route| ("HTTPRoute", &route.http_route));
+    let services =
+        route.map(|route| &route.backend).into_iter().chain(plan.blue_green.as_ref().map(|plan| &plan.service));
+    for target in &rollout.spec.targets {
+        let named = routes.into_iter().chain(services.clone().map(|service| ("Service", service)));
+        touched.extend(named.map(|(kind, name)| object_key(kind, &target.namespace, name)));
+    }
+    touched
 }
