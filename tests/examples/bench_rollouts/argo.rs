@@ -109,7 +109,7 @@ fn rollout(name: &str) -> Value {
                 "spec": {"containers": [{"name": "main", "image": "web:1.0.0"}]},
             },
             "progressDeadlineSeconds": 1_800,
-            "strategy": {"canary": {"steps": [{"setWeight": 25}, {"setWeight": 50}, {"setWeight": 75}]}},
+            "strategy": {"canary": {"steps": [{"setWeight": 20}, {"setWeight": 35}, {"setWeight": 50}]}},
         },
     })
 }

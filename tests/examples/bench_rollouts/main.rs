@@ -23,7 +23,7 @@ const THREADS: usize = 10;
 
 fn main() {
     let count: usize = std::env::var("INTERLOCK_BENCH_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
-    println!("{count} workloads of 3 pods each, from version 1 to 2 by 25, 50 and 75 percent without pauses");
+    println!("{count} workloads of 3 pods each, from version 1 to 2 by 20, 35 and 50 percent without pauses");
     let ours = ours::measure(count);
     ours.print("Interlock", count);
     let theirs = argo::measure(count);

@@ -35,7 +35,7 @@ pub fn measure(count: usize) -> Figures {
         "apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": "plan"},
         "spec": {
             "progressDeadline": "30m",
-            "canary": {"steps": [{"setWeight": 25}, {"setWeight": 50}, {"setWeight": 75}]},
+            "canary": {"steps": [{"setWeight": 20}, {"setWeight": 35}, {"setWeight": 50}]},
         },
     }));
     let stage = Stage::set(&world, "bench", Options { policy: policy_of(1, "sre"), objects, ..Options::default() });
