@@ -53,6 +53,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
 fn rollouts(count: u32) -> Result<(), ShellError> {
     println!("== gray releases on a real API server, and the same by Argo Rollouts");
     let mut bench = on_a_cluster("bench_rollouts")?;
+    bench.env("INTERLOCK_BENCH_JSON", shell::target().join("bench-rollouts.json"));
     shell::run(bench.env("INTERLOCK_BENCH_COUNT", count.to_string()))
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn nodes(version: &str) -> Value {
 
 fn node(name: &str, version: &str) -> Value {
     let zone = name.replace("node", "zone");
-    let resources = json!({"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "1000"});
+    let resources = json!({"cpu": "64", "memory": "256Gi", "ephemeral-storage": "1Ti", "pods": "5000"});
     json!({
         "apiVersion": "v1",
         "kind": "Node",

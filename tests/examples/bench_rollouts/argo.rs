@@ -3,6 +3,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, TcpListener},
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use crate::{
     ALONE, THREADS,
     figures::{self, Figures},
-    in_parallel, names,
+    in_parallel, names, steps,
 };
 
 const LIMIT: Duration = Duration::from_mins(40);
@@ -31,12 +32,21 @@ impl Drop for Controller {
     }
 }
 
-pub fn measure(count: usize) -> Figures {
+/// The controller's program, built if it is not there yet.
+pub fn program() -> Result<PathBuf, String> {
+    let chain = |error: &dyn std::error::Error| format!("{error}: {:?}", error.source());
+    argo_rollouts().map_err(|error| chain(&error))?;
+    let tools = Tools::ensure_these(&[Tool::ArgoRollouts]).map_err(|error| chain(&error))?;
+    Ok(tools.path(Tool::ArgoRollouts).to_owned())
+}
+
+pub fn measure(program: &Path, count: usize) -> Figures {
     let options = ClusterOptions::ephemeral("bench-argo").with_audit(Audit::Metadata);
     let cluster = Cluster::up(&options).expect("a cluster");
     let admin = api(&cluster.kubeconfig(ADMIN));
     define(&admin);
-    let controller = start(&cluster);
+    let controller = start(&cluster, program);
+    let process = controller.0.id();
     let (names, log) = (names(count), cluster.audit_log().expect("an audit log"));
     in_parallel(&names, |name| {
         admin.post(ROLLOUTS, &rollout(name)).expect("a Rollout");
@@ -44,23 +54,27 @@ pub fn measure(count: usize) -> Figures {
     for name in &names {
         healthy(&admin, name, "web:1.0.0");
     }
-    let (start, begun, cpu) = (Timestamp::now(), Instant::now(), figures::usage(controller.0.id()).0);
+    println!("Argo Rollouts: {count} workloads are ready");
+    let (start, begun, cpu_before) = (Timestamp::now(), Instant::now(), figures::usage(process).0);
     in_parallel(&names, |name| release(&admin, name, "web:2.0.0"));
     for name in &names {
         healthy(&admin, name, "web:2.0.0");
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let (until, peak_mib) = figures::usage(controller.0.id());
-    let (written, reads) = figures::count(&log, start, is_theirs);
+    let (cpu, peak_mib) = figures::usage(process);
+    let requests = figures::requests(&log, start, is_theirs);
+    let crowded = figures::percentiles(figures::reactions(&log, start, is_theirs));
+    let spread = figures::spread(&log, start, is_theirs);
+    println!("Argo Rollouts: {count} releases in {seconds:.1} s");
     let idle = figures::idle(&log, is_theirs);
-    let alone = |name: &String| {
-        let from = Timestamp::now();
+    let start = Timestamp::now();
+    for name in names.iter().take(ALONE) {
         release(&admin, name, "web:3.0.0");
         healthy(&admin, name, "web:3.0.0");
-        figures::reaction(&log, from, name, is_theirs)
-    };
-    let reactions = names.iter().take(ALONE).flat_map(alone).collect();
-    Figures { seconds, cpu: until - cpu, peak_mib, written, reads, idle, reaction: figures::percentiles(reactions) }
+    }
+    let alone = figures::percentiles(figures::reactions(&log, start, is_theirs));
+    // What it needed to make the workloads is no part of a release.
+    Figures { seconds, spread, cpu: cpu - cpu_before, cpu_before: 0.0, peak_mib, requests, alone, crowded, idle }
 }
 
 fn is_theirs(event: &Event) -> bool {
@@ -78,12 +92,11 @@ fn define(admin: &Api) {
     eventually(Duration::from_mins(1), || admin.get(ROLLOUTS).map_err(|refusal| refusal.to_string()));
 }
 
-fn start(cluster: &Cluster) -> Controller {
-    let program = Tools::ensure_these(&[Tool::ArgoRollouts]).expect("Argo Rollouts");
+fn start(cluster: &Cluster, program: &Path) -> Controller {
     let free =
         || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|free| free.local_addr()).expect("a port").port();
     let log = fs::File::create(cluster.directory().join("argo.log")).expect("a log");
-    let child = Command::new(program.path(Tool::ArgoRollouts))
+    let child = Command::new(program)
         .arg("--kubeconfig")
         .arg(cluster.kubeconfig(ADMIN))
         // Without limits of its own, as ours.
@@ -109,7 +122,7 @@ fn rollout(name: &str) -> Value {
                 "spec": {"containers": [{"name": "main", "image": "web:1.0.0"}]},
             },
             "progressDeadlineSeconds": 1_800,
-            "strategy": {"canary": {"steps": [{"setWeight": 20}, {"setWeight": 35}, {"setWeight": 50}]}},
+            "strategy": {"canary": {"steps": steps()}},
         },
     })
 }

@@ -1,55 +1,99 @@
-//! What is measured, and how: processor and memory by /proc, requests by the API server's audit log.
+//! What is measured, and how: processor and memory by /proc, requests and reactions by the API server's audit log, which
+//! sees both controllers alike.
 
-use std::{collections::BTreeMap, fs, path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
-use interlock_tests::audit::{self, Event};
+use interlock_tests::audit::Event;
 use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::NAME_LENGTH;
+
+/// Times of one controller that are compared, in milliseconds.
+#[derive(Debug, Default)]
+pub struct Reaction {
+    /// Half of them are below it.
+    pub p50: f64,
+    /// 99 of 100 are below it.
+    pub p99: f64,
+    /// How many there are.
+    pub samples: usize,
+}
 
 /// Figures of one controller.
 #[derive(Debug, Default)]
 pub struct Figures {
     /// From the first release's beginning to the last one's end.
     pub seconds: f64,
+    /// From the first release's end to the last one's: how far they are apart.
+    pub spread: f64,
     /// Processor seconds of the controller in that time.
     pub cpu: f64,
-    /// Most memory that it had.
+    /// Those that it took before, for whatever must be done before a release begins.
+    pub cpu_before: f64,
+    /// Most memory that it had, in MiB.
     pub peak_mib: f64,
-    /// What it wrote in that time, by verb and resource; what is only tried is apart.
+    /// What was asked of the API server in that time.
+    pub requests: Requests,
+    /// From a pod's status to the next write, of releases one after another.
+    pub alone: Reaction,
+    /// The same when all are under way.
+    pub crowded: Reaction,
+    /// Requests in a minute in which nothing happens, renewals of leases aside, by verb and resource.
+    pub idle: BTreeMap<String, usize>,
+}
+
+/// Requests of one time, counted.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// Writes of the controller by verb and resource, those that failed or were only tried under names of their own.
     pub written: BTreeMap<String, usize>,
-    /// What it read in that time, watches aside.
-    pub reads: usize,
-    /// Milliseconds from the last pod's change to the controller's next write, half of them and 99 of 100.
-    pub reaction: (f64, f64),
-    /// Requests in a minute in which nothing happens, renewals of leases aside.
-    pub idle: usize,
+    /// Stored writes of everybody else, by who it was.
+    pub others: BTreeMap<String, usize>,
+    /// Reads of the controller by verb and resource, watches aside.
+    pub read: BTreeMap<String, usize>,
+}
+
+impl Requests {
+    /// Stored writes of the controller, Events aside.
+    pub fn writes(&self) -> usize {
+        let counts = |what: &str| !what.ends_with(" events") && !what.starts_with("try ") && !what.ends_with(')');
+        self.written.iter().filter(|(what, _)| counts(what)).map(|(_, count)| count).sum()
+    }
+
+    /// Events that it recorded.
+    pub fn events(&self) -> usize {
+        self.written.iter().filter(|(what, _)| what.ends_with(" events")).map(|(_, count)| count).sum()
+    }
+
+    pub fn reads(&self) -> usize {
+        self.read.values().sum()
+    }
+
+    /// Stored writes of the API server's own controllers, the scheduler and the simulated nodes.
+    pub fn others(&self) -> usize {
+        self.others.values().sum()
+    }
 }
 
 impl Figures {
-    /// Writes that were stored, Events aside.
-    pub fn writes(&self) -> usize {
-        let is_write = |what: &&String| !what.ends_with(" events") && !what.starts_with("try ");
-        self.written.iter().filter(|(what, _)| is_write(what)).map(|(_, count)| count).sum()
-    }
-
-    pub fn print(&self, name: &str, count: usize) {
-        let each = |number: usize| number as f64 / count as f64;
-        println!(
-            "{name}: {:.1} s, {:.1} s of processor time, at most {:.0} MiB; {:.1} writes and {:.1} reads a release; \
-             {:.0} ms from pod to write (99 of 100: {:.0}); {} requests in an idle minute",
-            self.seconds,
-            self.cpu,
-            self.peak_mib,
-            each(self.writes()),
-            each(self.reads),
-            self.reaction.0,
-            self.reaction.1,
-            self.idle
-        );
-        for (what, number) in &self.written {
-            if each(*number) >= 0.05 {
-                println!("  {:.1} {what}", each(*number));
-            }
-        }
+    pub fn json(&self) -> Value {
+        let reaction = |of: &Reaction| json!({"p50": of.p50, "p99": of.p99, "samples": of.samples});
+        json!({
+            "seconds": self.seconds, "spreadSeconds": self.spread,
+            "cpuSeconds": self.cpu, "cpuSecondsBefore": self.cpu_before, "peakMiB": self.peak_mib,
+            "writes": self.requests.writes(), "events": self.requests.events(), "reads": self.requests.reads(),
+            "writesByKind": self.requests.written, "readsByKind": self.requests.read, "writesOfOthers": self.requests.others,
+            "reactionMillisecondsAlone": reaction(&self.alone), "reactionMillisecondsCrowded": reaction(&self.crowded),
+            "idleRequests": self.idle,
+        })
     }
 }
 
@@ -64,85 +108,136 @@ pub fn usage(process: u32) -> (f64, f64) {
     ((ticks(11) + ticks(12)) / 100.0, peak.unwrap_or_default() / 1_024.0)
 }
 
-/// Requests of whoever `is_theirs`, of those that were received at or after `from`.
-fn requests(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> Vec<Event> {
-    let mut events = audit::events(log, "");
-    events.retain(|event| received(event) >= from && event.0["objectRef"]["resource"] != "leases" && is_theirs(event));
-    events
-}
-
-/// When the API server got the request.
-fn received(event: &Event) -> Timestamp {
-    instant(event, "requestReceivedTimestamp")
+/// Each finished request since `from`, leases aside. The log of a thousand releases is too long to be held.
+fn each(log: &Path, from: Timestamp, mut see: impl FnMut(&Event)) {
+    let file = fs::File::open(log).expect("the audit log");
+    for line in BufReader::new(file).lines() {
+        let line = line.expect("the audit log");
+        if line.contains("\"ResponseComplete\"")
+            && !line.contains("\"resource\":\"leases\"")
+            && let Ok(event) = serde_json::from_str(&line).map(Event)
+            && instant(&event, "requestReceivedTimestamp") >= from
+        {
+            see(&event);
+        }
+    }
 }
 
 fn instant(event: &Event, field: &str) -> Timestamp {
     event.0[field].as_str().and_then(|text| text.parse().ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-/// What the controller wrote, by verb and resource, and how often it read.
-pub fn count(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> (BTreeMap<String, usize>, usize) {
-    let (mut written, mut reads) = (BTreeMap::new(), 0);
-    for event in requests(log, from, is_theirs) {
-        match event.verb() {
-            "watch" => {}
-            "get" | "list" => reads += 1,
-            verb => {
-                let reference = &event.0["objectRef"];
-                let resource = reference["resource"].as_str().unwrap_or_default();
-                let sub = reference["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
-                let tried = if event.uri().contains("dryRun=All") { "try " } else { "" };
-                let failed = if event.code() >= 300 { format!(" ({})", event.code()) } else { String::new() };
-                *written.entry(format!("{tried}{verb} {resource}{sub}{failed}")).or_default() += 1;
-            }
-        }
+/// `patch deployments/status`.
+fn what(event: &Event) -> String {
+    let reference = &event.0["objectRef"];
+    let resource = reference["resource"].as_str().unwrap_or_default();
+    let sub = reference["subresource"].as_str().map(|sub| format!("/{sub}")).unwrap_or_default();
+    let tried = if event.uri().contains("dryRun=All") { "try " } else { "" };
+    let failed = if event.code() >= 300 { format!(" ({})", event.code()) } else { String::new() };
+    format!("{tried}{} {resource}{sub}{failed}", event.verb())
+}
+
+/// Whoever is part of the cluster, by name; none for the people of this benchmark.
+fn part_of_the_cluster(event: &Event) -> Option<String> {
+    let user = event.0["user"]["username"].as_str().unwrap_or_default();
+    let agent = event.0["userAgent"].as_str().unwrap_or_default();
+    if agent.starts_with("kwok") {
+        return Some("kwok".to_owned());
     }
-    (written, reads)
+    let name = user.strip_prefix("system:serviceaccount:kube-system:").or_else(|| user.strip_prefix("system:"))?;
+    (!name.starts_with("serviceaccount:") && !name.starts_with("apiserver")).then(|| name.to_owned())
+}
+
+/// What was asked since `from`.
+pub fn requests(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> Requests {
+    let mut found = Requests::default();
+    each(log, from, |event| {
+        let verb = event.verb();
+        if is_theirs(event) {
+            match verb {
+                "watch" => {}
+                "get" | "list" => *found.read.entry(what(event)).or_default() += 1,
+                _ => *found.written.entry(what(event)).or_default() += 1,
+            }
+        } else if event.is_stored_write()
+            && event.0["objectRef"]["resource"] != "events"
+            && let Some(who) = part_of_the_cluster(event)
+        {
+            *found.others.entry(who).or_default() += 1;
+        }
+    });
+    found
 }
 
 /// Requests in a quiet minute.
-pub fn idle(log: &Path, is_theirs: impl Fn(&Event) -> bool) -> usize {
-    thread::sleep(Duration::from_secs(20));
+pub fn idle(log: &Path, is_theirs: impl Fn(&Event) -> bool) -> BTreeMap<String, usize> {
+    // Old pods go, and built-in controllers tell of it.
+    thread::sleep(Duration::from_secs(30));
     let from = Timestamp::now();
     thread::sleep(Duration::from_mins(1));
-    requests(log, from, is_theirs).iter().filter(|event| event.verb() != "watch").count()
+    let mut found = BTreeMap::new();
+    each(log, from, |event| {
+        if is_theirs(event) && event.verb() != "watch" {
+            *found.entry(what(event)).or_default() += 1;
+        }
+    });
+    found
 }
 
-/// Milliseconds from the last change of a pod to the controller's next write about the workload, for each such pair: the
-/// middle and the 99th of 100.
-pub fn reaction(log: &Path, from: Timestamp, name: &str, is_theirs: impl Fn(&Event) -> bool) -> Vec<f64> {
-    let (mut last_pod, mut found) = (None, Vec::new());
-    let mut events: Vec<(Timestamp, bool)> = audit::events(log, &format!("\"name\":\"{name}"))
-        .into_iter()
-        .filter(Event::is_stored_write)
-        .filter_map(|event| {
-            let reference = &event.0["objectRef"];
-            let (resource, sub) = (reference["resource"].as_str()?, reference["subresource"].as_str());
-            if resource == "pods" && sub == Some("status") {
-                return Some((instant(&event, "stageTimestamp"), true));
+/// Milliseconds from the last status of a workload's pods (stored and answered) to the controller's next write of its
+/// Deployments or ReplicaSets (received), for each such pair since `from`.
+pub fn reactions(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> Vec<f64> {
+    let mut by_workload: BTreeMap<String, Vec<(Timestamp, bool)>> = BTreeMap::new();
+    each(log, from, |event| {
+        let reference = &event.0["objectRef"];
+        let text = |field: &str| reference[field].as_str().unwrap_or_default();
+        let Some(workload) = text("name").get(..NAME_LENGTH).filter(|_| event.is_stored_write()) else { return };
+        let seen = match (text("resource"), text("subresource")) {
+            ("pods", "status") => (instant(event, "stageTimestamp"), true),
+            ("deployments" | "replicasets", "" | "scale") if is_theirs(event) => {
+                (instant(event, "requestReceivedTimestamp"), false)
             }
-            let moves = matches!(resource, "deployments" | "replicasets") && is_theirs(&event);
-            moves.then(|| (received(&event), false))
-        })
-        .filter(|(at, _)| *at >= from)
-        .collect();
-    events.sort_unstable();
-    for (at, is_pod) in events {
-        match (is_pod, last_pod) {
-            (true, _) => last_pod = Some(at),
-            (false, Some(pod)) => {
+            _ => return,
+        };
+        by_workload.entry(workload.to_owned()).or_default().push(seen);
+    });
+    let mut found = Vec::new();
+    for mut seen in by_workload.into_values() {
+        seen.sort_unstable();
+        let mut last_pod = None;
+        for (at, is_pod) in seen {
+            if is_pod {
+                last_pod = Some(at);
+            } else if let Some(pod) = last_pod.take() {
                 found.push(at.duration_since(pod).as_secs_f64() * 1_000.0);
-                last_pod = None;
             }
-            (false, None) => {}
         }
     }
     found
 }
 
+/// Seconds from the first workload's last write to the last one's: how far the ends are apart.
+pub fn spread(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> f64 {
+    let mut ends: BTreeMap<String, Timestamp> = BTreeMap::new();
+    each(log, from, |event| {
+        let reference = &event.0["objectRef"];
+        let name = reference["name"].as_str().and_then(|name| name.get(..NAME_LENGTH));
+        if let Some(name) = name.filter(|_| is_theirs(event) && event.is_stored_write())
+            && reference["resource"] != "events"
+        {
+            ends.insert(name.to_owned(), instant(event, "stageTimestamp"));
+        }
+    });
+    let (first, last) = (ends.values().min(), ends.values().max());
+    first.zip(last).map(|(first, last)| last.duration_since(*first).as_secs_f64()).unwrap_or_default()
+}
+
 /// Half of them are below the first, 99 of 100 below the second.
-pub fn percentiles(mut values: Vec<f64>) -> (f64, f64) {
+pub fn percentiles(mut values: Vec<f64>) -> Reaction {
     values.sort_unstable_by(f64::total_cmp);
-    let at = |percent: usize| values.get(values.len().saturating_sub(1) * percent / 100).copied().unwrap_or(f64::NAN);
-    (at(50), at(99))
+    let at = |percent: usize| {
+        let rank = (values.len() * percent).div_ceil(100);
+        values.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+    };
+    Reaction { p50: at(50), p99: at(99), samples: values.len() }
 }

@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     ALONE,
     figures::{self, Figures},
-    in_parallel, names,
+    in_parallel, names, steps,
 };
 
 const LIMIT: Duration = Duration::from_mins(40);
@@ -35,7 +35,7 @@ pub fn measure(count: usize) -> Figures {
         "apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": "plan"},
         "spec": {
             "progressDeadline": "30m",
-            "canary": {"steps": [{"setWeight": 20}, {"setWeight": 35}, {"setWeight": 50}]},
+            "canary": {"steps": steps()},
         },
     }));
     let stage = Stage::set(&world, "bench", Options { policy: policy_of(1, "sre"), objects, ..Options::default() });
@@ -45,20 +45,30 @@ pub fn measure(count: usize) -> Figures {
             if *ready == 3 { Ok(()) } else { Err(format!("{name} has {ready} pods")) }
         });
     }
+    println!("Interlock: {count} workloads are ready");
     let process = world.controller_process();
     let log = world.cluster().audit_log().expect("an audit log");
+    let at_rest = figures::usage(process).0;
     let start = prepare(&stage, &names);
     thread::sleep(Duration::try_from(start.duration_since(Timestamp::now())).unwrap_or_default());
-    let (begun, cpu) = (Instant::now(), figures::usage(process).0);
+    let (begun, cpu_before) = (Instant::now(), figures::usage(process).0);
     for name in &names {
         succeeded(&stage, name);
     }
     let seconds = begun.elapsed().as_secs_f64();
-    let (until, peak_mib) = figures::usage(process);
-    let (written, reads) = figures::count(&log, start, is_ours);
+    let (cpu, peak_mib) = figures::usage(process);
+    let requests = figures::requests(&log, start, is_ours);
+    let crowded = figures::percentiles(figures::reactions(&log, start, is_ours));
+    let spread = figures::spread(&log, start, is_ours);
+    println!("Interlock: {count} releases in {seconds:.1} s");
     let idle = figures::idle(&log, is_ours);
-    let reactions = names.iter().take(ALONE).flat_map(|name| alone(&stage, name)).collect();
-    Figures { seconds, cpu: until - cpu, peak_mib, written, reads, idle, reaction: figures::percentiles(reactions) }
+    let start = Timestamp::now();
+    for name in names.iter().take(ALONE) {
+        alone(&stage, name);
+    }
+    let alone = figures::percentiles(figures::reactions(&log, start, is_ours));
+    let (cpu, cpu_before) = (cpu - cpu_before, cpu_before - at_rest);
+    Figures { seconds, spread, cpu, cpu_before, peak_mib, requests, alone, crowded, idle }
 }
 
 fn is_ours(event: &Event) -> bool {
@@ -89,10 +99,8 @@ fn succeeded(stage: &Stage<'_>, name: &str) {
 }
 
 /// One more release while nothing else is under way.
-fn alone(stage: &Stage<'_>, name: &str) -> Vec<f64> {
-    let (from, change) = (Timestamp::now(), format!("{name}-again"));
-    let more = json!({"rolloutPlanRef": {"name": "plan"}});
+fn alone(stage: &Stage<'_>, name: &str) {
+    let (change, more) = (format!("{name}-again"), json!({"rolloutPlanRef": {"name": "plan"}}));
     stage.propose_with("alice", &change, vec![deployment_image(name, "web:3.0.0")], more).approve(&["bob"]);
     succeeded(stage, &change);
-    figures::reaction(&stage.world.cluster().audit_log().expect("an audit log"), from, name, is_ours)
 }
