@@ -184,6 +184,12 @@ pub fn idle(log: &Path, is_theirs: impl Fn(&Event) -> bool) -> BTreeMap<String, 
     found
 }
 
+/// The workload to which something of that name belongs.
+fn workload_of(name: &str) -> Option<&str> {
+    let workload = name.get(..NAME_LENGTH)?;
+    workload.strip_prefix('w')?.bytes().all(|byte| byte.is_ascii_digit()).then_some(workload)
+}
+
 /// Milliseconds from the last status of a workload's pods (stored and answered) to the controller's next write of its
 /// Deployments or ReplicaSets (received), for each such pair since `from`.
 pub fn reactions(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> Vec<f64> {
@@ -191,7 +197,7 @@ pub fn reactions(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool
     each(log, from, |event| {
         let reference = &event.0["objectRef"];
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
-        let Some(workload) = text("name").get(..NAME_LENGTH).filter(|_| event.is_stored_write()) else { return };
+        let Some(workload) = workload_of(text("name")).filter(|_| event.is_stored_write()) else { return };
         let seen = match (text("resource"), text("subresource")) {
             ("pods", "status") => (instant(event, "stageTimestamp"), true),
             ("deployments" | "replicasets", "" | "scale") if is_theirs(event) => {
@@ -221,10 +227,9 @@ pub fn spread(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -
     let mut ends: BTreeMap<String, Timestamp> = BTreeMap::new();
     each(log, from, |event| {
         let reference = &event.0["objectRef"];
-        let name = reference["name"].as_str().and_then(|name| name.get(..NAME_LENGTH));
-        if let Some(name) = name.filter(|_| is_theirs(event) && event.is_stored_write())
-            && reference["resource"] != "events"
-        {
+        let name = workload_of(reference["name"].as_str().unwrap_or_default());
+        let is_end = is_theirs(event) && event.is_stored_write() && reference["resource"] != "events";
+        if let Some(name) = name.filter(|_| is_end) {
             ends.insert(name.to_owned(), instant(event, "stageTimestamp"));
         }
     });
