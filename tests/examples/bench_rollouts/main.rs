@@ -31,7 +31,7 @@ const NAME_LENGTH: usize = 5;
 fn main() {
     let count: usize = std::env::var("INTERLOCK_BENCH_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
     assert!((1..=9_999).contains(&count), "INTERLOCK_BENCH_COUNT is 1 to 9999");
-    println!("{count} workloads of 3 pods each, from version 1 to 2 by 25, 40 and 50 percent without pauses");
+    println!("{count} workloads of 3 pods each, from version 1 to 2 by 20, 35 and 50 percent without pauses");
     let program = argo::program();
     if let Err(why) = &program {
         println!("Argo Rollouts cannot be built, so there is nothing to compare with: {why}");
@@ -51,7 +51,7 @@ fn main() {
 /// What both release by: each weight adds one pod of the new version to the three old ones of a Deployment. Without a route
 /// Interlock knows no weight between 50 and 100.
 fn steps() -> Value {
-    json!([{"setWeight": 25}, {"setWeight": 40}, {"setWeight": 50}])
+    json!([{"setWeight": 20}, {"setWeight": 35}, {"setWeight": 50}])
 }
 
 /// Runs `work` for each of them, eight at a time.
