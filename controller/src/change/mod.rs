@@ -74,13 +74,24 @@ pub struct Context<P> {
     pub plans: Plans,
     /// Held while a change enters Running.
     pub starting: tokio::sync::Mutex<()>,
+    /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
+    pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 impl<P: Port> Context<P> {
     /// A context with nothing remembered.
     pub fn new(port: P, index: Arc<RwLock<Index>>, keys: Keys, cluster: String) -> Self {
         let (memos, plans) = (Mutex::new(BTreeMap::new()), Plans::default());
-        Self { port, index, keys, cluster, memos, plans, starting: tokio::sync::Mutex::new(()) }
+        Self {
+            port,
+            index,
+            keys,
+            cluster,
+            memos,
+            plans,
+            starting: tokio::sync::Mutex::new(()),
+            unrecorded: Mutex::default(),
+        }
     }
 
     /// Asks the index.

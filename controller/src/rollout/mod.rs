@@ -1,24 +1,29 @@
 //! Rollouts: observe, decide, record, act.
 //!
 //! [`reconcile`] is one pass over one Rollout. The status, with the writes that it announces, is recorded before the first
-//! of them; what was written shows in the objects. Nothing is remembered between passes.
+//! of them; what was written shows in the objects. Nothing is remembered between passes but how long people have not been
+//! told of something that only tells them how far it got.
 
 mod act;
 mod measuring;
 mod observe;
 
+use std::sync::PoisonError;
+
 use interlock_core::{
     change::gradual::FINALIZER,
     port::{Port, PortError},
-    rollout::measure,
+    rollout::{decide::RolloutDecision, measure},
 };
-use interlock_crds::{Rollout, RolloutPhase};
-use jiff::Timestamp;
+use interlock_crds::{Rollout, RolloutPhase, RolloutStatus};
+use jiff::{SignedDuration, Timestamp};
 
 use crate::change::{Context, Outcome};
 
 /// Decisions in one pass: each but the last writes something.
 const MAX_ROUNDS: usize = 8;
+/// How long counts and messages may be behind, so that each pod that becomes ready does not cost a write.
+const BEHIND: SignedDuration = SignedDuration::from_secs(1);
 /// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.
 const WAITER: &str = "rollout:";
 
@@ -34,6 +39,7 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
     }
     let waiter = format!("{WAITER}{key}");
     let Some(known) = context.ask(|index| index.rollout(key)) else {
+        context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
         context.port.watch(&waiter, &[]);
         return Outcome::Wait(None);
     };
@@ -51,6 +57,24 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
             Outcome::Retry(error.to_string())
         }
     }
+}
+
+/// Until when the difference can wait, if it only tells people how far the release got.
+fn put_off<P>(
+    context: &Context<P>,
+    key: &str,
+    decision: &RolloutDecision,
+    recorded: &RolloutStatus,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let mut unrecorded = context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
+    let waits = decision.status != *recorded && !decision.release && !decision.must_record(recorded);
+    let since = if waits { *unrecorded.entry(key.to_owned()).or_insert(now) } else { Timestamp::MIN };
+    let until = since.checked_add(BEHIND).ok().filter(|until| *until > now);
+    if until.is_none() {
+        unrecorded.remove(key);
+    }
+    until
 }
 
 /// The API server stores no finer times: with them the status would differ from what is stored of it.
@@ -89,6 +113,11 @@ async fn pass<P: Port>(
         let live = observe::live(context, waiter, &observed).await?;
         observed.look_back(context, &live, now);
         let (decision, due) = measure::decide(&observed.facts(&live), &measured, now);
+        if due.is_empty()
+            && let Some(later) = put_off(context, key, &decision, observed.status(), started)
+        {
+            return Ok(Outcome::Wait(Some(decision.wake_at.map_or(later, |at| at.min(later)))));
+        }
         let recorded = act::record(context, &mut observed, decision.status).await?;
         // What was measured is recorded; what is due is asked for, and its answer wakes this Rollout.
         measured = due.into_iter().filter_map(|due| measuring::ask(context, waiter, &observed, due)).collect();
