@@ -12,12 +12,23 @@
 mod action;
 mod analysis;
 mod approval;
+mod backup;
+mod backup_pod;
+mod backup_policy;
+mod backup_policy_status;
+mod backup_repository;
+mod backup_source;
 mod calendar;
 mod change_request;
 mod common;
+mod drill_run;
+mod drill_sandbox;
+mod drill_status;
+mod drill_validation;
 mod evidence;
 mod person;
 mod policy;
+mod restore_drill;
 mod rollout;
 mod rollout_plan;
 mod rollout_status;
@@ -33,6 +44,26 @@ pub use analysis::{
     QueryRange, ServerTls, WorseDirection,
 };
 pub use approval::{Approval, ApprovalDecision, ApprovalSpec};
+pub use backup::{
+    Backup, BackupHold, BackupPhase, BackupSlot, BackupSpec, BackupStatus, BackupTrigger, HeartbeatRecord, HookRecord,
+    JobRef, PinnedPolicy, PointVerdict, RecoveryPoint, RetentionRecord, StopRecord, Verification,
+};
+pub use backup_pod::{
+    ExecHook, Hook, HookErrorRule, Hooks, HttpHook, LabelValue, PodOptions, ResourceAmounts, Resources, TaintEffect,
+    Toleration,
+};
+pub use backup_policy::{
+    BackupMode, BackupObjectives, BackupPolicy, BackupPolicySpec, BackupSchedule, Heartbeat, OverlapRule, Retention,
+};
+pub use backup_policy_status::{BackupPolicyPhase, BackupPolicyStatus, LastRun, PointRef, ScheduleStatus, SlotCount};
+pub use backup_repository::{
+    BackupRepository, BackupRepositorySpec, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
+    MaintenanceRecord, RepositoryCheck, RepositoryHolder, RepositoryPhase, RepositoryPrune, RepositoryVolume,
+    ResticRepository,
+};
+pub use backup_source::{
+    BackupSource, CommandSource, FilesSource, ObjectsSource, PostgresMode, PostgresSource, SslMode, WalSpool,
+};
 pub use calendar::{Calendar, CalendarSpec, CalendarStatus, Overrun, Period};
 pub use change_request::{
     ChangeRequest, ChangeRequestSpec, ChangeType, Content, Contingency, ContingencyJob, DependsOn, GitContent,
@@ -42,6 +73,16 @@ pub use common::{
     Claim, Duration, DurationError, GroupKind, LocalizedText, NameRef, NamespacedRef, Priority, Recorded, RiskLevel,
     ServiceAccountRef, Severity,
 };
+pub use drill_run::{
+    CertificateRef, ChosenPoint, CleanupRecord, CleanupState, DrillPhase, DrillRun, DrillRunSpec, DrillRunStatus,
+    DrillSegment, DrillTrigger, DrillVerdict, ImageRecord, IsolationRecord, MeasuredRpo, MeasuredRto, PinnedDrill,
+    ProbeResult, SandboxRecord, SegmentName, ValidationRecord, ValidationVerdict,
+};
+pub use drill_sandbox::{DrillApplication, DrillDependency, DrillPostgres, DrillSandbox, IsolationTarget};
+pub use drill_status::{DrillResult, ProvenFailure, RestoreDrillPhase, RestoreDrillStatus, ShuffleState};
+pub use drill_validation::{
+    CommandValidation, DrillValidation, FileDigest, FilesValidation, HeartbeatValidation, HttpValidation, SqlValidation,
+};
 pub use evidence::{Evidence, EvidenceKind, EvidenceResult, EvidenceSpec, EvidenceSubject, SummaryEntry};
 pub use person::{Contact, KeyType, KeyUse, Person, PersonSpec, PersonStatus, SigningKey};
 pub use policy::{
@@ -49,6 +90,10 @@ pub use policy::{
     ClaimRequirement, CollisionGate, EmergencyType, EnforceMode, ErrorBudgetGate, EvidenceRequirement, Gates,
     ImageTagRule, Issuers, NormalType, OpenIncidentGate, ReplicaRange, RestoreProofGate, SignatureRequirement,
     StandardTemplate, StandardType, Threshold,
+};
+pub use restore_drill::{
+    DrillCleanup, DrillHistory, DrillObjectives, DrillSelection, DrillTimeouts, Fault, FaultInjection, RestoreDrill,
+    RestoreDrillSpec, SelectionStrategy,
 };
 pub use rollout::{ChangeRequestRef, PartOf, Rollout, RolloutSpec, RolloutTarget};
 pub use rollout_plan::{
@@ -92,5 +137,10 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         Action::crd(),
         RolloutPlan::crd(),
         Rollout::crd(),
+        BackupRepository::crd(),
+        BackupPolicy::crd(),
+        Backup::crd(),
+        RestoreDrill::crd(),
+        DrillRun::crd(),
     ]
 }

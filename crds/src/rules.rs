@@ -23,3 +23,17 @@ pub const HTTP_ADDRESS: &str = r"^https?://[A-Za-z0-9.\-_\[\]:]+(/[A-Za-z0-9.\-_
 /// An HTTP URL without fragment and credentials; the braces are those of placeholders.
 pub const HTTP_URL: &str =
     r"^https?://[A-Za-z0-9.\-_\[\]:{}]+(/[A-Za-z0-9.\-_~/%{}:@!$&'()*+,;=]*)?(\?[A-Za-z0-9.\-_~/%{}:@!$&'()*+,;=?]*)?$";
+/// A cron expression: five fields, or a name such as `@daily`.
+pub const CRON: &str = r"^(@[a-z]+|[^ ]+( +[^ ]+){4})$";
+/// A time zone of the IANA database.
+pub const TIME_ZONE: &str = r"^[A-Za-z0-9_+\-/]+$";
+/// An absolute path without `.` and `..`.
+pub const PATH: &str = r"^/([^/\x00]+/?)*$";
+/// A quantity of a resource, such as `500m`, `2` or `8Gi`.
+pub const QUANTITY: &str = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$";
+/// An image.
+pub const IMAGE: &str = r"^[A-Za-z0-9][A-Za-z0-9._\-:/@]*$";
+/// An identifier of SQL that needs no quotes.
+pub const SQL_NAME: &str = r"^[a-z_][a-z0-9_]{0,62}$";
+/// Where a restic repository lives. Credentials never stand in it.
+pub const RESTIC_URL: &str = r"^(s3:(https?://)?[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|rest:https?://[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|sftp:(//)?([A-Za-z0-9._\-]+@)?[A-Za-z0-9.\-_\[\]]+(:[0-9]+)?[:/][^@ ]+)$";
