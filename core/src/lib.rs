@@ -11,6 +11,7 @@
 
 pub mod admission;
 pub mod analysis;
+pub mod backup;
 pub mod calendar;
 pub mod change;
 pub mod mutants;

@@ -100,6 +100,12 @@ impl Schedule {
         self.pattern.count(first.local, last.local).saturating_sub(skipped)
     }
 
+    /// Whether `at`, at which it occurs, is only the end of a gap: the clocks skipped the local time that is meant.
+    pub fn is_shifted(&self, at: Timestamp) -> bool {
+        let local = self.zone.to_datetime(at);
+        self.pattern.at_or_after(local) != Some(local)
+    }
+
     /// The last occurrence not later than `at` or, if the occurrences of its day are at most `within` apart, the last of
     /// that day: a shortcut for following a run of occurrences that overlap.
     pub(super) fn last_in_a_row(&self, at: Timestamp, within: SignedDuration) -> Option<Timestamp> {

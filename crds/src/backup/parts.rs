@@ -57,10 +57,10 @@ pub struct PinnedPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub parent: Option<String>,
-    /// Name of the Backup with the base copy that this one needs (physical PostgreSQL, mode Incremental).
+    /// Snapshot with the base copy that this run adds to (physical PostgreSQL, mode Incremental).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 253))]
-    pub base: Option<String>,
+    #[schemars(length(max = 64))]
+    pub base_id: Option<String>,
 }
 
 /// A Job.

@@ -90,7 +90,7 @@ pub fn never(group: &str, kind: &str) -> Option<&'static str> {
         .or_else(|| NEVER.iter().find(|(never, ..)| group.is_empty() && kind == *never).map(|(_, _, why)| *why))
 }
 
-/// Governed by default: workloads, config, services, routes, RBAC, autoscaling, storage claims.
+/// Governed by default: workloads, config, services, routes, RBAC, autoscaling, storage claims, backups and drills.
 ///
 /// Not here, on purpose: leases, events, nodes, `endpointslices`, `*/status`, `pods/binding` and `pods/eviction`, which
 /// the cluster itself writes all the time, and `controllerrevisions`, which change nothing until their StatefulSet or
@@ -123,6 +123,8 @@ const BY_DEFAULT: &[(&str, &[&str])] = &[
     ),
     ("autoscaling", &["horizontalpodautoscalers"]),
     ("batch", &["cronjobs", "jobs"]),
+    // Whoever edits these decides what is lost, or runs code on restored data.
+    (interlock_crds::GROUP, &["backuppolicies", "backuprepositories", "restoredrills"]),
     ("gateway.networking.k8s.io", &["grpcroutes", "httproutes", "tcproutes", "tlsroutes", "udproutes"]),
     ("networking.k8s.io", &["ingresses", "networkpolicies"]),
     ("policy", &["poddisruptionbudgets"]),

@@ -1,0 +1,20 @@
+//! Backups: when a run is due, what becomes of it, who may hold the repository, what is kept, and how exposed data is.
+//!
+//! `slots` says when, `run` carries one run from its object to its outcome, `outcome` reads what the tool said, `repository`
+//! lets runs in, `retention` says what may be forgotten, `exposure` how old the newest good point is, `pods` builds the
+//! Jobs, `status` tells people, `validate` refuses what a schema cannot.
+
+pub mod exposure;
+pub mod outcome;
+pub mod plan;
+pub mod pods;
+pub mod repository;
+pub mod result;
+pub mod retention;
+pub mod run;
+pub mod slots;
+pub mod status;
+pub mod validate;
+
+#[cfg(test)]
+mod tests;

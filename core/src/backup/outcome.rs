@@ -1,0 +1,276 @@
+//! What the result of a pod means for a backup: outcome, reason and sentence.
+//!
+//! Success is one narrow path: exit code 0, and a snapshot of this policy that was read back and has files. Everything else
+//! has a reason of its own, so that a person knows where to look.
+
+use interlock_crds::BackupPhase;
+
+use super::result::{ResultError, RunResult, RunnerStage};
+
+/// Why a run did not succeed, or was not begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is told by its sentence")]
+pub enum Reason {
+    Complete,
+    Incomplete,
+    EmptySource,
+    SourceFailed,
+    SourceUnreadable,
+    NotReadBack,
+    ForeignSnapshot,
+    RepositoryMissing,
+    RepositoryReplaced,
+    RepositoryLocked,
+    RepositoryUnreachable,
+    WrongPassword,
+    ToolFailed,
+    ToolKilled,
+    NoResult,
+    BadResult,
+    OutOfMemory,
+    Evicted,
+    NodeLost,
+    NeverStarted,
+    DeadlineExceeded,
+    RepositoryBusy,
+    Replaced,
+    Deleted,
+    JobDeleted,
+    JobRefused,
+    NameTaken,
+    PolicyGone,
+    HookFailed,
+    BaseMissing,
+}
+
+impl Reason {
+    /// In CamelCase, for `status.reason`.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Succeeded, PartiallyFailed, Failed or Skipped.
+    pub phase: BackupPhase,
+    /// Why.
+    pub reason: Reason,
+    /// Why and what can be done.
+    pub message: String,
+}
+
+impl Outcome {
+    /// An outcome other than success.
+    pub fn new(phase: BackupPhase, reason: Reason, message: impl Into<String>) -> Self {
+        Self { phase, reason, message: message.into() }
+    }
+
+    /// There is no recovery point.
+    pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
+        Self::new(BackupPhase::Failed, reason, message)
+    }
+}
+
+/// How the pod of a Job ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodEnd {
+    /// Why, as Kubernetes has it: Evicted, NodeLost, Preempted, ...
+    pub reason: Option<String>,
+    /// A container was ended for using more memory than its limit.
+    pub out_of_memory: bool,
+    /// What the pod was waiting for when it last was seen, if no container ever ran.
+    pub waiting: Option<String>,
+    /// Termination message of the last container.
+    pub message: Option<String>,
+}
+
+/// What a backup must look like.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Uid of the run.
+    pub run: &'a str,
+    /// Uid of the policy, which is the host of its snapshots.
+    pub policy_uid: &'a str,
+    /// restic's id of the repository, if it was seen before.
+    pub repository_id: Option<&'a str>,
+    /// Whether a snapshot without files is good.
+    pub allow_empty: bool,
+}
+
+/// What the end of a pod means, with the result if there is one.
+pub fn judge(end: &PodEnd, expected: &Expected<'_>) -> (Outcome, Option<RunResult>) {
+    match RunResult::decode(end.message.as_deref(), expected.run) {
+        Ok(result) => (of_result(&result, expected), Some(result)),
+        Err(ResultError::Missing) => (of_silence(end), None),
+        Err(error) => {
+            let message = format!("{error}; nothing that the pod may have done counts. The Job's log says more");
+            (Outcome::failed(Reason::BadResult, message), None)
+        }
+    }
+}
+
+fn of_silence(end: &PodEnd) -> Outcome {
+    if end.out_of_memory {
+        return Outcome::failed(
+            Reason::OutOfMemory,
+            "a container of the pod was killed for using more memory than its limit; raise pod.resources.limits.memory",
+        );
+    }
+    match (end.reason.as_deref(), end.waiting.as_deref()) {
+        (
+            Some(
+                "Evicted"
+                | "Preempted"
+                | "Preempting"
+                | "TerminationByKubelet"
+                | "EvictionByEvictionAPI"
+                | "PreemptionByScheduler",
+            ),
+            _,
+        ) => Outcome::failed(
+            Reason::Evicted,
+            "the pod was evicted before it ended; give it resources or a priorityClassName. The next slot tries again",
+        ),
+        (Some("NodeLost" | "DeletionByTaintManager" | "DeletionByPodGC" | "NodeShutdown"), _) => Outcome::failed(
+            Reason::NodeLost,
+            "the node of the pod was lost before the run ended. The next slot tries again",
+        ),
+        (_, Some(waiting)) => Outcome::failed(Reason::NeverStarted, format!("the pod never started: {waiting}")),
+        _ => Outcome::failed(
+            Reason::NoResult,
+            "the pod ended without a result: it was killed, or its last container never ran. The Job's log says more",
+        ),
+    }
+}
+
+fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
+    if let (Some(known), Some(found)) = (expected.repository_id, result.repository_id.as_deref())
+        && known != found
+    {
+        return Outcome::failed(
+            Reason::RepositoryReplaced,
+            format!(
+                "the repository at the address has id {found}, not {known} as before: somebody replaced it; earlier recovery points are not in it"
+            ),
+        );
+    }
+    if let Some(signal) = result.signal {
+        return Outcome::failed(
+            Reason::ToolKilled,
+            format!("restic was ended by signal {signal} in stage {:?}", result.stage),
+        );
+    }
+    if let Some(code) = result.source_exit_code.filter(|code| *code != 0) {
+        return Outcome::failed(
+            Reason::SourceFailed,
+            format!(
+                "the program whose output is backed up ended with {code}; what it had written until then is no recovery point{}",
+                first_error(result)
+            ),
+        );
+    }
+    match result.exit_code {
+        Some(0) => complete(result, expected),
+        Some(3) if result.snapshot.is_some() => Outcome::new(
+            BackupPhase::PartiallyFailed,
+            Reason::Incomplete,
+            format!(
+                "{} files could not be read, so the snapshot is not complete and no good recovery point{}; set pod.runAsUser or pod.readAll so that everything can be read",
+                result.error_count.max(1),
+                first_error(result)
+            ),
+        ),
+        Some(3) => Outcome::failed(
+            Reason::SourceUnreadable,
+            format!(
+                "nothing could be read from the source{}; set pod.runAsUser, pod.fsGroup or pod.readAll",
+                first_error(result)
+            ),
+        ),
+        Some(10) => Outcome::failed(
+            Reason::RepositoryMissing,
+            if expected.repository_id.is_some() {
+                "there is no repository at the address any more; Interlock makes no new one, because recovery points were there: look for them first"
+            } else {
+                "there is no repository at the address; set initialize: true, or correct the address"
+            },
+        ),
+        Some(11) => Outcome::failed(
+            Reason::RepositoryLocked,
+            "the repository is locked by something outside this cluster and did not become free within retryLock; Interlock removes a lock only when its owner is known to have ended",
+        ),
+        Some(12) => Outcome::failed(
+            Reason::WrongPassword,
+            "the repository does not open with RESTIC_PASSWORD of its Secret; correct the Secret",
+        ),
+        Some(code) if result.stage <= RunnerStage::Open => Outcome::failed(
+            Reason::RepositoryUnreachable,
+            format!("the repository could not be opened (restic ended with {code}){}", first_error(result)),
+        ),
+        Some(code) => Outcome::failed(
+            Reason::ToolFailed,
+            format!("restic ended with {code} in stage {:?}{}", result.stage, first_error(result)),
+        ),
+        None => Outcome::failed(
+            Reason::ToolFailed,
+            format!("restic was not run: the run stopped in stage {:?}{}", result.stage, first_error(result)),
+        ),
+    }
+}
+
+fn complete(result: &RunResult, expected: &Expected<'_>) -> Outcome {
+    let Some(snapshot) = &result.snapshot else {
+        return Outcome::failed(
+            Reason::NotReadBack,
+            format!(
+                "restic reported success, but no snapshot could be read back from the repository{}",
+                first_error(result)
+            ),
+        );
+    };
+    if result.stage != RunnerStage::Done {
+        return Outcome::failed(
+            Reason::NotReadBack,
+            format!(
+                "restic reported success, but reading snapshot {} back failed{}",
+                short(&snapshot.id),
+                first_error(result)
+            ),
+        );
+    }
+    if snapshot.host != expected.policy_uid {
+        return Outcome::failed(
+            Reason::ForeignSnapshot,
+            format!("snapshot {} is of host {}, not of this policy", short(&snapshot.id), snapshot.host),
+        );
+    }
+    if snapshot.files == 0 && !expected.allow_empty {
+        return Outcome::failed(
+            Reason::EmptySource,
+            "the source has no files; most often the wrong volume was mounted. If an empty one is right, set allowEmpty: true",
+        );
+    }
+    if result.error_count > 0 {
+        return Outcome::new(
+            BackupPhase::PartiallyFailed,
+            Reason::Incomplete,
+            format!("restic reported {} errors{}", result.error_count, first_error(result)),
+        );
+    }
+    Outcome::new(
+        BackupPhase::Succeeded,
+        Reason::Complete,
+        format!("{} files, {} bytes, read back as snapshot {}", snapshot.files, snapshot.bytes, short(&snapshot.id)),
+    )
+}
+
+/// The first eight digits of an id, as restic shows it.
+pub fn short(id: &str) -> String {
+    id.chars().take(8).collect()
+}
+
+fn first_error(result: &RunResult) -> String {
+    result.errors.first().map(|error| format!(": {error}")).unwrap_or_default()
+}

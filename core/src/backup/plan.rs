@@ -1,0 +1,262 @@
+//! What `interlock runner` is told: the plan of one pod, in the environment variable [`PLAN_VARIABLE`].
+//!
+//! Without secrets: credentials reach the tool through the environment and files of the Secret alone. Paths are fixed, so that
+//! snapshots of one policy compare with each other wherever they ran.
+
+use interlock_crds::{
+    BackupMode, BackupPolicySpec, BackupRepositorySpec, MaintenanceOperation, PinnedPolicy, PostgresMode, SslMode,
+};
+use serde::{Deserialize, Serialize};
+
+use super::result::RunnerOperation;
+
+/// The environment variable with the plan, JSON.
+pub const PLAN_VARIABLE: &str = "INTERLOCK_PLAN";
+/// Where the source's volume, or the manifests of objects, are mounted.
+pub const SOURCE_PATH: &str = "/data";
+/// Where a repository on a volume is mounted.
+pub const REPOSITORY_PATH: &str = "/repository";
+/// Where the programs are copied to.
+pub const PROGRAMS_PATH: &str = "/interlock/bin";
+/// Where containers of one pod tell each other how they ended.
+pub const EXCHANGE_PATH: &str = "/interlock/run";
+/// Where credentials are mounted that are no environment variables, one folder a Secret.
+pub const SECRETS_PATH: &str = "/interlock/secrets";
+/// Cache and temporary files of the tool.
+pub const SCRATCH_PATH: &str = "/interlock/scratch";
+/// Most snapshots that one prune forgets; the rest is left to the next one.
+pub const MAX_FORGET: usize = 500;
+
+/// The plan of one pod.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunnerPlan {
+    /// Version of this form: that of the result.
+    pub version: u32,
+    /// Uid of the run.
+    pub run: String,
+    /// What is to be done.
+    pub operation: RunnerOperation,
+    /// Where the repository is, as restic writes it.
+    pub repository: String,
+    /// restic's id of it, if known: another one is not touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
+    /// How long to wait for a lock of another cluster, in seconds.
+    pub retry_lock_seconds: i64,
+    /// The certificates of the repository's authority.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// `--host` of the snapshot: the policy's uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// What is copied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<PlannedSource>,
+    /// Read everything again (`--force`).
+    #[serde(default)]
+    pub force: bool,
+    /// Compare with this snapshot (`--parent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Heartbeat to read before the copying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<PlannedHeartbeat>,
+    /// Snapshots to forget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forget: Vec<String>,
+    /// Percent that may stay unused after a prune.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unused_percent: Option<u8>,
+    /// The part of the data that a check reads, as `n/N`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_data_subset: Option<String>,
+}
+
+/// What is copied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum PlannedSource {
+    /// Paths below [`SOURCE_PATH`].
+    #[serde(rename_all = "camelCase")]
+    Files {
+        /// Absolute paths in the pod.
+        paths: Vec<String>,
+        /// Patterns that are left out.
+        exclude: Vec<String>,
+    },
+    /// Output of a program, as one file.
+    #[serde(rename_all = "camelCase")]
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Name of the file.
+        file_name: String,
+    },
+    /// A PostgreSQL server; credentials are in `/interlock/secrets/source`.
+    #[serde(rename_all = "camelCase")]
+    Postgres {
+        /// Host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Databases; empty: all.
+        databases: Vec<String>,
+        /// How.
+        mode: PostgresMode,
+        /// How the connection is secured.
+        ssl_mode: SslMode,
+        /// Physical: whether a base copy is made, or completed segments of the spool are copied.
+        base: bool,
+        /// Physical: replication slot.
+        slot: Option<String>,
+    },
+    /// Manifests below [`SOURCE_PATH`].
+    Objects,
+}
+
+/// A heartbeat to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedHeartbeat {
+    /// Table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
+    /// Its database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Path of the file, in the pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+/// What maintenance does beside its operation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MaintenanceWork {
+    /// Snapshots to forget.
+    pub forget: Vec<String>,
+    /// The part of the data to read, counted from 1.
+    pub part: Option<u32>,
+}
+
+/// Where a repository is, seen from a pod.
+pub fn location(repository: &BackupRepositorySpec) -> String {
+    match (&repository.restic.url, &repository.restic.volume) {
+        (Some(url), _) => url.clone(),
+        (None, Some(volume)) => below(REPOSITORY_PATH, &volume.path),
+        (None, None) => String::new(),
+    }
+}
+
+/// The path `path` of a volume that is mounted at `mount`.
+pub fn below(mount: &str, path: &str) -> String {
+    let path = path.trim_matches('/');
+    if path.is_empty() { mount.to_owned() } else { format!("{mount}/{path}") }
+}
+
+/// The part of the data that check number `part` (from 1) reads of `1/N`.
+pub fn subset(spec: &str, part: u32) -> Option<String> {
+    let parts: u32 = spec.strip_prefix("1/")?.parse().ok().filter(|parts| *parts > 0)?;
+    Some(format!("{}/{parts}", (part.max(1) - 1) % parts + 1))
+}
+
+impl RunnerPlan {
+    fn new(run: &str, operation: RunnerOperation, repository: &BackupRepositorySpec, id: Option<&str>) -> Self {
+        Self {
+            version: super::result::RESULT_VERSION,
+            run: run.to_owned(),
+            operation,
+            repository: location(repository),
+            repository_id: id.map(ToOwned::to_owned),
+            retry_lock_seconds: repository.retry_lock.seconds(),
+            ca_file: repository.restic.ca_config_map_ref.as_ref().map(|_| format!("{SECRETS_PATH}/ca/ca.crt")),
+            host: None,
+            source: None,
+            force: false,
+            parent: None,
+            heartbeat: None,
+            forget: Vec::new(),
+            max_unused_percent: None,
+            read_data_subset: None,
+        }
+    }
+
+    /// The plan of a backup.
+    pub fn backup(
+        run: &str,
+        policy: &BackupPolicySpec,
+        repository: &BackupRepositorySpec,
+        pinned: &PinnedPolicy,
+        mode: BackupMode,
+    ) -> Self {
+        let incremental = mode == BackupMode::Incremental;
+        let heartbeat = policy.heartbeat.as_ref().map(|heartbeat| PlannedHeartbeat {
+            table: heartbeat.table.clone(),
+            database: heartbeat
+                .database
+                .clone()
+                .or_else(|| policy.source.postgres.as_ref()?.databases.first().cloned()),
+            file: heartbeat.file.as_ref().map(|file| below(SOURCE_PATH, file)),
+        });
+        Self {
+            host: Some(pinned.policy_uid.clone()),
+            source: source(policy, mode),
+            force: !incremental,
+            parent: pinned.parent.clone().filter(|_| incremental),
+            heartbeat,
+            ..Self::new(run, RunnerOperation::Backup, repository, pinned.repository_id.as_deref())
+        }
+    }
+
+    /// The plan of maintenance.
+    pub fn maintenance(
+        run: &str,
+        operation: MaintenanceOperation,
+        repository: &BackupRepositorySpec,
+        id: Option<&str>,
+        work: &MaintenanceWork,
+    ) -> Self {
+        let does = match operation {
+            MaintenanceOperation::Initialize => RunnerOperation::Initialize,
+            MaintenanceOperation::Check => RunnerOperation::Check,
+            MaintenanceOperation::Prune => RunnerOperation::Prune,
+            MaintenanceOperation::RotateKey => RunnerOperation::RotateKey,
+            MaintenanceOperation::Unlock => RunnerOperation::Unlock,
+        };
+        let of = |wanted: MaintenanceOperation| operation == wanted;
+        let check = repository.check.as_ref().filter(|_| of(MaintenanceOperation::Check));
+        let prune = repository.prune.as_ref().filter(|_| of(MaintenanceOperation::Prune));
+        Self {
+            forget: prune.map(|_| work.forget.iter().take(MAX_FORGET).cloned().collect()).unwrap_or_default(),
+            max_unused_percent: prune.map(|prune| prune.max_unused_percent),
+            read_data_subset: check
+                .and_then(|check| check.read_data_subset.as_deref())
+                .and_then(|parts| subset(parts, work.part.unwrap_or(1))),
+            ..Self::new(run, does, repository, id)
+        }
+    }
+}
+
+fn source(policy: &BackupPolicySpec, mode: BackupMode) -> Option<PlannedSource> {
+    let source = &policy.source;
+    if let Some(files) = &source.files {
+        let paths = files.paths.iter().map(|path| below(SOURCE_PATH, path)).collect();
+        return Some(PlannedSource::Files { paths, exclude: files.exclude.clone() });
+    }
+    if let Some(command) = &source.command {
+        let (command, file_name) = (command.command.clone(), command.file_name.clone());
+        return Some(PlannedSource::Command { command, file_name });
+    }
+    if let Some(postgres) = &source.postgres {
+        return Some(PlannedSource::Postgres {
+            host: postgres.host.clone(),
+            port: postgres.port,
+            databases: postgres.databases.clone(),
+            mode: postgres.mode,
+            ssl_mode: postgres.ssl_mode,
+            base: mode == BackupMode::Full,
+            slot: postgres.wal.as_ref().map(|wal| wal.slot.clone()),
+        });
+    }
+    source.objects.as_ref().map(|_| PlannedSource::Objects)
+}

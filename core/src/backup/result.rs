@@ -1,0 +1,234 @@
+//! What `interlock runner` tells when a pod ends: the termination message of the last container, at most 4,000 bytes.
+//!
+//! The kubelet cuts messages at 4,096 bytes. What does not fit (a log, a list) is written to the log as a framed record whose
+//! digest stands here. No message, a cut one or one of another run is never a success.
+
+use serde::{Deserialize, Serialize};
+
+/// Longest message, in bytes.
+pub const MAX_RESULT_BYTES: usize = 4_000;
+/// The form that this release writes and reads.
+pub const RESULT_VERSION: u32 = 1;
+
+/// What the runner did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RunnerOperation {
+    /// Copy a source into a snapshot.
+    Backup,
+    /// Restore a snapshot.
+    Restore,
+    /// Make a repository.
+    Initialize,
+    /// Check a repository.
+    Check,
+    /// Forget snapshots and free their space.
+    Prune,
+    /// Exchange the key of a repository.
+    RotateKey,
+    /// Remove stale locks.
+    Unlock,
+    /// Validate restored data.
+    Validate,
+    /// Try to connect.
+    Probe,
+}
+
+/// How far the runner got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum RunnerStage {
+    /// Its plan and volumes.
+    Prepare,
+    /// Opening the repository.
+    Open,
+    /// Reading the heartbeat.
+    Heartbeat,
+    /// The operation itself.
+    Work,
+    /// Reading back what was done.
+    ReadBack,
+    /// Everything was done.
+    Done,
+}
+
+/// The termination message.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RunResult {
+    /// [`RESULT_VERSION`].
+    pub version: u32,
+    /// Uid of the object that the run is of: a message of another run says nothing.
+    pub run: String,
+    /// What was to be done.
+    pub operation: RunnerOperation,
+    /// How far it got; where the tool failed, the stage in which it did.
+    pub stage: RunnerStage,
+    /// Exit code of the tool; none if it was never started or ended by a signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Signal that ended the tool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// Exit code of the program whose output was copied (dump, command).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_exit_code: Option<i32>,
+    /// restic's id of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_id: Option<String>,
+    /// The snapshot, as it was read back from the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotResult>,
+    /// The newest heartbeat before the copying, or in the restored data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<HeartbeatRead>,
+    /// Number of files that could not be read, or of errors that a check found.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub error_count: u64,
+    /// The first of them, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<String>,
+    /// How many snapshots were forgotten.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
+    /// Bytes that were freed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub freed_bytes: u64,
+    /// Bytes of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_bytes: Option<u64>,
+    /// SHA-256 of the framed record in the log that holds what does not fit here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_digest: Option<String>,
+}
+
+/// A snapshot as it stands in the repository.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotResult {
+    /// Its full id.
+    pub id: String,
+    /// The one that it was compared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
+    /// Its time: when the copying began (clock of the node).
+    pub time: jiff::Timestamp,
+    /// Its host, which is the policy's uid.
+    pub host: String,
+    /// Number of files.
+    pub files: u64,
+    /// Bytes of the data.
+    pub bytes: u64,
+    /// Bytes that were new to the repository.
+    #[serde(default)]
+    pub added_bytes: u64,
+    /// The newest moment that write-ahead log covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recoverable_until: Option<jiff::Timestamp>,
+    /// Major version of PostgreSQL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub postgres_version: Option<u32>,
+}
+
+/// A heartbeat record as it was read. The controller keeps an HMAC of its nonce, not the nonce.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HeartbeatRead {
+    /// Sequence number.
+    pub seq: i64,
+    /// Its time (clock of the source).
+    pub time: jiff::Timestamp,
+    /// Its nonce.
+    pub nonce: String,
+    /// When it was read (clock of the source).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_at: Option<jiff::Timestamp>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// Why a termination message says nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ResultError {
+    /// There is none.
+    #[error("the pod ended without a result: it was killed, or its last container never ran")]
+    Missing,
+    /// It ends in the middle.
+    #[error("the result of the pod was cut off after {0} bytes")]
+    Truncated(usize),
+    /// It is something else.
+    #[error("the pod wrote something that is not a result: {0}")]
+    Malformed(String),
+    /// It is of another release.
+    #[error(
+        "the result has version {0}, and this release reads version {RESULT_VERSION}: run the same release of Interlock in pods and controller"
+    )]
+    Version(u32),
+    /// It is of another run.
+    #[error("the result is of another run ({0})")]
+    OtherRun(String),
+}
+
+impl RunResult {
+    /// An empty result of a run, at its first stage.
+    pub fn new(run: impl Into<String>, operation: RunnerOperation) -> Self {
+        Self {
+            version: RESULT_VERSION,
+            run: run.into(),
+            operation,
+            stage: RunnerStage::Prepare,
+            exit_code: None,
+            signal: None,
+            source_exit_code: None,
+            repository_id: None,
+            snapshot: None,
+            heartbeat: None,
+            error_count: 0,
+            errors: Vec::new(),
+            forgotten: 0,
+            freed_bytes: 0,
+            repository_bytes: None,
+            record_digest: None,
+        }
+    }
+
+    /// The message. Errors are left out from the end until it fits; their number stays.
+    ///
+    /// # Errors
+    /// It does not fit even without errors.
+    pub fn encode(&self) -> Result<String, ResultError> {
+        let mut fitting = self.clone();
+        fitting.errors.iter_mut().for_each(|line| *line = line.chars().take(200).collect());
+        loop {
+            let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
+            if text.len() <= MAX_RESULT_BYTES {
+                return Ok(text);
+            }
+            if fitting.errors.pop().is_none() {
+                return Err(ResultError::Truncated(text.len()));
+            }
+        }
+    }
+
+    /// Reads the message of the run with uid `run`.
+    ///
+    /// # Errors
+    /// It is no whole result of this run and version.
+    pub fn decode(message: Option<&str>, run: &str) -> Result<Self, ResultError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+        let text = message.map(str::trim).filter(|text| !text.is_empty()).ok_or(ResultError::Missing)?;
+        let read = |error: serde_json::Error| {
+            if error.is_eof() { ResultError::Truncated(text.len()) } else { ResultError::Malformed(error.to_string()) }
+        };
+        let Version { version } = serde_json::from_str(text).map_err(read)?;
+        if version != RESULT_VERSION {
+            return Err(ResultError::Version(version));
+        }
+        let result: Self = serde_json::from_str(text).map_err(read)?;
+        if result.run == run { Ok(result) } else { Err(ResultError::OtherRun(result.run)) }
+    }
+}

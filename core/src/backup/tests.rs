@@ -1,0 +1,1 @@
+//! The scenarios of backups, as tables and as properties.
