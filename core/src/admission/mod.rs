@@ -4,6 +4,7 @@
 //! [`namespace`] whoever would take a namespace out of governance. [`webhooks`] says which writes the API server asks
 //! about at all.
 
+mod backups;
 pub mod governed;
 pub mod namespace;
 pub mod own;

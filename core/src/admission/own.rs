@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
-    Denial, MutateAnswer, Operation, Verdict, WriteRequest, denial,
+    Denial, MutateAnswer, Operation, Verdict, WriteRequest, backups, denial,
     governed::{self, GovernedFacts, is_governing},
     is_collector, webhooks,
 };
@@ -110,6 +110,9 @@ pub fn judge(facts: &OwnFacts<'_>, request: &WriteRequest) -> Verdict {
         ("Action", None) => action(facts, request),
         ("Rollout", None) => rollout(facts, request),
         ("RolloutPlan", None) => rollout_plan(request),
+        ("BackupPolicy", None) => backups::policy(request),
+        ("BackupRepository", None) => backups::repository(request),
+        ("Backup", None) => backups::run(facts.controller, request, facts.now),
         (kind, None) if is_governing(&request.group, kind) => return governing(facts, request),
         _ => Ok(Vec::new()),
     };
@@ -123,13 +126,13 @@ pub fn judge(facts: &OwnFacts<'_>, request: &WriteRequest) -> Verdict {
     }
 }
 
-type Answer = Result<Vec<String>, Denial>;
+pub(super) type Answer = Result<Vec<String>, Denial>;
 
-fn refuse(code: u16, reason: &str, message: impl Into<String>) -> Answer {
+pub(super) fn refuse(code: u16, reason: &str, message: impl Into<String>) -> Answer {
     Err(denial(code, reason, message))
 }
 
-fn spec_of<T: DeserializeOwned>(object: Option<&Value>, request: &WriteRequest) -> Result<T, Denial> {
+pub(super) fn spec_of<T: DeserializeOwned>(object: Option<&Value>, request: &WriteRequest) -> Result<T, Denial> {
     let spec = object.and_then(|o| o.get("spec")).cloned().unwrap_or(Value::Null);
     serde_json::from_value(spec).map_err(|e| denial(422, "Malformed", format!("{}: {e}", request.target())))
 }

@@ -82,12 +82,8 @@ pub fn backup_job(
     let options = policy.pod.as_ref().unwrap_or(&default);
     let (source, claim_is_read_only) = (&policy.source, true);
     let mut pod = Pod::new(owner, options, repository, &plan, &repository.restic.secret_ref)?;
-    pod.restic_image = options
-        .image
-        .as_deref()
-        .or_else(|| repository.pod.as_ref()?.image.as_deref())
-        .unwrap_or(images.restic)
-        .to_owned();
+    let of_repository = repository.pod.as_ref().and_then(|pod| pod.image.clone());
+    pod.restic_image = options.image.clone().or(of_repository).unwrap_or_else(|| images.restic.to_owned());
     pod.tool_image.clone_from(&pod.restic_image);
     if let Some(files) = &source.files {
         pod.claim("source", &files.persistent_volume_claim, SOURCE_PATH, claim_is_read_only);
@@ -226,9 +222,9 @@ impl<'a> Pod<'a> {
         labels.insert(RUN_LABEL.into(), json!(self.owner.uid));
         labels.extend(more.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
         let runner = format!("{PROGRAMS_PATH}/interlock");
-        let mut init = vec![self.small("install", interlock, &["interlock", "runner", "install", PROGRAMS_PATH])];
+        let mut init = vec![Self::small("install", interlock, &["interlock", "runner", "install", PROGRAMS_PATH])];
         if self.tool_image != self.restic_image {
-            init.push(self.small(
+            init.push(Self::small(
                 "restic",
                 &self.restic_image,
                 &[&runner, "runner", "install-tool", "restic", PROGRAMS_PATH],
@@ -291,7 +287,7 @@ impl<'a> Pod<'a> {
     }
 
     /// A container that copies a program.
-    fn small(&self, name: &str, image: &str, command: &[&str]) -> Value {
+    fn small(name: &str, image: &str, command: &[&str]) -> Value {
         let mut container = json!({"name": name, "image": image, "command": command, "securityContext": restricted()});
         container["volumeMounts"] = json!([{"name": "programs", "mountPath": PROGRAMS_PATH}]);
         container["resources"] = json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});

@@ -181,20 +181,20 @@ impl Pass<'_> {
     fn before_job(&mut self) -> RunStep {
         let facts = self.facts;
         if facts.deleting {
-            return self.end(Outcome::failed(Reason::Deleted, "it was deleted before its Job was made"));
+            return self.end(&Outcome::failed(Reason::Deleted, "it was deleted before its Job was made"));
         }
         if let Some(newer) = facts.replaced_by {
-            return self.end(replaced(newer));
+            return self.end(&replaced(newer));
         }
         let Some(policy) = facts.policy.filter(|policy| self.is_of(policy)) else {
             let name = &facts.spec.policy_ref.name;
-            return self.end(Outcome::failed(
+            return self.end(&Outcome::failed(
                 Reason::PolicyGone,
                 format!("BackupPolicy {name}, as it was when the run was asked for, does not exist in this namespace"),
             ));
         };
         if let Some(why) = policy.refusal {
-            return self.end(Outcome::failed(Reason::JobRefused, why));
+            return self.end(&Outcome::failed(Reason::JobRefused, why));
         }
         if self.status.pinned.is_none() {
             self.status.pinned = Some(policy.pin.clone());
@@ -213,7 +213,7 @@ impl Pass<'_> {
                 // The next pass looks whether the Job is there already.
                 self.with_job()
             }
-            RepositoryFact::Waiting(why) if until <= facts.now => self.end(Outcome::failed(
+            RepositoryFact::Waiting(why) if until <= facts.now => self.end(&Outcome::failed(
                 Reason::RepositoryBusy,
                 format!("the repository did not let it in within {}: {why}", policy.spec.wait_for_repository),
             )),
@@ -239,7 +239,7 @@ impl Pass<'_> {
         let known = self.status.job.as_ref().and_then(|job| job.uid.clone());
         match (self.facts.job, known) {
             (JobFact::Unknown, _) => RunStep::Nothing,
-            (JobFact::Foreign, _) => self.end(Outcome::new(
+            (JobFact::Foreign, _) => self.end(&Outcome::new(
                 BackupPhase::Skipped,
                 Reason::NameTaken,
                 format!(
@@ -248,15 +248,15 @@ impl Pass<'_> {
                 ),
             )),
             (JobFact::Refused(why), None) => {
-                self.end(Outcome::failed(Reason::JobRefused, format!("the API server refused its Job: {why}")))
+                self.end(&Outcome::failed(Reason::JobRefused, format!("the API server refused its Job: {why}")))
             }
             (JobFact::Absent, None) => self.create(),
             (JobFact::Absent | JobFact::Refused(_), Some(_)) => {
                 let gone = "its Job was deleted before it ended, by somebody else than Interlock";
                 let outcome = self.stopped().unwrap_or_else(|| Outcome::failed(Reason::JobDeleted, gone));
-                self.end(outcome)
+                self.end(&outcome)
             }
-            (JobFact::Ours(job), Some(uid)) if job.uid != uid => self.end(Outcome::failed(
+            (JobFact::Ours(job), Some(uid)) if job.uid != uid => self.end(&Outcome::failed(
                 Reason::JobDeleted,
                 "its Job was deleted and another one of the same name was made by somebody else than Interlock",
             )),
@@ -276,7 +276,7 @@ impl Pass<'_> {
         let since = self.status.stopping.get_or_insert_with(|| stop_record(&outcome, self.facts.now)).at.0;
         let arrived = plus(since, CREATION_LIMIT);
         if arrived <= self.facts.now {
-            return self.end(outcome);
+            return self.end(&outcome);
         }
         self.wake(arrived);
         RunStep::Nothing
@@ -349,7 +349,7 @@ impl Pass<'_> {
             self.status.log_tail = end.log_tail.as_deref().map(|log| tail(log, 4_000));
         }
         self.status.finished_at = Some(Time(end.at));
-        self.end(outcome)
+        self.end(&outcome)
     }
 
     fn keep(&mut self, result: &RunResult, outcome: &Outcome) {
@@ -390,7 +390,7 @@ impl Pass<'_> {
         Some(Outcome::failed(reason, stopping.message.clone()))
     }
 
-    fn end(&mut self, outcome: Outcome) -> RunStep {
+    fn end(&mut self, outcome: &Outcome) -> RunStep {
         self.status.phase = outcome.phase;
         self.status.reason = Some(outcome.reason.name());
         self.status.message = Some(outcome.message.chars().take(2_048).collect());

@@ -221,13 +221,16 @@ impl<'a> Pass<'a, '_> {
         self.wake(next.map(|slot| plus(slot, self.offset)));
         let from = progress.decided_until.as_ref().map_or(self.facts.created_at, |until| until.0);
         self.decision.progress.push(progress);
-        let newest = compiled.latest_at_or_before(begins_by).filter(|newest| *newest > from)?;
-        let after = |at: Timestamp| plus(at, SignedDuration::from_nanos(1));
-        let count = compiled.count(after(from), after(newest));
-        let first = compiled.next_after(from)?;
-        let late = self.facts.now.duration_since(plus(newest, self.offset));
+        let newest = compiled.latest_at_or_before(begins_by)?;
         let resumed = !self.facts.suspended && self.facts.suspended_since.is_some_and(|since| newest >= since);
         let begins_on_resume = resumed && self.facts.run_on_resume;
+        if newest <= from && !begins_on_resume {
+            return None;
+        }
+        let after = |at: Timestamp| plus(at, SignedDuration::from_nanos(1));
+        let count = compiled.count(after(from), after(newest));
+        let first = compiled.next_after(from).unwrap_or(newest);
+        let late = self.facts.now.duration_since(plus(newest, self.offset));
         let too_late = schedule.starting_deadline.is_some_and(|deadline| late > deadline.signed());
         if self.facts.suspended || (resumed && !begins_on_resume) {
             self.account(schedule, count, first, newest, Passed::Suspended);
@@ -267,7 +270,7 @@ impl<'a> Pass<'a, '_> {
         match (self.facts.active, self.facts.overlap) {
             (None, _) => {
                 self.begun(&first);
-                self.decision.begin = Some(self.run(name, &first));
+                self.decision.begin = Some(Self::run(name, &first));
             }
             (Some(active), OverlapRule::Forbid) => {
                 self.account(first.schedule, 1, first.slot, first.slot, Passed::Overlap(active.to_owned()));
@@ -285,7 +288,7 @@ impl<'a> Pass<'a, '_> {
         }
     }
 
-    fn run(&self, name: String, due: &Due<'_>) -> DueRun {
+    fn run(name: String, due: &Due<'_>) -> DueRun {
         let late = (due.late > LATE).then(|| due.late.as_secs());
         let trigger = match late {
             _ if due.resumed => BackupTrigger::Resumed,

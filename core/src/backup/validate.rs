@@ -190,7 +190,7 @@ fn pod(options: &PodOptions) -> Vec<String> {
 fn host(name: &str, http: &HttpHook) -> Option<String> {
     let host = http.url.split_once("://").map_or("", |(_, rest)| rest);
     let host = host.split(['/', '?', ':']).next().unwrap_or_default();
-    let fits = host.ends_with(".svc") || host.contains(".svc.");
+    let fits = host.split('.').skip(1).any(|part| part == "svc");
     let api = host.starts_with("kubernetes.default.");
     (!fits || api).then(|| {
         format!("hook {name}: {host} is not a Service; write http(s)://NAME.NAMESPACE.svc:PORT/PATH, and not the API server's")

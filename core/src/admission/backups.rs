@@ -1,0 +1,80 @@
+//! Writes to backups: policies and repositories that could not be used are refused with all that is wrong, and a run that a
+//! person asks for is only that.
+
+use interlock_crds::{BackupPolicySpec, BackupRepositorySpec, BackupSpec, BackupTrigger};
+use jiff::Timestamp;
+
+use super::{
+    Operation, WriteRequest,
+    own::{Answer, refuse, spec_of},
+};
+use crate::backup::validate;
+
+/// Longest that a hold without end is believed to be meant by a warning.
+const LONG_HOLD: i64 = 366 * 86_400;
+
+/// A policy that could not be carried out is not stored.
+pub(super) fn policy(request: &WriteRequest) -> Answer {
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Ok(Vec::new());
+    }
+    let spec: BackupPolicySpec = spec_of(request.object.as_ref(), request)?;
+    match validate::policy(&spec).as_slice() {
+        [] => Ok(validate::policy_warnings(&spec)),
+        wrong => refuse(422, "BadBackupPolicy", format!("{}: {}", request.target(), wrong.join("; "))),
+    }
+}
+
+/// A repository that could not be used is not stored.
+pub(super) fn repository(request: &WriteRequest) -> Answer {
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Ok(Vec::new());
+    }
+    let spec: BackupRepositorySpec = spec_of(request.object.as_ref(), request)?;
+    match validate::repository(&spec).as_slice() {
+        [] => Ok(Vec::new()),
+        wrong => refuse(422, "BadBackupRepository", format!("{}: {}", request.target(), wrong.join("; "))),
+    }
+}
+
+/// Runs for slots are made by the controller; a person asks for a run in their own name.
+pub(super) fn run(controller: &str, request: &WriteRequest, now: Option<Timestamp>) -> Answer {
+    let user = request.user.name.as_str();
+    if user == controller || request.operation == Operation::Delete {
+        return Ok(Vec::new());
+    }
+    let spec: BackupSpec = spec_of(request.object.as_ref(), request)?;
+    if request.operation == Operation::Create {
+        if spec.trigger != BackupTrigger::Manual {
+            return refuse(
+                403,
+                "SlotsAreInterlocks",
+                format!(
+                    "{user} may not create {} for a slot: Interlock does; ask for a run now with `interlock backup run {}`",
+                    request.target(),
+                    spec.policy_ref.name
+                ),
+            );
+        }
+        if spec.requester.as_deref() != Some(user) {
+            return refuse(
+                403,
+                "NotRequester",
+                format!(
+                    "{}: requester is {}, and you are {user}; write your own name",
+                    request.target(),
+                    spec.requester.unwrap_or_default()
+                ),
+            );
+        }
+    }
+    let held_for = |until: Timestamp| now.map(|now| until.duration_since(now).as_secs());
+    let until = spec.hold.as_ref().map(|hold| hold.until.as_ref().map(|until| until.0));
+    Ok(match until {
+        Some(Some(until)) if held_for(until).is_some_and(|seconds| seconds > LONG_HOLD) => {
+            vec![format!("the hold keeps the recovery point until {until}, whatever the policy says")]
+        }
+        Some(None) => vec!["the hold has no end: the recovery point stays until somebody removes it".to_owned()],
+        _ => Vec::new(),
+    })
+}

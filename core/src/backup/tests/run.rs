@@ -1,0 +1,325 @@
+//! B6 to B9, B13: one run from its object to its outcome.
+
+use interlock_crds::{BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, PinnedPolicy};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+
+use super::{at, outcome::good, policy_spec};
+use crate::backup::{
+    outcome::PodEnd,
+    result::HeartbeatRead,
+    run::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
+};
+
+const START: &str = "2026-11-23T02:00:00Z";
+
+/// A run that lives through decisions.
+struct Run {
+    spec: BackupSpec,
+    status: BackupStatus,
+    policy: Option<BackupPolicySpec>,
+    pin: PinnedPolicy,
+    refusal: Option<String>,
+    repository: RepositoryFact<'static>,
+    job: JobFact,
+    deleting: bool,
+    replaced_by: Option<&'static str>,
+    now: Timestamp,
+}
+
+impl Run {
+    fn new() -> Self {
+        let spec = json!({
+            "policyRef": {"name": "teller-db"}, "policyUid": "policy-1", "trigger": "Scheduled",
+            "slot": {"schedule": "daily", "time": START},
+        });
+        Self {
+            spec: serde_json::from_value(spec).unwrap(),
+            status: BackupStatus::default(),
+            policy: Some(policy_spec(|_| ())),
+            pin: PinnedPolicy {
+                policy_uid: "policy-1".into(),
+                policy_generation: 3,
+                policy_digest: "sha256:0".into(),
+                repository: "vault".into(),
+                repository_uid: "vault-uid".into(),
+                repository_id: Some("repo-1".into()),
+                parent: None,
+                base_id: None,
+            },
+            refusal: None,
+            repository: RepositoryFact::Unknown,
+            job: JobFact::Absent,
+            deleting: false,
+            replaced_by: None,
+            now: at(START),
+        }
+    }
+
+    fn ask(&self) -> RunDecision {
+        let policy =
+            self.policy.as_ref().map(|spec| PolicyFact { pin: &self.pin, spec, refusal: self.refusal.as_deref() });
+        decide(&RunFacts {
+            name: "teller-db-1",
+            uid: "run-1",
+            generation: 1,
+            deleting: self.deleting,
+            spec: &self.spec,
+            status: &self.status,
+            policy,
+            repository: self.repository,
+            job: &self.job,
+            replaced_by: self.replaced_by,
+            hmac: &|nonce| format!("hmac of {nonce}"),
+            now: self.now,
+        })
+    }
+
+    /// Decides and records; deciding again on the result changes nothing.
+    fn pass(&mut self) -> RunStep {
+        let decision = self.ask();
+        self.status = decision.status.clone();
+        assert_eq!(self.ask().status, decision.status, "deciding again changed the status");
+        decision.step
+    }
+
+    fn later(&mut self, seconds: i64) -> &mut Self {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self
+    }
+
+    fn claimed() -> Self {
+        let mut run = Self::new();
+        assert_eq!(run.pass(), RunStep::Claim);
+        run.repository = RepositoryFact::Held;
+        assert_eq!(run.later(1).pass(), RunStep::CreateJob);
+        run
+    }
+
+    fn running() -> Self {
+        let mut run = Self::claimed();
+        run.job = JobFact::Ours(JobState {
+            uid: "job-1".into(),
+            created_at: run.now,
+            deadline_seconds: Some(7_200),
+            ended: None,
+            waiting: None,
+        });
+        assert_eq!(run.later(1).pass(), RunStep::Nothing);
+        assert_eq!(run.status.phase, BackupPhase::Running);
+        run
+    }
+
+    fn end(&mut self, message: Option<String>, deadline_exceeded: bool) {
+        if let JobFact::Ours(job) = &mut self.job {
+            let pod = PodEnd { message, ..PodEnd::default() };
+            let log_tail = Some(format!("{}end of the log", "日".repeat(3_000)));
+            job.ended = Some(JobEnd { deadline_exceeded, at: self.now, pod, log_tail });
+        }
+    }
+
+    fn ended_with(&self) -> (BackupPhase, &str) {
+        (self.status.phase, self.status.reason.as_deref().unwrap_or_default())
+    }
+}
+
+#[test]
+fn a_good_run_has_a_recovery_point_with_its_heartbeat() {
+    let mut run = Run::running();
+    run.later(60);
+    let mut result = good();
+    result.heartbeat =
+        Some(HeartbeatRead { seq: 41, time: at("2026-11-23T01:59:58Z"), nonce: "n".into(), read_at: None });
+    run.end(result.encode().ok(), false);
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    let point = run.status.point.as_ref().unwrap();
+    assert_eq!(
+        (point.snapshot_id.as_str(), point.files, point.bytes, point.added_bytes),
+        ("0123456789abcdef", 12, 3_456, 78)
+    );
+    assert_eq!(point.data_time.0, at("2026-11-23T02:00:07Z"));
+    let heartbeat = run.status.heartbeat.as_ref().unwrap();
+    assert_eq!((heartbeat.seq, heartbeat.hmac.as_str()), (41, "hmac of n"));
+    assert_eq!((run.status.exit_code, run.status.log_tail.as_deref()), (Some(0), None));
+    assert_eq!(run.status.queued_at.as_ref().unwrap().0, at(START));
+}
+
+#[test]
+fn b6_a_run_beyond_its_deadline_is_ended_and_failed() {
+    let mut run = Run::running();
+    run.later(7_198);
+    assert_eq!(run.pass(), RunStep::Nothing);
+    assert_eq!(run.ask().wake_at, Some(at("2026-11-23T04:00:01Z")));
+    assert_eq!(run.later(1).pass(), RunStep::StopJob("job-1".into()));
+    assert_eq!(run.status.phase, BackupPhase::Running, "its pod may still write");
+    run.later(20).job = JobFact::Absent;
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "DeadlineExceeded"));
+
+    // The cluster ended it first.
+    let mut run = Run::running();
+    run.end(None, true);
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "DeadlineExceeded"));
+    assert!(run.status.log_tail.as_ref().is_some_and(|log| log.len() <= 4_000 && log.ends_with("end of the log")));
+}
+
+#[test]
+fn b6_a_run_that_ended_well_while_it_was_being_ended_is_good() {
+    let mut run = Run::running();
+    run.later(7_300);
+    assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
+    run.end(good().encode().ok(), false);
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+}
+
+#[test]
+fn b7_a_job_made_before_a_crash_is_taken_up_and_a_foreign_one_skips_the_slot() {
+    let mut run = Run::claimed();
+    run.job = JobFact::Ours(JobState {
+        uid: "job-1".into(),
+        created_at: run.now,
+        deadline_seconds: None,
+        ended: None,
+        waiting: None,
+    });
+    assert_eq!(run.pass(), RunStep::Nothing, "no second Job");
+    assert_eq!(run.status.job.as_ref().unwrap().uid.as_deref(), Some("job-1"));
+
+    let mut run = Run::claimed();
+    run.job = JobFact::Foreign;
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Skipped, "NameTaken"));
+
+    let mut run = Run::claimed();
+    run.job = JobFact::Unknown;
+    assert_eq!(run.pass(), RunStep::Nothing);
+    assert_eq!(run.status.phase, BackupPhase::Pending);
+}
+
+#[test]
+fn b8_a_killed_pod_ends_the_run() {
+    let mut run = Run::running();
+    if let JobFact::Ours(job) = &mut run.job {
+        let pod = PodEnd { reason: Some("Evicted".into()), ..PodEnd::default() };
+        job.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod, log_tail: None });
+    }
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "Evicted"));
+
+    let mut run = Run::running();
+    run.job = JobFact::Absent;
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobDeleted"));
+}
+
+#[test]
+fn b9_a_volume_that_is_never_bound_fails_the_run_with_that_reason() {
+    let mut run = Run::running();
+    if let JobFact::Ours(job) = &mut run.job {
+        job.waiting = Some("pod has unbound immediate PersistentVolumeClaims".into());
+    }
+    run.pass();
+    assert!(run.status.message.as_ref().unwrap().contains("unbound"));
+    assert_eq!(run.later(7_300).pass(), RunStep::StopJob("job-1".into()));
+    run.job = JobFact::Absent;
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "NeverStarted"));
+    assert!(run.status.message.as_ref().unwrap().contains("unbound"));
+}
+
+#[test]
+fn b9_a_partial_run_keeps_what_it_has_and_says_so() {
+    let mut run = Run::running();
+    let mut result = good();
+    (result.exit_code, result.error_count) = (Some(3), 2);
+    run.end(result.encode().ok(), false);
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::PartiallyFailed, "Incomplete"));
+    assert!(run.status.point.is_some() && run.status.log_tail.is_some());
+}
+
+#[test]
+fn b10_a_dump_that_broke_off_leaves_no_recovery_point() {
+    let mut run = Run::running();
+    let mut result = good();
+    result.source_exit_code = Some(1);
+    run.end(result.encode().ok(), false);
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "SourceFailed"));
+    assert_eq!(run.status.point, None);
+}
+
+#[test]
+fn b13_a_run_waits_for_the_repository_but_not_for_ever() {
+    let mut run = Run::new();
+    run.repository = RepositoryFact::Waiting("prune holds it alone");
+    assert_eq!(run.pass(), RunStep::Claim);
+    assert!(run.status.message.as_ref().unwrap().contains("prune"));
+    assert_eq!(run.later(3_599).pass(), RunStep::Claim);
+    assert_eq!(run.later(1).pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "RepositoryBusy"));
+    assert_eq!(run.status.job, None);
+}
+
+#[test]
+fn b13_the_repository_is_not_let_go_while_a_job_may_still_appear() {
+    for replaced in [true, false] {
+        let mut run = Run::claimed();
+        run.deleting = !replaced;
+        run.replaced_by = replaced.then_some("newer");
+        assert_eq!(run.pass(), RunStep::Nothing, "a creation may be on its way");
+        assert_eq!(run.later(59).pass(), RunStep::Nothing);
+        let mut arrived =
+            JobState { uid: "job-1".into(), created_at: run.now, deadline_seconds: None, ended: None, waiting: None };
+        run.job = JobFact::Ours(arrived.clone());
+        assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
+        arrived.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod: PodEnd::default(), log_tail: None });
+        run.job = JobFact::Ours(arrived);
+        assert_eq!(run.pass(), RunStep::Release);
+        assert_eq!(run.ended_with().1, if replaced { "Replaced" } else { "Deleted" });
+
+        let mut run = Run::claimed();
+        run.deleting = true;
+        run.pass();
+        assert_eq!(run.later(60).pass(), RunStep::Release);
+    }
+    // A run that has ended keeps the repository as long as its Job lives.
+    let mut run = Run::running();
+    run.status.phase = BackupPhase::Failed;
+    assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
+    run.job = JobFact::Unknown;
+    assert_eq!(run.pass(), RunStep::Nothing);
+}
+
+#[test]
+fn a_refused_job_a_missing_policy_and_another_one_of_its_name_fail_the_run() {
+    let mut run = Run::claimed();
+    run.job = JobFact::Refused("exceeded quota".into());
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
+
+    let mut run = Run::new();
+    run.policy = None;
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "PolicyGone"));
+
+    let mut run = Run::new();
+    run.pin.policy_uid = "policy-2".into();
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "PolicyGone"));
+}
+
+#[test]
+fn what_has_ended_stays_as_it_is() {
+    let mut run = Run::running();
+    run.end(good().encode().ok(), false);
+    run.pass();
+    let ended = run.status.clone();
+    run.policy = None;
+    run.job = JobFact::Absent;
+    assert_eq!(run.later(1_000_000).pass(), RunStep::Release);
+    assert_eq!(run.status, ended);
+}

@@ -1,0 +1,86 @@
+//! What a schema cannot refuse.
+
+use serde_json::{Value, json};
+
+use super::{policy_spec, repository_spec};
+use crate::backup::validate::{policy, policy_warnings, references, repository};
+
+/// What is told, and what is different from a good spec.
+type Case = (&'static str, fn(&mut Value));
+
+#[test]
+fn what_can_be_used_has_no_finding() {
+    assert_eq!(policy(&policy_spec(|_| ())), [""; 0]);
+    assert_eq!(repository(&repository_spec(|_| ())), [""; 0]);
+    assert_eq!(policy_warnings(&policy_spec(|_| ())), [""; 0]);
+    assert_eq!(references(&policy_spec(|_| ()), Some(&repository_spec(|_| ())), |_| true), [""; 0]);
+}
+
+#[test]
+fn each_contradiction_of_a_policy_is_named() {
+    let cases: [Case; 14] = [
+        ("is not a time zone", |s| s["schedules"][0]["timeZone"] = json!("Europe/Nowhere")),
+        ("never occurs", |s| s["schedules"][0]["schedule"] = json!("0 0 30 2 *")),
+        ("is not a cron expression", |s| s["schedules"][0]["schedule"] = json!("0 25 * * *")),
+        ("two schedules are named daily", |s| {
+            let same = s["schedules"][0].clone();
+            s["schedules"].as_array_mut().unwrap().push(same);
+        }),
+        ("startingDeadline is 10s", |s| s["schedules"][0]["startingDeadline"] = json!("10s")),
+        ("no keep rule", |s| s["retention"] = json!({})),
+        ("retention.timeZone", |s| s["retention"]["timeZone"] = json!("X")),
+        ("deadline is 8d", |s| s["deadline"] = json!("8d")),
+        ("heartbeat.table needs source.postgres", |s| {
+            s["heartbeat"] = json!({"table": "beat", "secretRef": {"name": "w"}, "database": "d"});
+        }),
+        ("heartbeat.interval is 2h", |s| s["heartbeat"] = json!({"interval": "2h", "file": "/beat"})),
+        ("a schedule in mode Full", |s| {
+            s["source"] = json!({"postgres": {"host": "db", "secretRef": {"name": "x"}, "mode": "Physical", "wal": {"persistentVolumeClaim": "spool"}}});
+        }),
+        ("two hooks are named freeze", |s| {
+            let hook = json!({"name": "freeze", "http": {"url": "http://app.teller.svc:8080/freeze"}});
+            s["hooks"] = json!({"before": [hook], "after": [hook]});
+        }),
+        ("is not a Service", |s| {
+            s["hooks"] = json!({"before": [{"name": "x", "http": {"url": "http://169.254.169.254/latest"}}]});
+        }),
+        ("is not a Service", |s| {
+            s["hooks"] = json!({"before": [{"name": "x", "http": {"url": "https://kubernetes.default.svc/api"}}]});
+        }),
+    ];
+    for (expected, change) in cases {
+        let found = policy(&policy_spec(change));
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+    let silent = policy_spec(|s| {
+        s["objectives"] = json!({});
+        s["schedules"] = json!([]);
+    });
+    assert_eq!(policy_warnings(&silent).len(), 2);
+}
+
+#[test]
+fn each_contradiction_of_a_repository_is_named() {
+    let cases: [Case; 5] = [
+        ("timeZone", |s| s["timeZone"] = json!("X")),
+        ("check.schedule", |s| s["check"]["schedule"] = json!("0 0 31 2 *")),
+        ("prune.deadline is 30s", |s| s["prune"]["deadline"] = json!("30s")),
+        ("another Secret with the new one", |s| s["restic"]["newKeySecretRef"] = json!({"name": "append"})),
+        ("retryLock", |s| s["retryLock"] = json!("2d")),
+    ];
+    for (expected, change) in cases {
+        let found = repository(&repository_spec(change));
+        assert!(found.len() == 1 && found[0].contains(expected), "{expected}: {found:?}");
+    }
+}
+
+#[test]
+fn policy_repository_and_volume_must_be_there_and_apart() {
+    let spec = policy_spec(|_| ());
+    assert!(references(&spec, None, |_| true)[0].contains("vault"));
+    assert!(references(&spec, Some(&repository_spec(|_| ())), |_| false)[0].contains("data"));
+    let same = repository_spec(|s| {
+        s["restic"] = json!({"volume": {"persistentVolumeClaim": "data"}, "secretRef": {"name": "x"}});
+    });
+    assert!(references(&spec, Some(&same), |_| true)[0].contains("put it on another one"));
+}
