@@ -149,8 +149,8 @@ pub struct Hooks {
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub before: Vec<Hook>,
-    /// Afterwards, in order, however the run ended, as soon as a hook before was begun. One that fails with `onError: Fail`
-    /// makes a good run PartiallyFailed.
+    /// Afterwards, in order, however the run ended, once its Job was made or a hook before was begun. One that fails does not
+    /// stop the next, nor make a good copy bad; condition HooksSucceeded and the message say so.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -174,7 +174,7 @@ pub struct Hook {
     /// A hook that takes longer has failed. Default: 60s.
     #[serde(default = "one_minute")]
     pub timeout: Duration,
-    /// What follows when it fails. Default: Fail.
+    /// What follows when it fails before the copying. Default: Fail.
     #[serde(default)]
     pub on_error: HookErrorRule,
 }

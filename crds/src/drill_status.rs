@@ -146,6 +146,7 @@ pub struct ProvenFailure {
 #[serde(rename_all = "camelCase")]
 pub struct ShuffleState {
     /// Seed of the round.
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub seed: u64,
     /// Number of the round, from 1.
     pub round: u32,

@@ -5,6 +5,7 @@
 //! Jobs, `status` tells people, `validate` refuses what a schema cannot.
 
 pub mod exposure;
+pub mod hooks;
 pub mod outcome;
 pub mod plan;
 pub mod pods;

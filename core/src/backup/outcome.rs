@@ -40,7 +40,6 @@ pub enum Reason {
     NameTaken,
     PolicyGone,
     HookFailed,
-    BaseMissing,
 }
 
 impl Reason {

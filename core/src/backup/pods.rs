@@ -6,16 +6,15 @@
 //! no API token, its host name is never set, and it is restricted; only the tool may have the one capability that reads every
 //! file, and only where the owner of the namespace permits it.
 
-use interlock_crds::{
-    BackupMode, BackupPolicySpec, BackupRepositorySpec, MaintenanceOperation, NameRef, PinnedPolicy, PodOptions,
-    ResourceAmounts,
-};
-use serde_json::{Map, Value, json};
+mod build;
 
-use super::plan::{
-    EXCHANGE_PATH, MaintenanceWork, PLAN_VARIABLE, PROGRAMS_PATH, REPOSITORY_PATH, RunnerPlan, SCRATCH_PATH,
-    SECRETS_PATH, SOURCE_PATH,
+use build::Pod;
+use interlock_crds::{
+    BackupMode, BackupPolicySpec, BackupRepositorySpec, MaintenanceOperation, PinnedPolicy, PodOptions,
 };
+use serde_json::{Value, json};
+
+use super::plan::{MaintenanceWork, RunnerPlan, SOURCE_PATH};
 
 /// Label of a namespace by which its owner lets backups read, and restores give back, every file.
 pub const PRIVILEGES_LABEL: &str = "interlock.dev/backup-privileges";
@@ -23,8 +22,6 @@ pub const PRIVILEGES_LABEL: &str = "interlock.dev/backup-privileges";
 pub const PRIVILEGES_PERMITTED: &str = "permitted";
 /// Label of Jobs and pods with the uid of their run.
 pub const RUN_LABEL: &str = "interlock.dev/run-uid";
-/// User and group of pods that say nothing else.
-const NOBODY: i64 = 65_532;
 
 /// Images of a release.
 #[derive(Clone, Copy, Debug)]
@@ -148,208 +145,4 @@ pub fn maintenance_job(
 
 fn policy_label(pinned: &PinnedPolicy) -> String {
     pinned.policy_uid.clone()
-}
-
-struct Pod<'a> {
-    owner: &'a Owner<'a>,
-    options: &'a PodOptions,
-    plan: String,
-    restic_image: String,
-    tool_image: String,
-    volumes: Vec<Value>,
-    mounts: Vec<Value>,
-    environment: Vec<Value>,
-}
-
-impl<'a> Pod<'a> {
-    fn new(
-        owner: &'a Owner<'a>,
-        options: &'a PodOptions,
-        repository: &BackupRepositorySpec,
-        plan: &RunnerPlan,
-        secret: &NameRef,
-    ) -> Result<Self, PodError> {
-        if options.read_all && !owner.privileges_permitted {
-            return Err(PodError::NotPermitted(owner.namespace.to_owned()));
-        }
-        let plan = serde_json::to_string(plan).map_err(|error| PodError::Plan(error.to_string()))?;
-        let scratch = options.scratch_size.as_deref().unwrap_or("2Gi");
-        let mut pod = Self {
-            owner,
-            options,
-            plan,
-            restic_image: String::new(),
-            tool_image: String::new(),
-            volumes: vec![
-                json!({"name": "programs", "emptyDir": {"sizeLimit": "256Mi"}}),
-                json!({"name": "exchange", "emptyDir": {"sizeLimit": "64Mi"}}),
-                json!({"name": "scratch", "emptyDir": {"sizeLimit": scratch}}),
-            ],
-            mounts: vec![
-                json!({"name": "programs", "mountPath": PROGRAMS_PATH}),
-                json!({"name": "exchange", "mountPath": EXCHANGE_PATH}),
-                json!({"name": "scratch", "mountPath": SCRATCH_PATH}),
-            ],
-            environment: vec![json!({"secretRef": {"name": secret.name}})],
-        };
-        pod.secret("repository", secret);
-        if let Some(volume) = &repository.restic.volume {
-            pod.claim("repository-volume", &volume.persistent_volume_claim, REPOSITORY_PATH, false);
-        }
-        if let Some(ca) = &repository.restic.ca_config_map_ref {
-            pod.volumes.push(json!({"name": "ca", "configMap": {"name": ca.name}}));
-            pod.mounts.push(json!({"name": "ca", "mountPath": format!("{SECRETS_PATH}/ca"), "readOnly": true}));
-        }
-        Ok(pod)
-    }
-
-    fn claim(&mut self, name: &str, claim: &str, path: &str, read_only: bool) {
-        self.volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}));
-        self.mounts.push(json!({"name": name, "mountPath": path, "readOnly": read_only}));
-    }
-
-    fn secret(&mut self, name: &str, secret: &NameRef) {
-        let volume = format!("{name}-secret");
-        self.volumes.push(json!({"name": volume, "secret": {"secretName": secret.name}}));
-        self.mounts.push(json!({"name": volume, "mountPath": format!("{SECRETS_PATH}/{name}"), "readOnly": true}));
-    }
-
-    fn job(&self, name: &str, deadline: i64, component: &str, more: &[(&str, String)], interlock: &str) -> Value {
-        let options = self.options;
-        let mut labels = Map::new();
-        labels.insert("app.kubernetes.io/managed-by".into(), json!("interlock"));
-        labels.insert("app.kubernetes.io/component".into(), json!(component));
-        labels.insert(RUN_LABEL.into(), json!(self.owner.uid));
-        labels.extend(more.iter().map(|(key, value)| ((*key).to_owned(), json!(value))));
-        let runner = format!("{PROGRAMS_PATH}/interlock");
-        let mut init = vec![Self::small("install", interlock, &["interlock", "runner", "install", PROGRAMS_PATH])];
-        if self.tool_image != self.restic_image {
-            init.push(Self::small(
-                "restic",
-                &self.restic_image,
-                &[&runner, "runner", "install-tool", "restic", PROGRAMS_PATH],
-            ));
-        }
-        init.push(self.tool(&[&runner, "runner", "tool"]));
-        let mut report = self.container("report", interlock, &["interlock", "runner", "report"]);
-        report["securityContext"] = restricted();
-        report["terminationMessagePolicy"] = json!("File");
-        let mut spec = json!({
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "terminationGracePeriodSeconds": 60,
-            "securityContext": self.pod_security(),
-            "initContainers": init,
-            "containers": [report],
-            "volumes": self.volumes,
-        });
-        if let Some(class) = &options.priority_class_name {
-            spec["priorityClassName"] = json!(class);
-        }
-        if !options.image_pull_secrets.is_empty() {
-            spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
-        }
-        if !options.node_selector.is_empty() {
-            spec["nodeSelector"] =
-                options.node_selector.iter().map(|l| (l.key.clone(), json!(l.value))).collect::<Map<_, _>>().into();
-        }
-        if !options.tolerations.is_empty() {
-            let tolerations = options.tolerations.iter().map(|t| {
-                let operator = if t.value.is_some() { "Equal" } else { "Exists" };
-                let mut toleration = json!(t);
-                toleration["operator"] = json!(operator);
-                toleration
-            });
-            spec["tolerations"] = tolerations.collect();
-        }
-        if !options.same_node_as.is_empty() {
-            let wanted: Map<_, _> = options.same_node_as.iter().map(|l| (l.key.clone(), json!(l.value))).collect();
-            spec["affinity"] = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-                {"labelSelector": {"matchLabels": wanted}, "topologyKey": "kubernetes.io/hostname"}
-            ]}});
-        }
-        json!({
-            "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": {
-                "name": name, "namespace": self.owner.namespace, "labels": labels,
-                "ownerReferences": [{
-                    "apiVersion": interlock_crds::API_VERSION, "kind": self.owner.kind, "name": self.owner.name,
-                    "uid": self.owner.uid, "controller": true, "blockOwnerDeletion": true,
-                }],
-            },
-            "spec": {
-                "backoffLimit": 0, "completions": 1, "parallelism": 1, "podReplacementPolicy": "Failed",
-                "activeDeadlineSeconds": deadline,
-                "template": {"metadata": {"labels": labels}, "spec": spec},
-            },
-        })
-    }
-
-    /// A container that copies a program.
-    fn small(name: &str, image: &str, command: &[&str]) -> Value {
-        let mut container = json!({"name": name, "image": image, "command": command, "securityContext": restricted()});
-        container["volumeMounts"] = json!([{"name": "programs", "mountPath": PROGRAMS_PATH}]);
-        container["resources"] = json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
-        container
-    }
-
-    fn tool(&self, command: &[&str]) -> Value {
-        let mut container = self.container("tool", &self.tool_image, command);
-        container["securityContext"] = restricted();
-        if self.options.read_all {
-            container["securityContext"] = json!({
-                "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false, "runAsUser": 0,
-                "capabilities": {"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]},
-            });
-        }
-        container
-    }
-
-    fn container(&self, name: &str, image: &str, command: &[&str]) -> Value {
-        let resources = self.options.resources.clone().unwrap_or_default();
-        let fixed = |amounts: Option<ResourceAmounts>, cpu: Option<&str>, memory: &str| {
-            let amounts = amounts.unwrap_or_default();
-            let mut all = Map::new();
-            all.extend(amounts.cpu.as_deref().or(cpu).map(|cpu| ("cpu".to_owned(), json!(cpu))));
-            all.insert("memory".into(), json!(amounts.memory.as_deref().unwrap_or(memory)));
-            all.extend(amounts.ephemeral_storage.map(|disk| ("ephemeral-storage".to_owned(), json!(disk))));
-            all
-        };
-        json!({
-            "name": name, "image": image, "command": command,
-            "env": [
-                {"name": PLAN_VARIABLE, "value": self.plan},
-                {"name": "RESTIC_CACHE_DIR", "value": format!("{SCRATCH_PATH}/cache")},
-                {"name": "TMPDIR", "value": SCRATCH_PATH},
-                {"name": "HOME", "value": SCRATCH_PATH},
-            ],
-            "envFrom": self.environment,
-            "resources": {"requests": fixed(resources.requests, Some("100m"), "256Mi"), "limits": fixed(resources.limits, None, "2Gi")},
-            "volumeMounts": self.mounts,
-        })
-    }
-
-    fn pod_security(&self) -> Value {
-        let options = self.options;
-        let mut context = json!({
-            "runAsNonRoot": true,
-            "runAsUser": options.run_as_user.unwrap_or(NOBODY),
-            "runAsGroup": options.run_as_group.unwrap_or(NOBODY),
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
-        if let Some(group) = options.fs_group {
-            context["fsGroup"] = json!(group);
-            context["fsGroupChangePolicy"] = json!("OnRootMismatch");
-        }
-        if !options.supplemental_groups.is_empty() {
-            context["supplementalGroups"] = json!(options.supplemental_groups);
-        }
-        context
-    }
-}
-
-/// A container by the restricted Pod Security Standard.
-fn restricted() -> Value {
-    json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
 }

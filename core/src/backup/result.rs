@@ -199,15 +199,17 @@ impl RunResult {
     /// It does not fit even without errors.
     pub fn encode(&self) -> Result<String, ResultError> {
         let mut fitting = self.clone();
+        // No more of the shortest would fit.
+        fitting.errors.truncate(MAX_RESULT_BYTES / 3);
         fitting.errors.iter_mut().for_each(|line| *line = line.chars().take(200).collect());
         loop {
             let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
             if text.len() <= MAX_RESULT_BYTES {
                 return Ok(text);
             }
-            if fitting.errors.pop().is_none() {
-                return Err(ResultError::Truncated(text.len()));
-            }
+            // What is too much is at least so many lines, as no line is longer than 200 characters of 4 bytes, quoted.
+            let left = fitting.errors.len().checked_sub(1).ok_or(ResultError::Truncated(text.len()))?;
+            fitting.errors.truncate(left.saturating_sub((text.len() - MAX_RESULT_BYTES) / 1_300));
         }
     }
 

@@ -5,16 +5,17 @@
 //! crash, finds out from the objects where the run is. The repository stays claimed until the Job is terminal or gone, or
 //! was never made.
 
-use interlock_crds::{
-    BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, HeartbeatRecord, JobRef, PinnedPolicy, RecoveryPoint,
-    StopRecord,
-};
+mod end;
+mod facts;
+
+use interlock_crds::{BackupPhase, BackupStatus, JobRef, StopRecord};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub use facts::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep};
+
 use super::{
-    outcome::{self, Expected, Outcome, PodEnd, Reason},
-    result::RunResult,
+    outcome::{Outcome, Reason},
     slots::{earlier, plus},
 };
 
@@ -23,126 +24,6 @@ const STOP_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
 /// A creation that was sent arrives within this, or never: longer than the client's time limit.
 const CREATION_LIMIT: SignedDuration = SignedDuration::from_secs(60);
-
-/// What is looked at.
-#[derive(Clone, Copy)]
-pub struct RunFacts<'a> {
-    /// Name of the Backup, which is also that of its Job.
-    pub name: &'a str,
-    /// Its uid.
-    pub uid: &'a str,
-    /// Generation of its spec.
-    pub generation: i64,
-    /// Whether it is being deleted; its finalizer keeps it until its Job is gone.
-    pub deleting: bool,
-    /// What was asked for.
-    pub spec: &'a BackupSpec,
-    /// What was recorded so far.
-    pub status: &'a BackupStatus,
-    /// The policy that it names; none if there is none.
-    pub policy: Option<PolicyFact<'a>>,
-    /// Whether the repository lets it in.
-    pub repository: RepositoryFact<'a>,
-    /// The Job of its name.
-    pub job: &'a JobFact,
-    /// A newer run that replaces it.
-    pub replaced_by: Option<&'a str>,
-    /// HMAC of a heartbeat's nonce.
-    pub hmac: &'a dyn Fn(&str) -> String,
-    /// Now.
-    pub now: Timestamp,
-}
-
-/// The policy of a run.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyFact<'a> {
-    /// What the run is to be pinned to: this policy as it is now, with repository, parent and base.
-    pub pin: &'a PinnedPolicy,
-    /// Its spec.
-    pub spec: &'a BackupPolicySpec,
-    /// Why a run cannot be begun, if it cannot: the policy or repository is invalid, or a base is missing.
-    pub refusal: Option<&'a str>,
-}
-
-/// Whether the repository lets a run in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RepositoryFact<'a> {
-    /// It is not known.
-    Unknown,
-    /// It does not, because of this.
-    Waiting(&'a str),
-    /// It does: the claim of the run's uid is stored.
-    Held,
-}
-
-/// The Job of a run's name.
-#[derive(Clone, Debug, PartialEq)]
-pub enum JobFact {
-    /// It is not known.
-    Unknown,
-    /// There is none.
-    Absent,
-    /// There is none, and the API server refused to make it for good, with these words.
-    Refused(String),
-    /// There is one that this run does not own.
-    Foreign,
-    /// It is this run's.
-    Ours(JobState),
-}
-
-/// A Job of a run.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobState {
-    /// Its uid.
-    pub uid: String,
-    /// When it was made.
-    pub created_at: Timestamp,
-    /// Its activeDeadlineSeconds.
-    pub deadline_seconds: Option<i64>,
-    /// Whether it is terminal, with no pod left that may still write.
-    pub ended: Option<JobEnd>,
-    /// What its pod is waiting for, if no container ever ran.
-    pub waiting: Option<String>,
-}
-
-/// How a Job ended.
-#[derive(Clone, Debug, PartialEq)]
-pub struct JobEnd {
-    /// Whether its deadline ended it.
-    pub deadline_exceeded: bool,
-    /// When it ended.
-    pub at: Timestamp,
-    /// How its pod ended.
-    pub pod: PodEnd,
-    /// The end of the tool's log, if it was asked for.
-    pub log_tail: Option<String>,
-}
-
-/// What is to be done, after the status was recorded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RunStep {
-    /// Nothing.
-    Nothing,
-    /// Ask the repository to let the run in.
-    Claim,
-    /// Make the Job.
-    CreateJob,
-    /// Delete the Job in the foreground, with the uid as precondition.
-    StopJob(String),
-    /// Let go of the repository, then the finalizer: nothing of the run is left that could write.
-    Release,
-}
-
-/// What follows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RunDecision {
-    /// To be recorded before the step is taken.
-    pub status: BackupStatus,
-    /// What is to be done then.
-    pub step: RunStep,
-    /// When time alone changes the answer.
-    pub wake_at: Option<Timestamp>,
-}
 
 /// Decides what follows for one run.
 pub fn decide(facts: &RunFacts<'_>) -> RunDecision {
@@ -270,9 +151,15 @@ impl Pass<'_> {
         let unwanted = match (self.facts.deleting, self.facts.replaced_by) {
             (true, _) => Some(Outcome::failed(Reason::Deleted, "it was deleted before its Job was made")),
             (false, Some(newer)) => Some(replaced(newer)),
-            (false, None) => self.stopped(),
+            (false, None) => self.stopped().or_else(|| self.facts.policy.is_none().then(policy_gone)),
         };
-        let Some(outcome) = unwanted else { return RunStep::CreateJob };
+        let Some(outcome) = unwanted else {
+            return match self.take_hooks(false) {
+                Ok(None) => RunStep::CreateJob,
+                Ok(Some(step)) => step,
+                Err(why) => self.end(&Outcome::failed(Reason::HookFailed, why)),
+            };
+        };
         let since = self.status.stopping.get_or_insert_with(|| stop_record(&outcome, self.facts.now)).at.0;
         let arrived = plus(since, CREATION_LIMIT);
         if arrived <= self.facts.now {
@@ -323,82 +210,6 @@ impl Pass<'_> {
         RunStep::StopJob(job.uid.clone())
     }
 
-    fn ended(&mut self, end: &JobEnd) -> RunStep {
-        let pinned = self.status.pinned.clone();
-        let allow_empty = self
-            .facts
-            .policy
-            .and_then(|policy| policy.spec.source.files.as_ref())
-            .is_some_and(|files| files.allow_empty);
-        let expected = Expected {
-            run: self.facts.uid,
-            policy_uid: pinned.as_ref().map_or("", |pinned| pinned.policy_uid.as_str()),
-            repository_id: pinned.as_ref().and_then(|pinned| pinned.repository_id.as_deref()),
-            allow_empty,
-        };
-        let (mut outcome, result) = outcome::judge(&end.pod, &expected);
-        // A pod that was ended by us has no better story to tell than why; one that was done before has.
-        if result.is_none() {
-            let over = || over_time(self.deadline_seconds(), end.pod.waiting.as_deref());
-            outcome = self.stopped().or_else(|| end.deadline_exceeded.then(over)).unwrap_or(outcome);
-        }
-        if let Some(result) = result {
-            self.keep(&result, &outcome);
-        }
-        if outcome.phase != BackupPhase::Succeeded {
-            self.status.log_tail = end.log_tail.as_deref().map(|log| tail(log, 4_000));
-        }
-        self.status.finished_at = Some(Time(end.at));
-        self.end(&outcome)
-    }
-
-    fn keep(&mut self, result: &RunResult, outcome: &Outcome) {
-        self.status.exit_code = result.exit_code;
-        self.status.heartbeat = result.heartbeat.as_ref().map(|read| HeartbeatRecord {
-            seq: read.seq,
-            time: Time(read.time),
-            hmac: (self.facts.hmac)(&read.nonce),
-            read_at: read.read_at.map(Time),
-        });
-        let counts = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::PartiallyFailed);
-        let base_id = self.status.pinned.as_ref().and_then(|pinned| pinned.base_id.clone());
-        self.status.point = result.snapshot.as_ref().filter(|_| counts).map(|snapshot| RecoveryPoint {
-            snapshot_id: snapshot.id.clone(),
-            parent: snapshot.parent.clone(),
-            base_id,
-            data_time: Time(snapshot.time),
-            recoverable_until: snapshot.recoverable_until.map(Time),
-            bytes: i64::try_from(snapshot.bytes).unwrap_or(i64::MAX),
-            added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
-            files: i64::try_from(snapshot.files).unwrap_or(i64::MAX),
-            postgres_version: snapshot.postgres_version,
-        });
-    }
-
-    fn deadline_seconds(&self) -> i64 {
-        match self.facts.job {
-            JobFact::Ours(job) => job.deadline_seconds.unwrap_or_default(),
-            _ => 0,
-        }
-    }
-
-    /// Why the run is being ended, as an outcome.
-    fn stopped(&self) -> Option<Outcome> {
-        let stopping = self.status.stopping.as_ref()?;
-        let reasons = [Reason::DeadlineExceeded, Reason::NeverStarted, Reason::Replaced, Reason::Deleted];
-        let reason = reasons.into_iter().find(|reason| reason.name() == stopping.reason).unwrap_or(Reason::ToolKilled);
-        Some(Outcome::failed(reason, stopping.message.clone()))
-    }
-
-    fn end(&mut self, outcome: &Outcome) -> RunStep {
-        self.status.phase = outcome.phase;
-        self.status.reason = Some(outcome.reason.name());
-        self.status.message = Some(outcome.message.chars().take(2_048).collect());
-        self.status.finished_at.get_or_insert(Time(self.facts.now));
-        self.wake_at = None;
-        self.at_rest()
-    }
-
     fn wake(&mut self, at: Timestamp) {
         self.wake_at = earlier(self.wake_at, Some(at));
     }
@@ -406,6 +217,10 @@ impl Pass<'_> {
 
 fn stop_record(outcome: &Outcome, now: Timestamp) -> StopRecord {
     StopRecord { reason: outcome.reason.name(), message: outcome.message.clone(), at: Time(now) }
+}
+
+fn policy_gone() -> Outcome {
+    Outcome::failed(Reason::PolicyGone, "its BackupPolicy was deleted before its Job was made")
 }
 
 fn replaced(newer: &str) -> Outcome {
@@ -425,10 +240,4 @@ fn over_time(seconds: i64, waiting: Option<&str>) -> Outcome {
             ),
         ),
     }
-}
-
-/// The last `bytes` bytes of `text`, from the beginning of a character.
-fn tail(text: &str, bytes: usize) -> String {
-    let from = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= bytes).unwrap_or(text.len());
-    text.get(from..).unwrap_or_default().to_owned()
 }

@@ -39,6 +39,7 @@ pub struct DrillRunStatus {
     pub t0: Option<Time>,
     /// Seed of everything that is chosen at random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub seed: Option<u64>,
     /// The drill as it was at T0, which the run carries out.
     #[serde(default, skip_serializing_if = "Option::is_none")]

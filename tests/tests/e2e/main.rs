@@ -20,6 +20,7 @@ mod gray_cli;
 mod kinds;
 mod races;
 mod rules;
+mod rules_of_backups;
 mod running;
 mod secrets;
 

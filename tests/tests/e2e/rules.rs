@@ -5,6 +5,8 @@ use std::{collections::BTreeSet, fs, path::Path};
 use interlock_tests::{Stage, config_map, deployment_image, eventually, path_of, world, world::SOON};
 use serde_json::{Value, json};
 
+use crate::rules_of_backups;
+
 /// The messages of all rules in the definitions.
 fn messages() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds/yaml");
@@ -29,7 +31,7 @@ fn collect(schema: &Value, found: &mut BTreeSet<String>) {
     }
 }
 
-fn object(kind: &str, name: &str, spec: Value) -> Value {
+pub fn object(kind: &str, name: &str, spec: Value) -> Value {
     json!({"apiVersion": "interlock.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
 }
 
@@ -244,7 +246,9 @@ fn every_rule_of_the_schemas_refuses_with_its_message() {
     let stage = Stage::new("rules");
     let alice = stage.user("alice");
     let mut seen = BTreeSet::new();
-    for (message, offender) in offenders(&stage).into_iter().chain(offending_plans(&stage)) {
+    for (message, offender) in
+        offenders(&stage).into_iter().chain(offending_plans(&stage)).chain(rules_of_backups::offenders(&stage))
+    {
         let refusal = alice.create(&offender).err().unwrap_or_else(|| panic!("accepted: {offender:#}"));
         assert_eq!(refusal.code, 422, "{refusal}");
         assert!(refusal.message.contains(message), "expected {message:?}: {refusal}");
@@ -272,7 +276,12 @@ fn every_rule_of_the_schemas_refuses_with_its_message() {
         let found = stage.get("rollouts")["items"][0].clone();
         if found.is_object() { Ok(found) } else { Err(format!("{:#}", release.status())) }
     });
-    for (message, stored, spec) in [
+    let admin = world().admin();
+    let kept = rules_of_backups::kept().into_iter().map(|(message, object, spec)| {
+        let _earlier = admin.delete(&path_of(&object));
+        (message, admin.create(&object).unwrap(), spec)
+    });
+    let changed = [
         (
             "a Rollout cannot be changed: it runs on what was approved; command it with `interlock rollout`, or propose a new change",
             rollout,
@@ -286,7 +295,8 @@ fn every_rule_of_the_schemas_refuses_with_its_message() {
         ),
         ("an Action cannot be changed: it is a record of what was commanded", command, json!({"verb": "Abort"})),
         ("Evidence cannot be changed: create a new one", evidence, json!({"result": "Passed"})),
-    ] {
+    ];
+    for (message, stored, spec) in changed.into_iter().chain(kept) {
         let refusal = world().admin().merge(&path_of(&stored), &json!({"spec": spec})).unwrap_err();
         assert_eq!(refusal.code, 422, "{refusal}");
         assert!(refusal.message.contains(message), "expected {message:?}: {refusal}");

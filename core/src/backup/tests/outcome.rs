@@ -140,6 +140,12 @@ fn a_result_fits_into_a_termination_message() {
     let read = RunResult::decode(Some(&text), "run-1").unwrap();
     assert_eq!(read.error_count, 5_000);
     assert!(!read.errors.is_empty());
+    for length in 1..200 {
+        result.errors = vec!["x".repeat(length); 500];
+        assert!(result.encode().unwrap().len() <= MAX_RESULT_BYTES, "{length}");
+    }
+    assert!(matches!(RunResult::decode(Some(&text[..text.len() - 9]), "run-1"), Err(ResultError::Truncated(_))));
+    assert!(matches!(RunResult::decode(Some("Error"), "run-1"), Err(ResultError::Malformed(_))));
     result.repository_id = Some("x".repeat(5_000));
     assert!(matches!(result.encode(), Err(ResultError::Truncated(_))));
 }

@@ -122,6 +122,15 @@ fn within_counts_from_the_newest_point_and_periods_follow_the_zone() {
     assert_eq!(forgotten(&planned(json!({"keepDaily": 2, "timeZone": "Asia/Shanghai"}), &one_before)), ["w", "y"]);
 }
 
+#[test]
+fn the_week_around_new_year_is_one_week() {
+    let days = ["2026-12-20", "2026-12-30", "2027-01-02", "2027-01-05"];
+    let points: Vec<_> = days.iter().map(|day| point(day, day)).collect();
+    let plan = plan(&rules(json!({"keepWeekly": 2})), &points, at("2027-01-06T00:00:00Z"));
+    assert_eq!(forgotten(&plan), ["2026-12-20", "2026-12-30"]);
+    assert!(plan.keep["2027-01-02"].contains(&Kept::Weekly));
+}
+
 /// The rules once more, written another way: for each rule the set of periods, by calendar arithmetic of `Zoned`.
 fn oracle(rules: &Retention, points: &[Point], now: Timestamp) -> BTreeSet<String> {
     let zone = rules.time_zone.as_str();

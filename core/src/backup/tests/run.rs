@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{at, outcome::good, policy_spec};
 use crate::backup::{
+    hooks::HookDone,
     outcome::PodEnd,
     result::HeartbeatRead,
     run::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
@@ -24,6 +25,7 @@ struct Run {
     job: JobFact,
     deleting: bool,
     replaced_by: Option<&'static str>,
+    hooks_done: Vec<HookDone>,
     now: Timestamp,
 }
 
@@ -52,6 +54,7 @@ impl Run {
             job: JobFact::Absent,
             deleting: false,
             replaced_by: None,
+            hooks_done: vec![],
             now: at(START),
         }
     }
@@ -70,6 +73,7 @@ impl Run {
             repository: self.repository,
             job: &self.job,
             replaced_by: self.replaced_by,
+            hooks_done: &self.hooks_done,
             hmac: &|nonce| format!("hmac of {nonce}"),
             now: self.now,
         })
@@ -322,4 +326,92 @@ fn what_has_ended_stays_as_it_is() {
     run.job = JobFact::Absent;
     assert_eq!(run.later(1_000_000).pass(), RunStep::Release);
     assert_eq!(run.status, ended);
+}
+
+fn hooked() -> Run {
+    let mut run = Run::new();
+    run.policy = Some(policy_spec(|s| {
+        let hook = |name: &str| json!({"name": name, "timeout": "30s", "http": {"url": "http://app.teller.svc/x"}});
+        s["hooks"] = json!({"before": [hook("freeze"), hook("flush")], "after": [hook("thaw"), hook("tell")]});
+    }));
+    run.pass();
+    run.repository = RepositoryFact::Held;
+    run
+}
+
+fn asked(name: &str, after: bool) -> RunStep {
+    RunStep::RunHook { name: name.into(), after }
+}
+
+fn done(name: &str, after: bool, problem: Option<&str>) -> HookDone {
+    HookDone { name: name.into(), after, problem: problem.map(Into::into) }
+}
+
+#[test]
+fn hooks_run_in_order_and_once_around_the_copying() {
+    let mut run = hooked();
+    assert_eq!(run.pass(), asked("freeze", false));
+    assert_eq!(run.later(5).pass(), RunStep::Nothing, "it is running, and not begun again");
+    run.hooks_done.push(done("freeze", false, None));
+    assert_eq!(run.pass(), asked("flush", false));
+    run.hooks_done.push(done("flush", false, None));
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    run.job = JobFact::Ours(JobState {
+        uid: "job-1".into(),
+        created_at: run.now,
+        deadline_seconds: None,
+        ended: None,
+        waiting: None,
+    });
+    run.pass();
+    run.end(good().encode().ok(), false);
+    assert_eq!(run.pass(), asked("thaw", true));
+    assert_eq!(run.status.phase, BackupPhase::Running, "not over while something is frozen");
+    run.hooks_done.push(done("thaw", true, Some("503")));
+    assert_eq!(run.pass(), asked("tell", true));
+    run.hooks_done.push(done("tell", true, None));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    let told = &run.status.conditions[0];
+    assert!(told.status == "False" && told.message.contains("thaw") && !told.message.contains("tell"), "{told:?}");
+}
+
+#[test]
+fn a_failed_hook_stops_the_run_and_what_was_frozen_is_thawed() {
+    for crashed in [true, false] {
+        let mut run = hooked();
+        run.pass();
+        if crashed {
+            assert_eq!(run.later(29).pass(), RunStep::Nothing);
+            run.later(1);
+        } else {
+            run.hooks_done.push(done("freeze", false, Some("503")));
+        }
+        assert_eq!(run.pass(), asked("thaw", true));
+        run.hooks_done.push(done("thaw", true, None));
+        assert_eq!(run.pass(), asked("tell", true));
+        run.hooks_done.push(done("tell", true, None));
+        assert_eq!(run.pass(), RunStep::Release);
+        assert_eq!(run.ended_with(), (BackupPhase::Failed, "HookFailed"));
+        assert_eq!(run.status.job.as_ref().unwrap().uid, None, "no Job was made");
+    }
+}
+
+#[test]
+fn a_refused_job_is_not_made_again_once_what_was_frozen_is_thawed() {
+    let mut run = hooked();
+    for name in ["freeze", "flush"] {
+        assert_eq!(run.pass(), asked(name, false));
+        run.hooks_done.push(done(name, false, None));
+    }
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    run.job = JobFact::Refused("exceeded quota".into());
+    assert_eq!(run.pass(), asked("thaw", true));
+    run.job = JobFact::Absent;
+    assert_eq!(run.later(1).pass(), RunStep::Nothing);
+    run.hooks_done.push(done("thaw", true, None));
+    assert_eq!(run.later(60).pass(), asked("tell", true));
+    run.hooks_done.push(done("tell", true, None));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
 }

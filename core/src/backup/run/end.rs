@@ -1,0 +1,165 @@
+//! The end of a run: its outcome, its recovery point, and the hooks around it.
+
+use interlock_crds::{BackupPhase, HeartbeatRecord, RecoveryPoint};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{JobEnd, JobFact, Pass, RunStep, over_time, stop_record};
+use crate::backup::{
+    hooks::{self, HookStep},
+    outcome::{self, Expected, Outcome, Reason},
+    result::RunResult,
+};
+
+impl Pass<'_> {
+    /// The next step for the hooks of one list; none when they are complete.
+    pub(super) fn take_hooks(&mut self, after: bool) -> Result<Option<RunStep>, String> {
+        let Some(all) = self.facts.policy.and_then(|policy| policy.spec.hooks.as_ref()) else { return Ok(None) };
+        let list = if after { &all.after } else { &all.before };
+        match hooks::advance(list, after, &mut self.status.hooks, self.facts.hooks_done, self.facts.now) {
+            HookStep::Complete => Ok(None),
+            HookStep::Run(name, over) => {
+                self.wake(over);
+                Ok(Some(RunStep::RunHook { name, after }))
+            }
+            HookStep::Wait(over) => {
+                self.wake(over);
+                Ok(Some(RunStep::Nothing))
+            }
+            HookStep::Failed(why) => Err(why),
+        }
+    }
+
+    /// What was frozen is thawed before the run is said to have ended, whatever came of it.
+    pub(super) fn after_hooks(&mut self, outcome: &Outcome) -> Option<RunStep> {
+        let job_made = self.status.job.as_ref().is_some_and(|job| job.uid.is_some());
+        if !job_made && self.status.hooks.is_empty() {
+            return None;
+        }
+        self.wake_at = None;
+        let step = self.take_hooks(true).ok().flatten()?;
+        // These follow from an answer that is not given again.
+        if matches!(outcome.reason, Reason::JobRefused | Reason::NameTaken) {
+            self.status.stopping.get_or_insert_with(|| stop_record(outcome, self.facts.now));
+        }
+        Some(step)
+    }
+
+    pub(super) fn ended(&mut self, end: &JobEnd) -> RunStep {
+        let pinned = self.status.pinned.clone();
+        let allow_empty = self
+            .facts
+            .policy
+            .and_then(|policy| policy.spec.source.files.as_ref())
+            .is_some_and(|files| files.allow_empty);
+        let expected = Expected {
+            run: self.facts.uid,
+            policy_uid: pinned.as_ref().map_or("", |pinned| pinned.policy_uid.as_str()),
+            repository_id: pinned.as_ref().and_then(|pinned| pinned.repository_id.as_deref()),
+            allow_empty,
+        };
+        let (mut outcome, result) = outcome::judge(&end.pod, &expected);
+        // A pod that was ended by us has no better story to tell than why; one that was done before has.
+        if result.is_none() {
+            let over = || over_time(self.deadline_seconds(), end.pod.waiting.as_deref());
+            outcome = self.stopped().or_else(|| end.deadline_exceeded.then(over)).unwrap_or(outcome);
+        }
+        if let Some(result) = result {
+            self.keep(&result, &outcome);
+        }
+        if outcome.phase != BackupPhase::Succeeded {
+            self.status.log_tail = end.log_tail.as_deref().map(|log| tail(log, 4_000));
+        }
+        self.status.finished_at = Some(Time(end.at));
+        self.end(&outcome)
+    }
+
+    pub(super) fn keep(&mut self, result: &RunResult, outcome: &Outcome) {
+        self.status.exit_code = result.exit_code;
+        self.status.heartbeat = result.heartbeat.as_ref().map(|read| HeartbeatRecord {
+            seq: read.seq,
+            time: Time(read.time),
+            hmac: (self.facts.hmac)(&read.nonce),
+            read_at: read.read_at.map(Time),
+        });
+        let counts = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::PartiallyFailed);
+        let base_id = self.status.pinned.as_ref().and_then(|pinned| pinned.base_id.clone());
+        self.status.point = result.snapshot.as_ref().filter(|_| counts).map(|snapshot| RecoveryPoint {
+            snapshot_id: snapshot.id.clone(),
+            parent: snapshot.parent.clone(),
+            base_id,
+            data_time: Time(snapshot.time),
+            recoverable_until: snapshot.recoverable_until.map(Time),
+            bytes: i64::try_from(snapshot.bytes).unwrap_or(i64::MAX),
+            added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
+            files: i64::try_from(snapshot.files).unwrap_or(i64::MAX),
+            postgres_version: snapshot.postgres_version,
+        });
+    }
+
+    pub(super) fn deadline_seconds(&self) -> i64 {
+        match self.facts.job {
+            JobFact::Ours(job) => job.deadline_seconds.unwrap_or_default(),
+            _ => 0,
+        }
+    }
+
+    /// Why the run is being ended, as an outcome.
+    pub(super) fn stopped(&self) -> Option<Outcome> {
+        let stopping = self.status.stopping.as_ref()?;
+        let reasons = [
+            Reason::DeadlineExceeded,
+            Reason::NeverStarted,
+            Reason::Replaced,
+            Reason::Deleted,
+            Reason::JobRefused,
+            Reason::NameTaken,
+        ];
+        let reason = reasons.into_iter().find(|reason| reason.name() == stopping.reason).unwrap_or(Reason::ToolKilled);
+        let phase = if reason == Reason::NameTaken { BackupPhase::Skipped } else { BackupPhase::Failed };
+        Some(Outcome::new(phase, reason, stopping.message.clone()))
+    }
+
+    pub(super) fn end(&mut self, outcome: &Outcome) -> RunStep {
+        if let Some(step) = self.after_hooks(outcome) {
+            return step;
+        }
+        self.tell_hooks();
+        self.status.phase = outcome.phase;
+        self.status.reason = Some(outcome.reason.name());
+        self.status.message = Some(outcome.message.chars().take(2_048).collect());
+        self.status.finished_at.get_or_insert(Time(self.facts.now));
+        self.wake_at = None;
+        self.at_rest()
+    }
+
+    pub(super) fn tell_hooks(&mut self) {
+        let failed: Vec<_> =
+            self.status.hooks.iter().filter(|hook| hook.succeeded == Some(false)).map(|h| h.name.as_str()).collect();
+        if self.status.hooks.is_empty() {
+            return;
+        }
+        let (status, reason, message) = if failed.is_empty() {
+            ("True", "Complete", "every hook did what it should".to_owned())
+        } else {
+            (
+                "False",
+                "HookFailed",
+                format!("hooks failed: {}; look whether what they freeze is still frozen", failed.join(", ")),
+            )
+        };
+        self.status.conditions = vec![Condition {
+            type_: "HooksSucceeded".into(),
+            status: status.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: Some(self.facts.generation),
+            last_transition_time: Time(self.facts.now),
+        }];
+    }
+}
+
+/// The last `bytes` bytes of `text`, from the beginning of a character.
+fn tail(text: &str, bytes: usize) -> String {
+    let from = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= bytes).unwrap_or(text.len());
+    text.get(from..).unwrap_or_default().to_owned()
+}
