@@ -78,3 +78,61 @@ pub(super) fn run(controller: &str, request: &WriteRequest, now: Option<Timestam
         _ => Vec::new(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::admission::User;
+
+    const CONTROLLER: &str = "system:serviceaccount:interlock-system:interlock";
+
+    fn request(user: &str, kind: &str, spec: &Value) -> WriteRequest {
+        WriteRequest {
+            uid: "request-1".into(),
+            operation: Operation::Create,
+            group: "interlock.dev".into(),
+            version: "v1alpha1".into(),
+            kind: kind.into(),
+            resource: "backups".into(),
+            subresource: None,
+            namespace: Some("teller".into()),
+            name: Some("b1".into()),
+            user: User { name: user.into(), groups: vec![], claims: vec![] },
+            dry_run: false,
+            object: Some(json!({ "spec": spec })),
+            old: None,
+            options: None,
+        }
+    }
+
+    #[test]
+    fn a_person_asks_for_a_run_now_and_in_their_own_name() {
+        let asked =
+            |user: &str, spec: Value| run(CONTROLLER, &request(user, "Backup", &spec), None).map_err(|why| why.reason);
+        let manual = json!({"policyRef": {"name": "p"}, "requester": "li"});
+        assert_eq!(asked("li", manual.clone()), Ok(vec![]));
+        assert_eq!(asked("wang", manual), Err("NotRequester".to_owned()));
+        let slot = json!({"schedule": "daily", "time": "2026-11-23T02:00:00Z"});
+        let scheduled = json!({"policyRef": {"name": "p"}, "trigger": "Scheduled", "slot": slot});
+        assert_eq!(asked("li", scheduled.clone()), Err("SlotsAreInterlocks".to_owned()));
+        assert_eq!(asked(CONTROLLER, scheduled), Ok(vec![]));
+        let held = json!({"policyRef": {"name": "p"}, "requester": "li", "hold": {"reason": "court"}});
+        assert!(asked("li", held).unwrap()[0].contains("no end"));
+    }
+
+    #[test]
+    fn b11_a_policy_that_cannot_be_carried_out_is_not_stored() {
+        let spec = |zone: &str| {
+            json!({
+                "repositoryRef": {"name": "vault"}, "source": {"objects": {}}, "retention": {"keepLast": 3, "timeZone": zone},
+            })
+        };
+        assert_eq!(policy(&request("li", "BackupPolicy", &spec("UTC"))).unwrap().len(), 2, "warnings");
+        let refused = policy(&request("li", "BackupPolicy", &spec("Nowhere"))).unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), (422, "BadBackupPolicy"));
+        let bad = json!({"restic": {"url": "rest:https://v/x", "secretRef": {"name": "s"}}, "timeZone": "Nowhere"});
+        assert_eq!(repository(&request("li", "BackupRepository", &bad)).unwrap_err().reason, "BadBackupRepository");
+    }
+}
