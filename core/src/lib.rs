@@ -14,6 +14,7 @@ pub mod analysis;
 pub mod backup;
 pub mod calendar;
 pub mod change;
+pub mod drill;
 pub mod mutants;
 pub mod object;
 pub mod people;

@@ -158,4 +158,7 @@ pub struct ShuffleState {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 253)))]
     pub drawn: Vec<String>,
+    /// Seed of the run that drew last: one run is remembered once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_seed: Option<u64>,
 }

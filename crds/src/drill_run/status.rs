@@ -173,6 +173,9 @@ pub struct PinnedDrill {
     /// Digest of the policy's spec.
     #[schemars(length(max = 80))]
     pub policy_digest: String,
+    /// The policy's whole spec, for its heartbeat and objective; believed only if it has that digest.
+    #[schemars(schema_with = "policy_spec")]
+    pub policy_spec: Value,
     /// Name of the repository.
     #[schemars(length(max = 253))]
     pub repository: String,
@@ -183,6 +186,10 @@ pub struct PinnedDrill {
 
 fn drill_spec(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "Its whole spec; believed only if it has that digest." })
+}
+
+fn policy_spec(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true, "description": "The policy's whole spec, for its heartbeat and objective; believed only if it has that digest." })
 }
 
 /// The recovery point that a drill restores.

@@ -20,6 +20,16 @@ impl Variables {
         Self(vec![("result", Value::Float(value))])
     }
 
+    /// One whole number.
+    pub fn whole(value: i64) -> Self {
+        Self(vec![("result", Value::Int(value))])
+    }
+
+    /// One boolean.
+    pub fn boolean(value: bool) -> Self {
+        Self(vec![("result", Value::Bool(value))])
+    }
+
     /// One list of numbers.
     pub fn numbers(values: &[f64]) -> Self {
         Self(vec![("result", list(values))])

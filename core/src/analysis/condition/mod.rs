@@ -21,6 +21,8 @@ pub enum Source {
     Range,
     /// An HTTP answer: `result` is its JSON body.
     Http,
+    /// One value of a query: `result` is a number or a boolean.
+    Scalar,
 }
 
 impl Source {
@@ -30,13 +32,14 @@ impl Source {
             Self::Instant => &["series"],
             Self::Range => &["result", "series"],
             Self::Http => &["result", "body"],
+            Self::Scalar => &[],
         }
     }
 
     /// Variables that hold one number.
     fn scalar(self) -> &'static [&'static str] {
         match self {
-            Self::Instant => &["result"],
+            Self::Instant | Self::Scalar => &["result"],
             Self::Range => &[],
             Self::Http => &["status"],
         }
@@ -99,6 +102,16 @@ impl Condition {
 
     /// What an instant query gives is known beforehand: a condition that cannot even look at a number never will.
     fn try_out(&self, source: Source) -> Result<(), String> {
+        if source == Source::Scalar {
+            let tried = [Variables::boolean(true), Variables::whole(1), Variables::number(0.5)];
+            let mut tried = tried.iter().map(|variables| self.evaluate(variables));
+            let fits = |evaluation: &Evaluation| !matches!(evaluation, Evaluation::Error(_));
+            return if tried.any(|evaluation| fits(&evaluation)) {
+                Ok(())
+            } else {
+                Err("it fits neither a number nor a boolean".to_owned())
+            };
+        }
         let variables = match source {
             Source::Instant if self.uses_result => Variables::number(0.5),
             Source::Range if self.uses_result => Variables::numbers(&[0.5, 0.25]),

@@ -1,0 +1,149 @@
+//! D4 to D7: what is measured.
+
+use interlock_crds::{DrillRunStatus, Duration, SegmentName, SelectionStrategy};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+
+use super::{beat, chosen, on};
+use crate::drill::clock::{
+    HeartbeatFinding, PointObjectives, SEGMENTS, end_segment, heartbeat, rpo, rto, segment_seconds,
+};
+
+const TEN: SignedDuration = SignedDuration::from_secs(10);
+
+fn objectives(rpo: Option<i64>, lag: Option<i64>) -> PointObjectives {
+    PointObjectives {
+        interval: TEN,
+        skew: SignedDuration::ZERO,
+        rpo: rpo.map(SignedDuration::from_secs),
+        capture_lag: lag.map(SignedDuration::from_secs),
+    }
+}
+
+#[test]
+fn d5_the_recovery_point_is_measured_from_the_restored_heartbeat_with_error_bars() {
+    let t0 = on(23, "12:47:30");
+    let point = chosen(SelectionStrategy::Latest, on(23, "12:00:00"), Some(beat(4, on(23, "12:00:00"))));
+    let measured = |seconds| rpo(t0, &point, &beat(4, on(23, "12:00:00")), &objectives(Some(seconds), None));
+    let hour = measured(3_600);
+    assert_eq!((hour.seconds, hour.at_least_seconds, hour.at_most_seconds), (2_850, 2_840, 2_860));
+    assert_eq!((hour.met, hour.objective_seconds), (Some(true), Some(3_600)));
+    assert_eq!(measured(1_800).met, Some(false));
+    assert_eq!((measured(2_850).met, measured(2_849).met), (Some(true), Some(false)));
+    assert_eq!(hour.capture_lag_met, None, "not judged for Latest");
+    let skewed = PointObjectives { skew: SignedDuration::from_secs(3), ..objectives(Some(2_852), None) };
+    let skewed = rpo(t0, &point, &beat(4, on(23, "12:00:00")), &skewed);
+    assert_eq!(
+        (skewed.at_least_seconds, skewed.at_most_seconds, skewed.met),
+        (2_837, 2_863, Some(false)),
+        "clocks count against us"
+    );
+}
+
+#[test]
+fn d5_another_selection_judges_the_capture_lag_and_not_the_age() {
+    let t0 = on(23, "12:00:00");
+    let point = chosen(SelectionStrategy::Oldest, on(2, "02:00:00"), Some(beat(4, on(2, "01:59:35"))));
+    let measured = rpo(t0, &point, &beat(4, on(2, "01:59:35")), &objectives(Some(60), None));
+    assert_eq!((measured.met, measured.objective_seconds), (None, None), "weeks old, and no verdict about it");
+    assert!(measured.seconds > 20 * 86_400);
+    assert_eq!((measured.capture_lag_seconds, measured.capture_lag_met), (Some(25), Some(true)));
+    let strict = rpo(t0, &point, &beat(4, on(2, "01:59:35")), &objectives(None, Some(20)));
+    assert_eq!(strict.capture_lag_met, Some(false));
+    let late = rpo(t0, &point, &beat(4, on(2, "01:59:29")), &objectives(None, None));
+    assert_eq!(late.capture_lag_met, Some(false), "31 s are more than three intervals");
+}
+
+fn measured(ends: &[(SegmentName, &str)]) -> DrillRunStatus {
+    let mut status = DrillRunStatus { t0: Some(Time(on(23, "12:00:00"))), ..DrillRunStatus::default() };
+    for (name, end) in ends {
+        end_segment(&mut status, *name, on(23, end), on(23, "13:00:00"));
+    }
+    status
+}
+
+#[test]
+fn d6_recovery_time_counts_from_admission_and_its_segments_sum_to_it() {
+    use SegmentName::{Provision, Queue, Restore, Start, Validate};
+    let ends = [
+        (Queue, "12:03:00"),
+        (Provision, "12:03:00"),
+        (Restore, "12:07:00"),
+        (Start, "12:08:00"),
+        (Validate, "12:08:30"),
+    ];
+    let status = measured(&ends);
+    let found = rto(&status, Some(Duration::from_seconds(480))).unwrap();
+    assert_eq!((found.seconds, found.objective_seconds, found.met), (510, Some(480), Some(false)));
+    assert_eq!(rto(&status, Some(Duration::from_seconds(510))).unwrap().met, Some(true));
+    assert_eq!(rto(&status, None).unwrap().met, None);
+    let lengths: Vec<_> = status.segments.iter().filter_map(segment_seconds).collect();
+    assert_eq!(lengths, [180, 0, 240, 60, 30]);
+    let mut again = status.clone();
+    end_segment(&mut again, Restore, on(23, "12:30:00"), on(23, "13:00:00"));
+    assert_eq!(again, status, "what was recorded stays");
+    assert_eq!(rto(&measured(&ends[..4]), None), None, "nothing is measured before the validations ended");
+}
+
+proptest! {
+    #[test]
+    fn d6_segments_sum_to_the_total_whatever_the_clocks_say(offsets in prop::collection::vec(-600_i64..3_600, 5), now in 0_i64..3_600) {
+        let t0 = on(23, "12:00:00");
+        let plus = |seconds: i64| t0.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        let mut status = DrillRunStatus { t0: Some(Time(t0)), ..DrillRunStatus::default() };
+        for (name, offset) in SEGMENTS.into_iter().zip(&offsets) {
+            end_segment(&mut status, name, plus(*offset), plus(now));
+        }
+        let lengths: Vec<_> = status.segments.iter().filter_map(segment_seconds).collect();
+        prop_assert_eq!(lengths.len(), 5);
+        prop_assert!(lengths.iter().all(|length| *length >= 0));
+        prop_assert_eq!(lengths.iter().sum::<i64>(), rto(&status, None).unwrap().seconds);
+        prop_assert!(status.segments.windows(2).all(|pair| pair[0].finished_at.as_ref() == Some(&pair[1].started_at)));
+    }
+}
+
+#[test]
+fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
+    let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), Some(beat(900, on(23, "01:59:55"))));
+    let stale = |restored: Option<&interlock_crds::HeartbeatRecord>| {
+        matches!(heartbeat(&point, restored, TEN), HeartbeatFinding::Stale(_))
+    };
+    assert!(stale(Some(&beat(899, on(23, "01:59:45")))));
+    assert!(stale(None), "lost altogether");
+    assert!(stale(Some(&beat(900, on(23, "01:00:00")))), "its time was set back");
+    assert!(stale(Some(&beat(950, on(23, "01:00:00")))), "a higher number and an older time");
+    let mut forged = beat(900, on(23, "01:59:55"));
+    forged.hmac = "another".into();
+    assert!(stale(Some(&forged)), "another nonce");
+    assert_eq!(heartbeat(&point, Some(&beat(900, on(23, "01:59:55"))), TEN), HeartbeatFinding::Alive);
+    assert_eq!(
+        heartbeat(&point, Some(&beat(902, on(23, "02:00:15"))), TEN),
+        HeartbeatFinding::Alive,
+        "copied after it was read"
+    );
+}
+
+#[test]
+fn d7_a_dead_writer_is_told_from_lost_data() {
+    let dead = |recorded, restored: Option<_>| {
+        let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), recorded);
+        heartbeat(&point, restored.as_ref(), TEN)
+    };
+    let old = beat(900, on(23, "01:59:29"));
+    let HeartbeatFinding::Dead(why) = dead(Some(old.clone()), Some(old.clone())) else { panic!("it is 31 s old") };
+    assert!(why.contains("31 s old"), "{why}");
+    assert!(matches!(dead(None, None), HeartbeatFinding::Dead(_)), "there never was one");
+    assert!(
+        matches!(dead(Some(old), Some(beat(800, on(23, "01:00:00")))), HeartbeatFinding::Stale(_)),
+        "lost data weighs more"
+    );
+    let at_the_limit = beat(900, on(23, "01:59:30"));
+    assert_eq!(dead(Some(at_the_limit.clone()), Some(at_the_limit)), HeartbeatFinding::Alive);
+    let mut read_later = beat(900, on(23, "01:59:55"));
+    read_later.read_at = Some(Time(on(23, "02:10:00")));
+    assert!(
+        matches!(dead(Some(read_later.clone()), Some(read_later)), HeartbeatFinding::Dead(_)),
+        "the source's own clock decides"
+    );
+}
