@@ -8,8 +8,16 @@
 pub mod clock;
 pub mod expect;
 pub mod names;
+pub mod objects;
+pub mod outcome;
+pub mod plan;
+pub mod reason;
+pub mod report;
+pub mod run;
 pub mod schedule;
 pub mod select;
+pub mod template;
+pub mod verdict;
 
 #[cfg(test)]
 mod tests;

@@ -2,8 +2,10 @@
 
 mod clock;
 mod expect;
+mod run;
 mod schedule;
 mod select;
+mod world;
 
 use interlock_crds::{ChosenPoint, HeartbeatRecord, RestoreDrillSpec, SelectionStrategy};
 use jiff::Timestamp;

@@ -1,0 +1,228 @@
+//! After the verdict: nothing of the run stays, and that is a fact of its own.
+//!
+//! Order matters: what may still write goes first, the volume gets its reclaim policy back while it is still ours, then the
+//! sandbox goes and takes the rest along. A step that does not succeed is tried again for as long as it takes; the verdict
+//! does not change.
+
+use interlock_crds::{CleanupState, SandboxRecord};
+use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use super::{Access, DrillWrite, Pass, Seen};
+use crate::drill::{
+    names::{self, PodRole},
+    plus, whole_seconds,
+};
+
+/// What is left is looked at again after this long.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
+/// A creation that was sent arrives within this, or never: longer than the client's time limit.
+const CREATION_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+/// The policy of a volume that goes away with its claim.
+const DELETE: &str = "Delete";
+
+impl Pass<'_> {
+    pub(super) fn at_rest(&mut self) {
+        self.let_go();
+        if let Seen::Ours(job) = self.facts.restore_job
+            && job.ended.is_none()
+        {
+            // Whatever may stay to be looked at: nothing goes on reading the repository.
+            self.writes.push(DrillWrite::DeleteRestoreJob(job.uid.clone()));
+        }
+        match self.status.cleanup.state {
+            CleanupState::Done => self.release = true,
+            _ if self.status.sandbox.is_none() && self.status.jobs.is_empty() => self.finish_cleanup(),
+            _ => self.clean_up(),
+        }
+    }
+
+    /// The repository is let go when no Job of the run can read it any more.
+    pub(super) fn let_go(&mut self) {
+        let ended = match self.facts.restore_job {
+            Seen::Ours(job) => job.ended.is_some(),
+            Seen::Unknown => false,
+            Seen::Absent | Seen::Refused(_) | Seen::Foreign => self.has_arrived(),
+        };
+        if ended && matches!(self.facts.repository, Access::Held(_)) {
+            self.writes.push(DrillWrite::ReleaseRepository);
+        }
+    }
+
+    /// Whether nothing that was announced can still arrive.
+    fn has_arrived(&self) -> bool {
+        let seen = self.status.jobs.iter().all(|job| job.uid.is_some())
+            && self.status.sandbox.as_ref().is_none_or(|record| record.namespace_uid.is_some())
+            && (self.status.sandbox.is_none() || !self.status.jobs.is_empty());
+        let finished = self.status.finished_at.as_ref().map_or(self.facts.now, |at| at.0);
+        seen || plus(finished, CREATION_LIMIT) <= self.facts.now
+    }
+
+    fn clean_up(&mut self) {
+        let now = self.facts.now;
+        let due = self.status.cleanup.due_at.as_ref().map_or(now, |due| due.0);
+        if now < due && !self.facts.deleting {
+            return self.wake(due);
+        }
+        let started = self.status.cleanup.started_at.get_or_insert(Time(whole_seconds(now))).0;
+        let mut left = Vec::new();
+        self.remove(&mut left);
+        if left.is_empty() && self.has_arrived() {
+            return self.finish_cleanup();
+        }
+        let most = super::pinned(&self.status).map_or(900, |(drill, _)| drill.timeouts.cleanup.seconds());
+        let limit = plus(started, SignedDuration::from_secs(most));
+        let cleanup = &mut self.status.cleanup;
+        cleanup.state = if limit <= now { CleanupState::Failed } else { CleanupState::Running };
+        let what = if left.is_empty() { "what was announced may still arrive".to_owned() } else { left.join(", ") };
+        let said = match cleanup.state {
+            CleanupState::Failed => format!("not done within {most} s, and tried on; left: {what}"),
+            _ => format!("left: {what}"),
+        };
+        cleanup.message = Some(said.chars().take(1_024).collect());
+        left.truncate(32);
+        cleanup.leftovers = left;
+        self.condition();
+        self.wake(plus(now, LOOK_AGAIN));
+    }
+
+    /// Removes what can be removed now, and lists what is left.
+    fn remove(&mut self, left: &mut Vec<String>) {
+        let facts = self.facts;
+        let Some(record) = self.status.sandbox.clone() else { return };
+        let here = |kind: &str, name: &str| format!("{kind}/{name}");
+        match facts.restore_job {
+            Seen::Ours(job) => {
+                left.push(here("Job", &self.restore_job_name()));
+                if job.ended.is_some() {
+                    self.writes.push(DrillWrite::DeleteRestoreJob(job.uid.clone()));
+                }
+            }
+            Seen::Unknown => left.push(here("Job", &self.restore_job_name())),
+            _ => {}
+        }
+        match facts.pods.get(&PodRole::OutsideProbe).unwrap_or(&Seen::Unknown) {
+            Seen::Ours(pod) => {
+                left.push(here("Pod", &names::outside_probe(facts.uid)));
+                self.writes.push(DrillWrite::DeletePod(PodRole::OutsideProbe, pod.uid.clone()));
+            }
+            Seen::Unknown => left.push(here("Pod", &names::outside_probe(facts.uid))),
+            _ => {}
+        }
+        let job_is_gone = !matches!(facts.restore_job, Seen::Ours(_) | Seen::Unknown);
+        match facts.claim {
+            Seen::Ours(claim) => {
+                left.push(here("PersistentVolumeClaim", &record.claim));
+                // A volume that was to survive its claim must not survive it now.
+                if job_is_gone && !claim.terminating && self.returned(&record) {
+                    self.writes.push(DrillWrite::DeleteClaim(claim.uid.clone()));
+                }
+            }
+            Seen::Unknown => left.push(here("PersistentVolumeClaim", &record.claim)),
+            _ => {}
+        }
+        let sandbox_is_gone = match facts.sandbox {
+            Seen::Ours(sandbox) => {
+                left.push(here("Namespace", &record.namespace));
+                if !sandbox.terminating && self.wiped(&record) && self.returned(&record) {
+                    self.writes.push(DrillWrite::DeleteSandbox(sandbox.uid.clone()));
+                }
+                false
+            }
+            Seen::Unknown => {
+                left.push(here("Namespace", &record.namespace));
+                false
+            }
+            Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
+        };
+        let Some(volume) = &record.volume else { return };
+        let claims_are_gone = job_is_gone && sandbox_is_gone && !matches!(facts.claim, Seen::Ours(_) | Seen::Unknown);
+        match facts.volume {
+            Seen::Unknown => left.push(here("PersistentVolume", volume)),
+            Seen::Ours(state) if state.name == *volume && self.is_ours(&record) => {
+                left.push(here("PersistentVolume", volume));
+                if claims_are_gone {
+                    let policy = record.reclaim_policy.as_deref().unwrap_or(DELETE);
+                    // Between the two claims nobody's deletion takes the volume along.
+                    let write = if policy == DELETE && state.reclaim_policy != DELETE {
+                        DrillWrite::ReturnVolume { name: volume.clone(), reclaim_policy: policy.to_owned() }
+                    } else {
+                        DrillWrite::DropVolume(volume.clone())
+                    };
+                    self.writes.push(write);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the volume still belongs to one of the run's claims.
+    fn is_ours(&self, record: &SandboxRecord) -> bool {
+        let Seen::Ours(volume) = self.facts.volume else { return false };
+        volume.claim.as_ref().is_some_and(|(namespace, name)| {
+            (namespace == &record.namespace && name == names::SANDBOX_CLAIM) || *name == record.claim
+        })
+    }
+
+    /// Whether the volume has its reclaim policy back; asks for it if not.
+    fn returned(&mut self, record: &SandboxRecord) -> bool {
+        match (self.facts.volume, &record.reclaim_policy) {
+            (Seen::Ours(volume), Some(policy)) if self.is_ours(record) && volume.reclaim_policy != *policy => {
+                self.writes
+                    .push(DrillWrite::ReturnVolume { name: volume.name.clone(), reclaim_policy: policy.clone() });
+                false
+            }
+            (Seen::Unknown, Some(_)) => false,
+            _ => true,
+        }
+    }
+
+    /// A volume whose storage stays when it is deleted is overwritten first. If that cannot be done, the sandbox goes all the
+    /// same after the cleanup's time, and what is left is told.
+    fn wiped(&mut self, record: &SandboxRecord) -> bool {
+        let keeps = record.reclaim_policy.as_deref().is_some_and(|policy| policy != DELETE);
+        let in_sandbox = matches!(self.facts.sandbox_claim, Seen::Ours(claim) if claim.bound);
+        if !keeps || !in_sandbox || self.status.cleanup.state == CleanupState::Failed {
+            return true;
+        }
+        match self.facts.pods.get(&PodRole::Wipe).unwrap_or(&Seen::Unknown) {
+            Seen::Ours(pod) => pod.ended.is_some(),
+            Seen::Absent => {
+                self.writes.push(DrillWrite::CreatePod(PodRole::Wipe));
+                false
+            }
+            Seen::Unknown => false,
+            Seen::Refused(_) | Seen::Foreign => true,
+        }
+    }
+
+    fn finish_cleanup(&mut self) {
+        let cleanup = &mut self.status.cleanup;
+        cleanup.state = CleanupState::Done;
+        cleanup.finished_at = Some(Time(whole_seconds(self.facts.now)));
+        cleanup.message = Some("nothing is left".into());
+        cleanup.leftovers.clear();
+        self.wake_at = None;
+        self.condition();
+        self.release = true;
+    }
+
+    /// Condition CleanupFailed.
+    fn condition(&mut self) {
+        let failed = self.status.cleanup.state == CleanupState::Failed;
+        let known = self.status.conditions.iter().position(|condition| condition.type_ == "CleanupFailed");
+        if !failed && known.is_none() {
+            return;
+        }
+        let status = if failed { "True" } else { "False" };
+        let before = known.map(|at| self.status.conditions.remove(at)).filter(|condition| condition.status == status);
+        self.status.conditions.push(Condition {
+            type_: "CleanupFailed".into(),
+            status: status.into(),
+            reason: if failed { "Leftovers" } else { "Done" }.into(),
+            message: self.status.cleanup.message.clone().unwrap_or_default(),
+            observed_generation: Some(self.facts.generation),
+            last_transition_time: before.map_or(Time(whole_seconds(self.facts.now)), |c| c.last_transition_time),
+        });
+    }
+}

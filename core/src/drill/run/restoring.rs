@@ -1,0 +1,219 @@
+//! Volume, sandbox, restore and hand-over.
+
+use interlock_crds::{DrillPhase, Fault, SandboxRecord, SegmentName};
+use jiff::Timestamp;
+
+use super::{DrillWrite, JobState, Pass, Plan, Seen};
+use crate::drill::{
+    clock, names, outcome, plus,
+    reason::{Ending, Reason},
+};
+
+impl Pass<'_> {
+    /// Volume, restore and hand-over together must end by then.
+    pub(super) fn restore_deadline(&self, plan: &Plan) -> Timestamp {
+        let begun = clock::segment_end(&self.status, SegmentName::Queue).unwrap_or_else(|| self.t0());
+        plus(begun, plan.drill.timeouts.restore.signed())
+    }
+
+    /// What is waited for in one of these parts; the run fails when their time is over.
+    fn wait_restoring(&mut self, plan: &Plan, what: &str) -> Result<bool, Ending> {
+        let deadline = self.restore_deadline(plan);
+        if deadline <= self.facts.now {
+            let most = plan.drill.timeouts.restore;
+            return Err(Ending::failed(
+                Reason::RestoreTimedOut,
+                format!("volume, restore and hand-over took longer than {most} (timeouts.restore); at the end: {what}"),
+            ));
+        }
+        self.say(what);
+        self.wake(deadline);
+        Ok(false)
+    }
+
+    pub(super) fn provisioning(&mut self, plan: &Plan) -> Result<bool, Ending> {
+        let facts = self.facts;
+        let (namespace, claim) = (names::sandbox(facts.name, facts.uid), names::claim(facts.name));
+        let record = self.status.sandbox.get_or_insert_with(|| SandboxRecord {
+            namespace: namespace.clone(),
+            claim: claim.clone(),
+            ..SandboxRecord::default()
+        });
+        let mut ready = true;
+        match (facts.sandbox, &record.namespace_uid) {
+            (Seen::Unknown, _) => ready = false,
+            (Seen::Foreign, _) => {
+                return Err(Ending::failed(
+                    Reason::NameTaken,
+                    format!(
+                        "namespace {namespace} exists and is not of this run; a drill restores into a fresh one only"
+                    ),
+                ));
+            }
+            (Seen::Refused(why), _) => return Err(refused("the sandbox", why)),
+            (Seen::Absent, None) => {
+                ready = false;
+                self.writes.push(DrillWrite::CreateSandbox);
+            }
+            (Seen::Absent, Some(_)) => return Err(sandbox_lost(&namespace)),
+            (Seen::Ours(state), known) => {
+                if state.terminating || known.as_ref().is_some_and(|uid| *uid != state.uid) {
+                    return Err(sandbox_lost(&namespace));
+                }
+                record.namespace_uid = Some(state.uid.clone());
+                if !state.guarded {
+                    ready = false;
+                    self.writes.push(DrillWrite::CreateSandbox);
+                }
+            }
+        }
+        match facts.claim {
+            Seen::Unknown => ready = false,
+            Seen::Foreign => {
+                return Err(Ending::failed(
+                    Reason::NameTaken,
+                    format!(
+                        "PersistentVolumeClaim {claim} exists and is not of this run; delete it if nobody needs it"
+                    ),
+                ));
+            }
+            Seen::Refused(why) => return Err(refused("the volume", why)),
+            Seen::Absent => {
+                ready = false;
+                self.writes.push(DrillWrite::CreateClaim);
+            }
+            Seen::Ours(_) => {}
+        }
+        if !ready {
+            return self.wait_restoring(plan, "volume and sandbox are made");
+        }
+        let job = self.restore_job_name();
+        self.announce(&job);
+        self.go_on(DrillPhase::Restoring, "volume and sandbox are there; the restore begins");
+        Ok(true)
+    }
+
+    pub(super) fn restoring(&mut self, plan: &Plan) -> Result<bool, Ending> {
+        let name = self.restore_job_name();
+        let known = self.announced(&name).and_then(|job| job.uid.clone());
+        match (self.facts.restore_job, known) {
+            (Seen::Unknown, _) => self.wait_restoring(plan, "the state of the restore is not known"),
+            (Seen::Foreign, _) => Err(Ending::failed(
+                Reason::NameTaken,
+                format!("Job {name} exists and is not of this run; delete it if nobody needs it"),
+            )),
+            (Seen::Refused(why), None) => Err(refused("the Job that restores", why)),
+            (Seen::Absent, None) => {
+                self.writes.push(DrillWrite::CreateRestoreJob);
+                self.wait_restoring(plan, "the restore begins")
+            }
+            (Seen::Absent | Seen::Refused(_), Some(_)) => Err(job_lost()),
+            (Seen::Ours(job), Some(uid)) if job.uid != uid => Err(job_lost()),
+            (Seen::Ours(job), _) => self.follow_restore(plan, &name, job),
+        }
+    }
+
+    fn follow_restore(&mut self, plan: &Plan, name: &str, job: &JobState) -> Result<bool, Ending> {
+        self.note_uid(name, &job.uid);
+        clock::end_segment(&mut self.status, SegmentName::Provision, job.created_at, self.facts.now);
+        self.keep_images(&job.images);
+        let Some(end) = &job.ended else {
+            let said = job.waiting.as_ref().map(|why| format!("the pod that restores has not started: {why}"));
+            return self.wait_restoring(plan, said.as_deref().unwrap_or("the recovery point is restored"));
+        };
+        let Some(chosen) = self.status.chosen.clone() else {
+            return Err(Ending::failed(
+                Reason::RecordBroken,
+                "the recovery point that was chosen is no longer recorded",
+            ));
+        };
+        let restored =
+            outcome::restore(&end.pod, end.deadline_exceeded, self.facts.uid, self.facts.repository_id, &chosen)?;
+        let fault = plan.drill.fault_injection.as_ref().filter(|fault| fault.fault == Fault::Delay);
+        if let Some(delay) = fault.and_then(|fault| fault.delay) {
+            let until = plus(end.at, delay.signed());
+            if self.facts.now < until {
+                self.wake(until);
+                return self.wait_restoring(plan, "the restore is held up (fault Delay)");
+            }
+        }
+        self.go_on(
+            DrillPhase::HandingOver,
+            format!("{} files, {} bytes were restored and read back", restored.files, restored.bytes),
+        );
+        Ok(true)
+    }
+
+    /// The volume moves from the namespace of the repository to the sandbox. Each step is visible in the objects, so a
+    /// crash after any of them is picked up there.
+    pub(super) fn handing_over(&mut self, plan: &Plan) -> Result<bool, Ending> {
+        let facts = self.facts;
+        let lost =
+            |what: &str| Err(Ending::failed(Reason::VolumeLost, format!("{what}, by somebody else than Interlock")));
+        let Some(record) = self.status.sandbox.clone() else { return lost("the record of the volume was removed") };
+        if let Seen::Absent | Seen::Foreign = facts.sandbox {
+            return Err(sandbox_lost(&record.namespace));
+        }
+        let volume = match facts.volume {
+            Seen::Ours(volume) => volume,
+            Seen::Absent if record.volume.is_some() => return lost("the volume was deleted"),
+            _ => return self.wait_restoring(plan, "the state of the volume is not known"),
+        };
+        let Some(known) = &record.volume else {
+            let Seen::Ours(claim) = facts.claim else {
+                return lost("the claim was deleted before its volume was known");
+            };
+            if claim.volume.as_ref() == Some(&volume.name)
+                && let Some(record) = &mut self.status.sandbox
+            {
+                record.volume = Some(volume.name.clone());
+                record.reclaim_policy = Some(volume.reclaim_policy.clone());
+                return Ok(true);
+            }
+            return self.wait_restoring(plan, "the volume of the claim is not known");
+        };
+        if *known != volume.name {
+            return lost("the volume was exchanged");
+        }
+        let (source, target) = (names::claim(facts.name), (record.namespace.clone(), names::SANDBOX_CLAIM.to_owned()));
+        let kept_for_sandbox = volume.claim.as_ref() == Some(&target);
+        let write = match (facts.claim, facts.sandbox_claim) {
+            _ if volume.reclaim_policy != "Retain" => Some(DrillWrite::RetainVolume(volume.name.clone())),
+            (Seen::Unknown, _) | (_, Seen::Unknown) => None,
+            (Seen::Ours(claim), _) if claim.terminating => None,
+            (Seen::Ours(claim), _) => Some(DrillWrite::DeleteClaim(claim.uid.clone())),
+            _ if !kept_for_sandbox => {
+                let others = volume.claim.as_ref().is_some_and(|(_, name)| *name != source);
+                if others {
+                    return lost("the volume was given to another claim");
+                }
+                Some(DrillWrite::RebindVolume(volume.name.clone()))
+            }
+            (_, Seen::Absent) => Some(DrillWrite::CreateSandboxClaim),
+            (_, Seen::Refused(why)) => return Err(refused("the claim in the sandbox", why)),
+            (_, Seen::Foreign) => return lost("the claim in the sandbox was made"),
+            (_, Seen::Ours(claim)) if claim.bound && claim.volume.as_ref() == Some(&volume.name) => {
+                self.go_on(DrillPhase::Probing, "the volume is in the sandbox");
+                return Ok(true);
+            }
+            (_, Seen::Ours(_)) => None,
+        };
+        self.writes.extend(write);
+        self.wait_restoring(plan, "the volume is handed over to the sandbox")
+    }
+}
+
+fn sandbox_lost(namespace: &str) -> Ending {
+    Ending::failed(
+        Reason::SandboxLost,
+        format!("the sandbox {namespace} was deleted before the verdict fell, by somebody else than Interlock"),
+    )
+}
+
+fn job_lost() -> Ending {
+    Ending::failed(Reason::JobLost, "the Job that restores was deleted or exchanged by somebody else than Interlock")
+}
+
+pub(super) fn refused(what: &str, why: &str) -> Ending {
+    Ending::failed(Reason::Refused, format!("the API server refused {what}: {why}"))
+}
