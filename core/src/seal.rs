@@ -28,6 +28,8 @@ pub enum Domain {
     Run,
     /// The end of a change.
     Finish,
+    /// The certificate of a drill.
+    Certificate,
 }
 
 impl Domain {
@@ -39,6 +41,7 @@ impl Domain {
             Self::Base => "interlock.dev/v1 base",
             Self::Run => "interlock.dev/v1 run",
             Self::Finish => "interlock.dev/v1 finish",
+            Self::Certificate => "interlock.dev/v1 drill-certificate",
         }
     }
 }

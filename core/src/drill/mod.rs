@@ -5,18 +5,23 @@
 //! `certificate` writes it down for an auditor, `proof` says what a change and the backups learn from it, `validate` refuses
 //! what a schema cannot.
 
+pub mod certificate;
 pub mod clock;
 pub mod expect;
+pub mod fault;
+mod html;
 pub mod names;
 pub mod objects;
 pub mod outcome;
 pub mod plan;
+pub mod proof;
 pub mod reason;
 pub mod report;
 pub mod run;
 pub mod schedule;
 pub mod select;
 pub mod template;
+pub mod validate;
 pub mod verdict;
 
 #[cfg(test)]

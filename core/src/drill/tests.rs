@@ -1,7 +1,11 @@
 //! The scenarios of drills, as tables and as properties.
 
+mod certificate;
 mod clock;
 mod expect;
+mod objects;
+mod proof;
+mod rest;
 mod run;
 mod schedule;
 mod select;

@@ -48,7 +48,7 @@ impl RunRef<'_> {
     }
 
     /// Objects of its own namespace go with it.
-    fn owner(&self) -> Value {
+    pub(super) fn owner(&self) -> Value {
         json!([{
             "apiVersion": interlock_crds::API_VERSION, "kind": "DrillRun", "name": self.name, "uid": self.uid,
             "controller": true, "blockOwnerDeletion": true,

@@ -93,6 +93,16 @@ impl Pass<'_> {
         Ok(true)
     }
 
+    /// The namespace that was made is still that one.
+    pub(super) fn sandbox_is_there(&self) -> Result<(), Ending> {
+        let Some(record) = &self.status.sandbox else { return Err(sandbox_lost("of the run")) };
+        match self.facts.sandbox {
+            Seen::Unknown => Ok(()),
+            Seen::Ours(state) if !state.terminating && record.namespace_uid.as_ref() == Some(&state.uid) => Ok(()),
+            _ => Err(sandbox_lost(&record.namespace)),
+        }
+    }
+
     pub(super) fn restoring(&mut self, plan: &Plan) -> Result<bool, Ending> {
         let name = self.restore_job_name();
         let known = self.announced(&name).and_then(|job| job.uid.clone());
@@ -151,9 +161,6 @@ impl Pass<'_> {
         let lost =
             |what: &str| Err(Ending::failed(Reason::VolumeLost, format!("{what}, by somebody else than Interlock")));
         let Some(record) = self.status.sandbox.clone() else { return lost("the record of the volume was removed") };
-        if let Seen::Absent | Seen::Foreign = facts.sandbox {
-            return Err(sandbox_lost(&record.namespace));
-        }
         let volume = match facts.volume {
             Seen::Ours(volume) => volume,
             Seen::Absent if record.volume.is_some() => return lost("the volume was deleted"),

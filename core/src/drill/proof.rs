@@ -1,0 +1,217 @@
+//! What follows from drills: which pass counts, what a recovery point is worth, what gate RestoreProof is told.
+
+use interlock_crds::{
+    DrillPhase, DrillResult, DrillRun, DrillVerdict, EnforceMode, PointVerdict, ProvenFailure, RestoreProofGate,
+    Verification,
+};
+use jiff::Timestamp;
+
+use super::{fault, plus, reason::Reason};
+
+/// What a run says about the recovery point that it restored; to be recorded in its Backup. A run with a fault says nothing.
+pub fn verification(run: &DrillRun) -> Option<Verification> {
+    let status = run.status.as_ref()?;
+    status.verdict?;
+    if fault::of_run(run).is_some() {
+        return None;
+    }
+    let verdict = Reason::of(status.reason.as_deref()?)?.of_point()?;
+    Some(Verification { drill_run: run.metadata.name.clone()?, at: status.finished_at.clone()?, verdict })
+}
+
+/// What is recorded in a Backup when a run says `new`: the later word counts, except that not knowing takes nothing back.
+pub fn supersedes(known: Option<&Verification>, new: &Verification) -> bool {
+    let Some(known) = known else { return true };
+    let knows = new.verdict != PointVerdict::Unverified || known.verdict == PointVerdict::Unverified;
+    knows && (new.at.0, &new.drill_run) > (known.at.0, &known.drill_run)
+}
+
+/// The newest results of a drill's runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Results {
+    /// The newest run that ended.
+    pub last: Option<DrillResult>,
+    /// The newest that passed and counts.
+    pub passed: Option<DrillResult>,
+    /// The newest that failed without a fault.
+    pub failed: Option<DrillResult>,
+    /// The newest proof that the drill can fail, with its present validations.
+    pub proven_failure: Option<ProvenFailure>,
+}
+
+/// The newest results. What the drill recorded already stays known when the runs are gone.
+///
+/// With `required`, a pass counts only if a run with an injected fault had failed because of it before, with the validations
+/// that the passed run had.
+pub fn results(runs: &[DrillRun], known: &Results, required: bool) -> Results {
+    let mut found = known.clone();
+    let mut ended: Vec<_> = runs.iter().filter_map(|run| result(run).map(|result| (run, result))).collect();
+    ended.sort_by(|(_, a), (_, b)| (a.finished_at.0, &a.run).cmp(&(b.finished_at.0, &b.run)));
+    for (run, result) in ended {
+        let newer =
+            |known: &Option<DrillResult>| known.as_ref().is_none_or(|k| k.finished_at.0 <= result.finished_at.0);
+        if newer(&found.last) && result.phase != DrillPhase::Skipped {
+            found.last = Some(result.clone());
+        }
+        if let Some(proof) = fault::proven_failure(run) {
+            if found.proven_failure.as_ref().is_none_or(|known| known.at.0 <= proof.at.0) {
+                found.proven_failure = Some(proof);
+            }
+            continue;
+        }
+        if fault::of_run(run).is_some() {
+            continue;
+        }
+        let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref());
+        let validations = pinned.map(|pinned| fault::validations_digest(&pinned.spec));
+        let proven = found.proven_failure.as_ref().is_some_and(|proof| {
+            Some(&proof.validations_digest) == validations.as_ref() && proof.at.0 <= result.finished_at.0
+        });
+        if result.verdict == Some(DrillVerdict::Passed) && (proven || !required) && newer(&found.passed) {
+            found.passed = Some(result);
+        } else if result.verdict == Some(DrillVerdict::Failed) && newer(&found.failed) {
+            found.failed = Some(result);
+        }
+    }
+    found
+}
+
+/// The result of a run that ended.
+pub fn result(run: &DrillRun) -> Option<DrillResult> {
+    let status = run.status.as_ref().filter(|status| status.phase.is_terminal())?;
+    Some(DrillResult {
+        run: run.metadata.name.clone()?,
+        uid: run.metadata.uid.clone()?,
+        phase: status.phase,
+        verdict: status.verdict,
+        reason: status.reason.clone(),
+        finished_at: status.finished_at.clone()?,
+        backup: status.chosen.as_ref().map(|chosen| chosen.backup.clone()),
+        rto_seconds: status.rto.map(|rto| rto.seconds),
+        rpo_seconds: status.rpo.map(|rpo| rpo.seconds),
+    })
+}
+
+/// Names of runs that the history has no room for: the newest stay, and so do the newest that passed and failed, and those that
+/// are not cleaned up.
+pub fn surplus(runs: &[DrillRun], keep: usize, results: &Results) -> Vec<String> {
+    let named = |result: &Option<DrillResult>| result.as_ref().map(|result| result.run.clone());
+    let mut stay: Vec<_> = [named(&results.passed), named(&results.failed)].into_iter().flatten().collect();
+    stay.extend(results.proven_failure.as_ref().map(|proof| proof.run.clone()));
+    let is_over = |run: &&DrillRun| {
+        run.status.as_ref().is_some_and(|status| {
+            status.phase.is_terminal() && status.cleanup.state == interlock_crds::CleanupState::Done
+        })
+    };
+    let mut over: Vec<_> = runs.iter().filter(is_over).filter_map(result).collect();
+    over.sort_by(|a, b| (b.finished_at.0, &b.run).cmp(&(a.finished_at.0, &a.run)));
+    over.into_iter().skip(keep).map(|result| result.run).filter(|run| !stay.contains(run)).collect()
+}
+
+/// A policy of a System, with the results of each drill of it.
+#[derive(Clone, Debug)]
+pub struct PolicyProof<'a> {
+    /// Namespace and name of the policy.
+    pub policy: &'a str,
+    /// Name and results of each drill.
+    pub drills: Vec<(&'a str, Results)>,
+}
+
+/// What is known about the restores of a System.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A policy has no drill that ever passed or failed; which, as a sentence.
+    None(String),
+    /// A drill failed after it had passed last, or never passed; when, and the sentence.
+    Failed(Timestamp, String),
+    /// Each policy was proved; the oldest of the newest passes, and the sentence.
+    Passed(Timestamp, String),
+}
+
+impl Proof {
+    /// As the facts of a change have it: when the oldest of the newest passed drills ended, and whether a newer one failed.
+    pub fn fact(&self) -> Option<(Timestamp, bool)> {
+        match self {
+            Self::None(_) => None,
+            Self::Failed(at, _) => Some((*at, true)),
+            Self::Passed(at, _) => Some((*at, false)),
+        }
+    }
+
+    /// The sentence.
+    pub fn sentence(&self) -> &str {
+        match self {
+            Self::None(said) | Self::Failed(_, said) | Self::Passed(_, said) => said,
+        }
+    }
+}
+
+/// What the drills of a System prove. A System is as well proved as the worst of its policies; one without any is not.
+pub fn proof(policies: &[PolicyProof<'_>]) -> Proof {
+    let mut oldest: Option<(Timestamp, String)> = None;
+    let mut missing =
+        policies.is_empty().then(|| "the System has no BackupPolicy, so nothing of it can be restored".to_owned());
+    for PolicyProof { policy, drills } in policies {
+        for (drill, results) in drills {
+            let passed = results.passed.as_ref().map(|passed| passed.finished_at.0);
+            if let Some(failed) =
+                results.failed.as_ref().filter(|failed| passed.is_none_or(|at| failed.finished_at.0 > at))
+            {
+                let reason = failed.reason.as_deref().unwrap_or("Unknown");
+                let said =
+                    format!("drill {drill} of {policy} failed {} ({reason}, run {})", failed.finished_at.0, failed.run);
+                return Proof::Failed(failed.finished_at.0, said);
+            }
+        }
+        let newest =
+            drills.iter().filter_map(|(drill, results)| Some((results.passed.as_ref()?.finished_at.0, drill))).max();
+        match newest {
+            Some((at, drill)) if oldest.as_ref().is_none_or(|(known, _)| at < *known) => {
+                oldest = Some((at, format!("drill {drill} of {policy} passed {at}")));
+            }
+            Some(_) => {}
+            None => missing = missing.or_else(|| Some(format!("no restore drill of {policy} has passed yet"))),
+        }
+    }
+    match (missing, oldest) {
+        (Some(said), _) => Proof::None(said),
+        (None, Some((at, said))) => Proof::Passed(at, said),
+        (None, None) => Proof::None("no restore drill has passed yet".into()),
+    }
+}
+
+/// What gate RestoreProof answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateAnswer {
+    /// Whether the System is proved.
+    pub open: bool,
+    /// Whether a change is held back by it.
+    pub holds_back: bool,
+    /// Until when it is open, if nothing passes.
+    pub until: Option<Timestamp>,
+    /// Why.
+    pub sentence: String,
+}
+
+/// Answers the gate; none if the policy does not ask.
+pub fn gate(proof: &Proof, rule: &RestoreProofGate, now: Timestamp) -> Option<GateAnswer> {
+    let closed = |sentence: String| GateAnswer {
+        open: false,
+        holds_back: rule.mode == EnforceMode::Enforce,
+        until: None,
+        sentence,
+    };
+    Some(match (proof, rule.mode) {
+        (_, EnforceMode::Off) => return None,
+        (Proof::Passed(at, said), _) => {
+            let until = plus(*at, rule.max_age.signed());
+            if now < until {
+                GateAnswer { open: true, holds_back: false, until: Some(until), sentence: said.clone() }
+            } else {
+                closed(format!("{said}, longer than {} ago; run it with `interlock drill run`", rule.max_age))
+            }
+        }
+        (Proof::Failed(_, said), _) => closed(format!("{said}; the gate opens with the next one that passes")),
+        (Proof::None(said), _) => closed(format!("{said}; run one with `interlock drill run`")),
+    })
+}
