@@ -310,7 +310,11 @@ impl World {
                 let asked = *self.asked.get_or_insert(self.now);
                 self.held.get_or_insert(plus(asked, self.script.queue));
             }
-            DrillWrite::ReleaseRepository => (self.asked, self.held) = (None, None),
+            DrillWrite::ReleaseRepository => {
+                let ended = self.job.as_ref().is_none_or(|job| plus(job.created, self.script.restore.0) <= self.now);
+                assert!(ended, "the repository was let go while a Job reads it");
+                (self.asked, self.held) = (None, None);
+            }
             DrillWrite::CreateSandbox => {
                 self.sandbox.get_or_insert((thing, false));
             }
