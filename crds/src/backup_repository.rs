@@ -196,6 +196,15 @@ pub struct BackupRepositoryStatus {
     /// The newest prune.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_prune: Option<MaintenanceRecord>,
+    /// The newest attempt to make the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_initialize: Option<MaintenanceRecord>,
+    /// The newest removal of stale locks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_unlock: Option<MaintenanceRecord>,
+    /// The newest exchange of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_key_rotation: Option<MaintenanceRecord>,
     /// The part of the data that the next check reads, counted from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_part: Option<u32>,

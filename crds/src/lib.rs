@@ -123,7 +123,8 @@ pub const VERSION: &str = "v1alpha1";
 /// `GROUP/VERSION`.
 pub const API_VERSION: &str = "interlock.dev/v1alpha1";
 
-/// Every custom resource definition of this crate, in the order in which they should be applied.
+/// Every custom resource definition that the controller acts on, in the order in which they should be applied. Those of
+/// drills follow with the passes that carry them out.
 pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
     vec![
@@ -140,7 +141,5 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         BackupRepository::crd(),
         BackupPolicy::crd(),
         Backup::crd(),
-        RestoreDrill::crd(),
-        DrillRun::crd(),
     ]
 }

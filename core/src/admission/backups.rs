@@ -19,6 +19,9 @@ pub(super) fn policy(request: &WriteRequest) -> Answer {
         return Ok(Vec::new());
     }
     let spec: BackupPolicySpec = spec_of(request.object.as_ref(), request)?;
+    if let [first, ..] = validate::not_yet(&spec).as_slice() {
+        return refuse(422, "NotSupportedYet", format!("{}: {first}", request.target()));
+    }
     match validate::policy(&spec).as_slice() {
         [] => Ok(validate::policy_warnings(&spec)),
         wrong => refuse(422, "BadBackupPolicy", format!("{}: {}", request.target(), wrong.join("; "))),
@@ -126,7 +129,7 @@ mod tests {
     fn b11_a_policy_that_cannot_be_carried_out_is_not_stored() {
         let spec = |zone: &str| {
             json!({
-                "repositoryRef": {"name": "vault"}, "source": {"objects": {}}, "retention": {"keepLast": 3, "timeZone": zone},
+                "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}}, "retention": {"keepLast": 3, "timeZone": zone},
             })
         };
         assert_eq!(policy(&request("li", "BackupPolicy", &spec("UTC"))).unwrap().len(), 2, "warnings");

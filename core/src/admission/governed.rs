@@ -244,6 +244,17 @@ pub fn is_governing(group: &str, kind: &str) -> bool {
     group == interlock_crds::GROUP && GOVERNING_KINDS.contains(&kind)
 }
 
+/// Own kinds that are governed with the System of their namespace: whoever edits them runs code on its data, or ends its
+/// protection.
+const GOVERNED_KINDS: [&str; 3] = ["BackupPolicy", "BackupRepository", "RestoreDrill"];
+
+/// Whether the write is of an own kind that is governed with the System of its namespace.
+pub fn is_own_and_governed(request: &WriteRequest) -> bool {
+    request.group == interlock_crds::GROUP
+        && request.subresource.is_none()
+        && GOVERNED_KINDS.contains(&request.kind.as_str())
+}
+
 /// The mode in which a write to a governed object is judged, for metrics.
 pub fn mode_name(mode: Mode) -> &'static str {
     match mode {

@@ -109,6 +109,15 @@ impl Verdict {
         Self::Allow { warnings: Vec::new(), audit: None }
     }
 
+    /// The same with these warnings too, if the write passes.
+    #[must_use]
+    pub fn with_warnings(self, more: Vec<String>) -> Self {
+        match self {
+            Self::Allow { warnings, audit } => Self::Allow { warnings: [more, warnings].concat(), audit },
+            denied @ Self::Deny(_) => denied,
+        }
+    }
+
     /// Whether the write passes.
     pub const fn is_allowed(&self) -> bool {
         matches!(self, Self::Allow { .. })

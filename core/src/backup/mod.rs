@@ -6,7 +6,10 @@
 
 pub mod exposure;
 pub mod hooks;
+pub mod maintenance;
+pub mod observed;
 pub mod outcome;
+pub mod permit;
 pub mod plan;
 pub mod pods;
 pub mod repository;

@@ -3,7 +3,7 @@
 //! Success is one narrow path: exit code 0, and a snapshot of this policy that was read back and has files. Everything else
 //! has a reason of its own, so that a person knows where to look.
 
-use interlock_crds::BackupPhase;
+use interlock_crds::{BackupPhase, MaintenanceOperation};
 
 use super::result::{ResultError, RunResult, RunnerStage};
 
@@ -40,6 +40,7 @@ pub enum Reason {
     NameTaken,
     PolicyGone,
     HookFailed,
+    Damaged,
 }
 
 impl Reason {
@@ -108,6 +109,43 @@ pub fn judge(end: &PodEnd, expected: &Expected<'_>) -> (Outcome, Option<RunResul
             (Outcome::failed(Reason::BadResult, message), None)
         }
     }
+}
+
+/// What the end of a maintenance Job means: Complete, or why not.
+pub fn of_maintenance(
+    end: &PodEnd,
+    run: &str,
+    operation: MaintenanceOperation,
+    repository_id: Option<&str>,
+) -> (Outcome, Option<RunResult>) {
+    let result = match RunResult::decode(end.message.as_deref(), run) {
+        Ok(result) => result,
+        Err(ResultError::Missing) => return (of_silence(end), None),
+        Err(error) => return (Outcome::failed(Reason::BadResult, error.to_string()), None),
+    };
+    let worked = result.stage >= RunnerStage::Work && result.signal.is_none();
+    let outcome = match result.exit_code {
+        Some(0) if result.stage == RunnerStage::Done && result.error_count == 0 => {
+            Outcome::new(BackupPhase::Succeeded, Reason::Complete, format!("{operation:?} was done"))
+        }
+        Some(0 | 1) if worked && operation == MaintenanceOperation::Check => Outcome::failed(
+            Reason::Damaged,
+            format!(
+                "{} errors in the repository{}; keep what is there, repair it as restic's manual says, and take a Full backup",
+                result.error_count.max(1),
+                first_error(&result)
+            ),
+        ),
+        Some(0) => Outcome::failed(
+            Reason::NotReadBack,
+            format!("restic reported success, but it stopped in stage {:?}{}", result.stage, first_error(&result)),
+        ),
+        _ => {
+            let expected = Expected { run, policy_uid: "", repository_id, allow_empty: false };
+            of_result(&result, &expected)
+        }
+    };
+    (outcome, Some(result))
 }
 
 fn of_silence(end: &PodEnd) -> Outcome {

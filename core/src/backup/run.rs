@@ -77,8 +77,7 @@ impl Pass<'_> {
         if let Some(why) = policy.refusal {
             return self.end(&Outcome::failed(Reason::JobRefused, why));
         }
-        if self.status.pinned.is_none() {
-            self.status.pinned = Some(policy.pin.clone());
+        if self.pin(&policy) {
             self.status.queued_at = Some(Time(facts.now));
             let slot = facts.spec.slot.as_ref().map(|slot| facts.now.duration_since(slot.time.0).as_secs());
             self.status.late_seconds = slot.filter(|seconds| *seconds > 60);
@@ -108,6 +107,11 @@ impl Pass<'_> {
                 RunStep::Claim
             }
         }
+    }
+
+    /// Pins the run to the policy as it is now, as long as its Job was not made; whether it is pinned for the first time.
+    fn pin(&mut self, policy: &PolicyFact<'_>) -> bool {
+        self.status.pinned.replace(policy.pin.clone()).is_none()
     }
 
     fn is_of(&self, policy: &PolicyFact<'_>) -> bool {
@@ -154,6 +158,9 @@ impl Pass<'_> {
             (false, None) => self.stopped().or_else(|| self.facts.policy.is_none().then(policy_gone)),
         };
         let Some(outcome) = unwanted else {
+            if let Some(policy) = self.facts.policy {
+                self.pin(&policy);
+            }
             return match self.take_hooks(false) {
                 Ok(None) => RunStep::CreateJob,
                 Ok(Some(step)) => step,

@@ -14,7 +14,7 @@ use interlock_crds::{BackupMode, BackupSchedule, BackupTrigger, Duration, Overla
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use facts::{DueRun, Passed, PassedSlots, SlotDecision, SlotFacts};
+pub use facts::{DueRun, Existing, Passed, PassedSlots, SlotDecision, SlotFacts};
 
 use crate::{
     calendar::{Schedule, time_zone},
@@ -130,7 +130,7 @@ impl<'a> Pass<'a, '_> {
             self.account(other.schedule, 1, other.slot, other.slot, Passed::Covered(first.schedule.name.clone()));
         }
         let name = run_name(self.facts.policy, self.facts.uid, first.slot);
-        match self.facts.existing.get(&name) {
+        match (self.facts.existing.0)(&name) {
             Some(Some(uid)) if uid == self.facts.uid => {
                 self.begun(&first);
                 self.decision.adopted = Some(name);

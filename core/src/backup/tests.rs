@@ -1,6 +1,8 @@
 //! The scenarios of backups, as tables and as properties.
 
 mod exposure;
+mod maintenance;
+mod observed;
 mod outcome;
 mod pods;
 mod repository;

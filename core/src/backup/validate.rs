@@ -69,6 +69,22 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
     wrong
 }
 
+/// What of a policy this release does not carry out, as sentences. Saying so beats a run that leaves it out.
+pub fn not_yet(spec: &BackupPolicySpec) -> Vec<String> {
+    let source = &spec.source;
+    let physical = source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
+    [
+        (physical, "source.postgres.mode Physical: use Logical"),
+        (source.objects.is_some(), "source.objects: leave the objects to your Git repository meanwhile"),
+        (spec.heartbeat.is_some(), "heartbeat: leave it out; data loss is not measured meanwhile"),
+        (spec.hooks.is_some(), "hooks: leave them out, and copy from a snapshot or a dump"),
+    ]
+    .into_iter()
+    .filter(|(used, _)| *used)
+    .map(|(_, what)| format!("this release does not carry out {what}"))
+    .collect()
+}
+
 /// What people should know about a policy that can be used.
 pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
     let mut told = Vec::new();

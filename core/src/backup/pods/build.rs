@@ -165,6 +165,8 @@ impl<'a> Pod<'a> {
     fn tool(&self, command: &[&str]) -> Value {
         let mut container = self.container("tool", &self.tool_image, command);
         container["securityContext"] = restricted();
+        // Of a tool that is killed the end of its log is kept, without a right to read logs.
+        container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
         if self.options.read_all {
             container["securityContext"] = json!({
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false, "runAsUser": 0,

@@ -63,11 +63,12 @@ impl Pass<'_> {
             let over = || over_time(self.deadline_seconds(), end.pod.waiting.as_deref());
             outcome = self.stopped().or_else(|| end.deadline_exceeded.then(over)).unwrap_or(outcome);
         }
+        let errors = result.as_ref().map(|result| result.errors.join("\n")).filter(|errors| !errors.is_empty());
         if let Some(result) = result {
             self.keep(&result, &outcome);
         }
         if outcome.phase != BackupPhase::Succeeded {
-            self.status.log_tail = end.log_tail.as_deref().map(|log| tail(log, 4_000));
+            self.status.log_tail = end.log_tail.clone().or(errors).map(|log| tail(&log, 4_000));
         }
         self.status.finished_at = Some(Time(end.at));
         self.end(&outcome)
@@ -82,6 +83,9 @@ impl Pass<'_> {
             read_at: read.read_at.map(Time),
         });
         let counts = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::PartiallyFailed);
+        if let Some(pinned) = self.status.pinned.as_mut().filter(|pinned| counts && pinned.repository_id.is_none()) {
+            pinned.repository_id.clone_from(&result.repository_id);
+        }
         let base_id = self.status.pinned.as_ref().and_then(|pinned| pinned.base_id.clone());
         self.status.point = result.snapshot.as_ref().filter(|_| counts).map(|snapshot| RecoveryPoint {
             snapshot_id: snapshot.id.clone(),

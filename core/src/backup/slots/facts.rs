@@ -1,9 +1,17 @@
 //! What a decision about slots looks at, and what it answers.
 
-use std::collections::BTreeMap;
-
 use interlock_crds::{BackupMode, BackupSchedule, BackupTrigger, Duration, OverlapRule, ScheduleStatus};
 use jiff::Timestamp;
+
+/// Backups of the namespace: whether there is one of a name, and the uid of the policy that it is of.
+#[derive(Clone, Copy)]
+pub struct Existing<'a>(pub &'a dyn Fn(&str) -> Option<Option<String>>);
+
+impl std::fmt::Debug for Existing<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Existing")
+    }
+}
 
 /// What is looked at.
 #[derive(Clone, Debug)]
@@ -30,9 +38,8 @@ pub struct SlotFacts<'a> {
     pub suspended_since: Option<Timestamp>,
     /// Name of the run that is active.
     pub active: Option<&'a str>,
-    /// Backups of the namespace, by name, with the uid of the policy that they are of. Asked for the name of the run that is
-    /// due.
-    pub existing: &'a BTreeMap<String, Option<String>>,
+    /// Asked for the name of the run that is due.
+    pub existing: Existing<'a>,
     /// Now.
     pub now: Timestamp,
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::{at, duration};
 use crate::{
-    backup::slots::{DueRun, Passed, SlotDecision, SlotFacts, decide, jitter_offset, run_name},
+    backup::slots::{DueRun, Existing, Passed, SlotDecision, SlotFacts, decide, jitter_offset, run_name},
     calendar::{Schedule, time_zone},
 };
 
@@ -66,7 +66,7 @@ impl Policy {
             run_on_resume: self.run_on_resume,
             suspended_since: self.suspended_since,
             active: self.active.as_deref(),
-            existing: &self.existing,
+            existing: Existing(&|name| self.existing.get(name).cloned()),
             now,
         })
     }

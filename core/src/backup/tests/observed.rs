@@ -1,0 +1,71 @@
+//! What Jobs and pods say, as the API server has them.
+
+use serde_json::{Value, json};
+
+use super::at;
+use crate::backup::{observed, run::JobFact};
+
+fn job(status: &Value) -> Value {
+    json!({
+        "metadata": {"name": "b1", "uid": "job-uid", "creationTimestamp": "2026-11-23T02:00:00Z",
+            "ownerReferences": [{"uid": "run-uid", "controller": true}]},
+        "spec": {"activeDeadlineSeconds": 600}, "status": status,
+    })
+}
+
+fn pod(status: &Value) -> Value {
+    json!({
+        "metadata": {"name": "b1-x", "creationTimestamp": "2026-11-23T02:00:01Z",
+            "ownerReferences": [{"uid": "job-uid", "controller": true}]},
+        "status": status,
+    })
+}
+
+fn failed(reason: &str) -> Value {
+    let at = "2026-11-23T02:05:00Z";
+    json!({"conditions": [{"type": "Failed", "status": "True", "reason": reason, "lastTransitionTime": at}]})
+}
+
+fn state(fact: JobFact) -> crate::backup::run::JobState {
+    match fact {
+        JobFact::Ours(state) => state,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_job_is_ours_only_by_its_owner_and_over_only_when_kubernetes_says_so() {
+    assert_eq!(observed::job(None, &[], "run-uid"), JobFact::Absent);
+    assert_eq!(observed::job(Some(&job(&json!({}))), &[], "another"), JobFact::Foreign);
+    let failing = json!({"conditions": [{"type": "FailureTarget", "status": "True"}]});
+    assert_eq!(state(observed::job(Some(&job(&failing)), &[], "run-uid")).ended, None, "its pod may still write");
+    let ended = state(observed::job(Some(&job(&failed("DeadlineExceeded"))), &[], "run-uid")).ended.unwrap();
+    assert!(ended.deadline_exceeded && ended.at == at("2026-11-23T02:05:00Z"));
+}
+
+#[test]
+fn the_report_tells_and_of_a_killed_tool_the_log_is_kept() {
+    let statuses = json!({
+        "initContainerStatuses": [{"name": "tool", "state": {"terminated": {"reason": "OOMKilled", "message": "the end"}}}],
+        "containerStatuses": [{"name": "report", "state": {"terminated": {"message": "{}"}}}],
+    });
+    let foreign = json!({"metadata": {"creationTimestamp": "2026-11-23T03:00:00Z", "ownerReferences": [{"uid": "x", "controller": true}]}});
+    let fact = observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[pod(&statuses), foreign], "run-uid");
+    let ended = state(fact).ended.unwrap();
+    assert_eq!((ended.pod.message.as_deref(), ended.log_tail.as_deref()), (Some("{}"), Some("the end")));
+    assert!(ended.pod.out_of_memory);
+}
+
+#[test]
+fn what_a_pod_waits_for_is_told_until_a_container_ran() {
+    let waiting = |status: &Value| state(observed::job(Some(&job(&json!({}))), &[pod(status)], "run-uid")).waiting;
+    let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no room"}]});
+    assert_eq!(waiting(&unscheduled).as_deref(), Some("no node takes it: no room"));
+    let pulling = json!({"initContainerStatuses": [{"name": "install", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]});
+    assert_eq!(waiting(&pulling).as_deref(), Some("container install: ImagePullBackOff: no such image"));
+    let ran = json!({"initContainerStatuses": [{"name": "install", "state": {"terminated": {}}}, {"name": "tool", "state": {"waiting": {"reason": "X"}}}]});
+    assert_eq!(waiting(&ran), None);
+    let evicted = json!({"reason": "Evicted", "conditions": []});
+    let ended = state(observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[pod(&evicted)], "run-uid")).ended;
+    assert_eq!(ended.unwrap().pod.reason.as_deref(), Some("Evicted"));
+}
