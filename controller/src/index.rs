@@ -6,6 +6,7 @@
 //! **Architecture Invariant:** nothing here calls the cluster, and nothing here decides. A denial may come from it;
 //! starting a change, or letting a governed write pass, reads live.
 
+mod backups;
 mod endings;
 mod rollouts;
 #[cfg(test)]
@@ -30,9 +31,12 @@ use interlock_crds as crds;
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
+use backups::Backups;
 use endings::Endings;
 use rollouts::Rollouts;
 
+pub(crate) use backups::beside;
+pub use backups::{BackupKey, RunsSummary};
 pub use rollouts::RolloutKey;
 
 /// `namespace/name` of a ChangeRequest.
@@ -132,6 +136,7 @@ pub struct Index {
     garbage: Vec<Garbage>,
     unsent: BTreeSet<ChangeKey>,
     rollouts: Rollouts,
+    backups: Backups,
 }
 
 /// `namespace/name` of an object.

@@ -7,8 +7,10 @@
 
 pub mod admission;
 pub mod analysis;
+pub mod backup;
 pub mod certs;
 pub mod change;
+pub mod claims;
 pub mod clock;
 pub mod governors;
 pub mod index;

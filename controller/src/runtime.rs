@@ -27,11 +27,12 @@ use crate::{
         server::{self, ServerOptions},
     },
     analysis::Guard,
+    backup::{self, Images},
     certs::{self, KubeCertStore, Names},
     change::{self, Context, Keys, MacKey, Outcome},
     clock::Clock,
     governors,
-    index::Index,
+    index::{BackupKey, Index},
     kube_port::{self, KubePort, KubePortOptions},
     leader::{self, KubeLeaseStore, LeaderState, LeaseOptions},
     queue::{self, Again},
@@ -58,6 +59,8 @@ pub struct RunOptions {
     pub concurrency: usize,
     /// Where analyses may ask.
     pub guard: Guard,
+    /// Images of the pods of backups.
+    pub images: Images,
 }
 
 /// Why a controller ended.
@@ -110,7 +113,8 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
     let (changes, woken_changes) = mpsc::unbounded_channel();
     let (governors, woken_governors) = mpsc::unbounded_channel();
     let (rollouts, woken_rollouts) = mpsc::unbounded_channel();
-    let wake = Wake { changes, rollouts, governors };
+    let (backups, woken_backups) = mpsc::unbounded_channel();
+    let wake = Wake { changes, rollouts, backups, governors };
     let mut synced = watch::spawn(&client, &index, &wake, &shutdown);
     watch::spawn_webhooks(&client, &index, &wake, &shutdown);
     let (port, wakeups) = KubePort::new(
@@ -119,7 +123,8 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
         Some(leader.clone()),
         KubePortOptions { guard: options.guard, ..KubePortOptions::default() },
     );
-    let context = Arc::new(Context::new(port, Arc::clone(&index), keys, cluster));
+    let context = Context::new(port, Arc::clone(&index), keys, cluster).with_images(options.images.clone());
+    let context = Arc::new(context);
 
     let plain = listen(options.metrics_bind).await?;
     let plain =
@@ -136,7 +141,7 @@ pub async fn run(config: Config, options: RunOptions, shutdown: Shutdown) -> Res
     tracing::info!(seconds = started.elapsed().as_secs_f64(), address = %options.webhook_bind, "serving");
     forward(wakeups, wake.clone());
     on_leadership(leader.state(), &index, &wake, metrics.clone());
-    let woken = (woken_changes, woken_rollouts, woken_governors);
+    let woken = (woken_changes, woken_rollouts, woken_backups, woken_governors);
     let queues = queues(&context, woken, &options, &metrics, &shutdown);
     shutdown.triggered().await;
     let _ = webhooks.await;
@@ -256,6 +261,7 @@ fn forward(mut wakeups: mpsc::UnboundedReceiver<String>, wake: Wake) {
         while let Some(key) = wakeups.recv().await {
             let sent = match rollout::key_of_waiter(&key) {
                 Some(rollout) => wake.rollouts.send(rollout.to_owned()),
+                None if BackupKey::of_waiter(&key).is_some() => wake.backups.send(key),
                 None => wake.changes.send(key),
             };
             if sent.is_err() {
@@ -278,15 +284,19 @@ fn on_leadership(
             let leads = matches!(*state.borrow_and_update(), LeaderState::Leading { .. });
             metrics.set_leader(leads);
             if leads {
-                let (changes, rollouts, governors) = {
+                let (changes, rollouts, backups, governors) = {
                     let index = index.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    (index.all_live(), index.all_rollouts(), watch::all_governors(&index).collect::<Vec<_>>())
+                    let governors = watch::all_governors(&index).collect::<Vec<_>>();
+                    (index.all_live(), index.all_rollouts(), index.all_backups(), governors)
                 };
                 for key in changes {
                     let _ = wake.changes.send(key);
                 }
                 for key in rollouts {
                     let _ = wake.rollouts.send(key);
+                }
+                for key in backups {
+                    let _ = wake.backups.send(key.waiter());
                 }
                 for key in governors {
                     let _ = wake.governors.send(key);
@@ -304,7 +314,7 @@ type WokenKeys = mpsc::UnboundedReceiver<String>;
 
 fn queues(
     context: &Arc<Context<KubePort>>,
-    (changes, rollouts, governors): (WokenKeys, WokenKeys, WokenKeys),
+    (changes, rollouts, backups, governors): (WokenKeys, WokenKeys, WokenKeys, WokenKeys),
     options: &RunOptions,
     metrics: &Metrics,
     shutdown: &Shutdown,
@@ -326,12 +336,18 @@ fn queues(
             async move { rollout_pass(&context, &metrics, &key).await }
         });
     let (shared, told) = (Arc::clone(context), metrics.clone());
+    let backup_queue =
+        queue::run(backups, options.concurrency, shutdown.clone(), depth("Backup", metrics), move |key| {
+            let (context, metrics) = (Arc::clone(&shared), told.clone());
+            async move { backup_pass(&context, &metrics, &key).await }
+        });
+    let (shared, told) = (Arc::clone(context), metrics.clone());
     let governor_queue = queue::run(governors, 4, shutdown.clone(), depth("Governor", metrics), move |key| {
         let (context, metrics) = (Arc::clone(&shared), told.clone());
         async move { governor_pass(&context, &metrics, &key).await }
     });
     tokio::spawn(async move {
-        tokio::join!(change_queue, rollout_queue, governor_queue);
+        tokio::join!(change_queue, rollout_queue, backup_queue, governor_queue);
     })
 }
 
@@ -345,6 +361,24 @@ async fn rollout_pass(context: &Context<KubePort>, metrics: &Metrics, key: &str)
     let begun = Instant::now();
     let outcome = rollout::reconcile(context, key).await;
     came_to("Rollout", &outcome, context, metrics, begun)
+}
+
+async fn backup_pass(context: &Context<KubePort>, metrics: &Metrics, waiter: &str) -> Again {
+    let begun = Instant::now();
+    let Some(key) = BackupKey::of_waiter(waiter) else { return Again::WhenWoken };
+    let outcome = backup::reconcile(context, &key).await;
+    match &key {
+        BackupKey::Policy(key) => {
+            let (policy, runs) = context.ask(|index| (index.backup_policy(key), index.backup_runs(key)));
+            metrics.set_backup_policy(key, policy.as_deref(), &runs);
+        }
+        BackupKey::Repository(key) => {
+            let repository = context.ask(|index| index.backup_repository(key));
+            metrics.set_backup_repository(key, repository.as_deref());
+        }
+        BackupKey::Run(_) => {}
+    }
+    came_to("Backup", &outcome, context, metrics, begun)
 }
 
 fn came_to(

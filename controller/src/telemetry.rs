@@ -1,5 +1,7 @@
 //! What machines see of the controller: metrics, liveness and readiness.
 
+mod backups;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +12,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use interlock_crds::{BackupPolicy, BackupRepository};
 use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -19,6 +22,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::clock::Clock;
+use crate::index::RunsSummary;
 use crate::shutdown::Shutdown;
 
 /// Readiness: what is watched has been listed once.
@@ -64,7 +68,7 @@ struct Phase {
 }
 
 /// Every metric of the controller. Clones share the values. Labels are kinds, verbs, codes and reasons, never names of
-/// objects or people, so that their number is bounded.
+/// objects or people, so that their number is bounded; those of backups alone name policies and repositories.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     reconciles: Family<Reconcile, Counter>,
@@ -77,6 +81,7 @@ pub struct Metrics {
     leader: Gauge,
     certificate_until: Gauge,
     certificate_left: Gauge,
+    backups: backups::Backups,
     registry: Arc<Registry>,
 }
 
@@ -129,6 +134,7 @@ impl Metrics {
             Unit::Seconds,
             certificate_left.clone(),
         );
+        let backups = backups::Backups::register(&mut registry);
         Self {
             reconciles,
             reconcile_duration,
@@ -140,6 +146,7 @@ impl Metrics {
             leader,
             certificate_until,
             certificate_left,
+            backups,
             registry: Arc::new(registry),
         }
     }
@@ -180,6 +187,16 @@ impl Metrics {
     pub fn set_queue_depth(&self, kind: &str, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.queue_depth.get_or_create(&Kind { kind: kind.to_owned() }).set(count);
+    }
+
+    /// How exposed the data of a policy is; none if the policy is gone.
+    pub fn set_backup_policy(&self, key: &str, policy: Option<&BackupPolicy>, runs: &RunsSummary) {
+        self.backups.policy(key, policy, runs);
+    }
+
+    /// How a repository stands; none if it is gone.
+    pub fn set_backup_repository(&self, key: &str, repository: Option<&BackupRepository>) {
+        self.backups.repository(key, repository);
     }
 
     /// Whether this process leads.
@@ -323,8 +340,22 @@ mod tests {
         metrics.set_leader(true);
         let now: Timestamp = "2026-11-23T00:00:00Z".parse().expect("time");
         metrics.set_certificate_expiry(now + Duration::from_hours(1));
+        let policy: BackupPolicy = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "db", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
+            "spec": {"repositoryRef": {"name": "v"}, "source": {"files": {"persistentVolumeClaim": "d"}},
+                "retention": {"keepLast": 1}, "objectives": {"rpo": "2h"}},
+        }))
+        .expect("a policy");
+        let runs = RunsSummary { points: 3, consecutive_failures: 1, ..RunsSummary::default() };
+        metrics.set_backup_policy("teller/db", Some(&policy), &runs);
+        metrics.set_backup_policy("teller/gone", Some(&policy), &runs);
+        metrics.set_backup_policy("teller/gone", None, &runs);
         let page = metrics.render(Some(now));
+        assert!(!page.contains("gone"), "{page}");
         for line in [
+            "interlock_backup_exposed_since_timestamp_seconds{namespace=\"teller\",name=\"db\"} 1795305600",
+            "interlock_backup_objective_seconds{namespace=\"teller\",name=\"db\"} 7200",
+            "interlock_backup_consecutive_failures{namespace=\"teller\",name=\"db\"} 1",
             "interlock_reconciles_total{kind=\"ChangeRequest\",outcome=\"Done\"} 1",
             "interlock_reconcile_duration_seconds_count{kind=\"ChangeRequest\"} 1",
             "interlock_api_calls_total{verb=\"patch\",resource=\"deployments\",code=\"200\"} 1",

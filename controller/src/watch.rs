@@ -22,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    index::{Index, key_of},
+    index::{BackupKey, Index, key_of},
     shutdown::Shutdown,
 };
 
@@ -33,6 +33,8 @@ pub struct Wake {
     pub changes: mpsc::UnboundedSender<String>,
     /// Keys of Rollouts.
     pub rollouts: mpsc::UnboundedSender<String>,
+    /// Backups, as [`BackupKey::waiter`] writes them.
+    pub backups: mpsc::UnboundedSender<String>,
     /// `system/NAME`, `persons`, `policies`, `calendars`, `webhooks`.
     pub governors: mpsc::UnboundedSender<String>,
 }
@@ -44,6 +46,8 @@ pub struct Woken {
     pub changes: BTreeSet<String>,
     /// Keys of Rollouts.
     pub rollouts: BTreeSet<String>,
+    /// Policies, repositories and runs of backups.
+    pub backups: BTreeSet<BackupKey>,
     /// A key of governors.
     pub governor: Option<String>,
 }
@@ -68,11 +72,14 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
                 Woken {
                     changes: object.stored(index),
                     rollouts: index.take_woken_rollouts(),
+                    backups: index.take_woken_backups(),
                     governor: K::governor(&key),
                 }
             }
             Told::Deleted(key) => {
-                Woken { changes: K::deleted(index, key), rollouts: index.take_woken_rollouts(), governor: K::gone(key) }
+                let changes = K::deleted(index, key);
+                let (rollouts, backups) = (index.take_woken_rollouts(), index.take_woken_backups());
+                Woken { changes, rollouts, backups, governor: K::gone(key) }
             }
         })
     }
@@ -87,6 +94,9 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
         "Calendar" => feed_as::<crds::Calendar>(index, told),
         "RolloutPlan" => feed_as::<crds::RolloutPlan>(index, told),
         "Rollout" => feed_as::<crds::Rollout>(index, told),
+        "BackupPolicy" => feed_as::<crds::BackupPolicy>(index, told),
+        "BackupRepository" => feed_as::<crds::BackupRepository>(index, told),
+        "Backup" => feed_as::<crds::Backup>(index, told),
         "Namespace" => feed_as::<Namespace>(index, told),
         _ => None,
     }
@@ -189,6 +199,9 @@ indexed!(crds::Person, person_stored, person_deleted, |_| Some("persons".to_owne
 indexed!(crds::ChangePolicy, policy_stored, policy_deleted, |_| Some("policies".to_owned()));
 indexed!(crds::RolloutPlan, rollout_plan_stored, rollout_plan_deleted, |_| None);
 indexed!(crds::Rollout, rollout_stored, rollout_deleted, |_| None);
+indexed!(crds::BackupPolicy, backup_policy_stored, backup_policy_deleted, |_| None);
+indexed!(crds::BackupRepository, backup_repository_stored, backup_repository_deleted, |_| None);
+indexed!(crds::Backup, backup_stored, backup_deleted, |_| None);
 indexed!(crds::Calendar, calendar_stored, calendar_deleted, |_| Some("calendars".to_owned()));
 
 impl Indexed for Namespace {
@@ -226,13 +239,16 @@ pub fn spawn(client: &Client, index: &Arc<RwLock<Index>>, wake: &Wake, shutdown:
         crds::Calendar,
         crds::RolloutPlan,
         crds::Rollout,
+        crds::BackupPolicy,
+        crds::BackupRepository,
+        crds::Backup,
         Namespace
     );
     synced
 }
 
 /// How many kinds [`spawn`] watches.
-pub const KINDS: usize = 11;
+pub const KINDS: usize = 14;
 
 struct Feeder {
     index: Arc<RwLock<Index>>,
@@ -287,32 +303,39 @@ impl Feeder {
 
     fn stored<K: Indexed>(&mut self, object: &K) {
         let key = key_of(object.meta());
-        let (woken, rollouts) = {
+        let woken = {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            (object.stored(&mut index), index.take_woken_rollouts())
+            let changes = object.stored(&mut index);
+            let (rollouts, backups) = (index.take_woken_rollouts(), index.take_woken_backups());
+            Woken { changes, rollouts, backups, governor: K::governor(&key) }
         };
-        self.tell(woken, rollouts, K::governor(&key));
+        self.tell(woken);
         self.known.insert(key);
     }
 
     fn deleted<K: Indexed>(&mut self, key: &str) {
         self.known.remove(key);
-        let (woken, rollouts) = {
+        let woken = {
             let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-            (K::deleted(&mut index, key), index.take_woken_rollouts())
+            let changes = K::deleted(&mut index, key);
+            let (rollouts, backups) = (index.take_woken_rollouts(), index.take_woken_backups());
+            Woken { changes, rollouts, backups, governor: K::gone(key) }
         };
-        self.tell(woken, rollouts, K::gone(key));
+        self.tell(woken);
     }
 
-    fn tell(&self, woken: BTreeSet<String>, rollouts: BTreeSet<String>, governor: Option<String>) {
+    fn tell(&self, woken: Woken) {
         // A closed channel means that the process is ending.
-        for change in woken {
+        for change in woken.changes {
             let _ = self.wake.changes.send(change);
         }
-        for rollout in rollouts {
+        for rollout in woken.rollouts {
             let _ = self.wake.rollouts.send(rollout);
         }
-        if let Some(governor) = governor {
+        for backup in woken.backups {
+            let _ = self.wake.backups.send(backup.waiter());
+        }
+        if let Some(governor) = woken.governor {
             if governor.starts_with("system/") {
                 let _ = self.wake.governors.send(WEBHOOKS.to_owned());
             }

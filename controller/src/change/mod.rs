@@ -14,6 +14,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use base64::Engine as _;
 use interlock_core::{
     change::{
         Next,
@@ -32,7 +33,10 @@ pub use memo::Memo;
 pub use observe::{Observed, cached_one as observe_one, from_index, plan_facts, plan_key};
 pub use store::{Plans, load_before, remove as remove_before, sweep as sweep_before};
 
-use crate::index::{ChangeKey, Index, LiveChange};
+use crate::{
+    backup::Images,
+    index::{ChangeKey, Index, LiveChange},
+};
 
 /// Keys of this installation.
 #[derive(Debug)]
@@ -74,6 +78,8 @@ pub struct Context<P> {
     pub plans: Plans,
     /// Held while a change enters Running.
     pub starting: tokio::sync::Mutex<()>,
+    /// Images of the pods of backups.
+    pub images: Images,
     /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
     pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -91,7 +97,21 @@ impl<P: Port> Context<P> {
             plans,
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
+            images: Images::default(),
         }
+    }
+
+    /// The same with these images.
+    #[must_use]
+    pub fn with_images(self, images: Images) -> Self {
+        Self { images, ..self }
+    }
+
+    /// HMAC-SHA-256 of `bytes` under this installation's key, with the key's id: equal bytes are told without being kept.
+    pub(crate) fn hmac(&self, bytes: &[u8]) -> String {
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &self.keys.mac.secret);
+        let tag = ring::hmac::sign(&key, bytes);
+        format!("{}:{}", self.keys.mac.id, base64::engine::general_purpose::STANDARD.encode(tag.as_ref()))
     }
 
     /// Asks the index.

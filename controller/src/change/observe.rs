@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use base64::Engine as _;
 use interlock_core::{
     change::{
         ChangeFacts, Content, Problem,
@@ -479,7 +478,5 @@ async fn staged_mac<P: Port>(context: &Context<P>, observed: &Observed) -> Resul
         })
         .collect();
     let bytes = canonical_json(&json!(values)).map_err(|error| PortError::Invalid(error.to_string()))?;
-    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &context.keys.mac.secret);
-    let tag = ring::hmac::sign(&key, &bytes);
-    Ok(format!("{}:{}", context.keys.mac.id, base64::engine::general_purpose::STANDARD.encode(tag.as_ref())))
+    Ok(context.hmac(&bytes))
 }

@@ -1,0 +1,115 @@
+//! Acting: status, Jobs and finalizers.
+
+use interlock_core::{
+    change::FIELD_MANAGER,
+    object::ObjectId,
+    port::{DryRun, Identity, Note, Port, PortError, Precondition},
+};
+use interlock_crds::API_VERSION;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{FINALIZER, observe::job_id, unreadable};
+use crate::change::Context;
+
+/// An object by its identity alone.
+pub fn reference(kind: &str, meta: &ObjectMeta) -> Value {
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {
+            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version,
+        },
+    })
+}
+
+/// Records a status; the resourceVersion under which the object was read is the precondition. What is stored then.
+pub async fn record<P: Port>(
+    context: &Context<P>,
+    kind: &str,
+    meta: &mut ObjectMeta,
+    spec: &impl Serialize,
+    status: &impl Serialize,
+) -> Result<(), PortError> {
+    let mut object = reference(kind, meta);
+    let name = meta.name.clone().unwrap_or_default();
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("spec".to_owned(), serde_json::to_value(spec).map_err(|error| unreadable(&name, &error))?);
+        fields.insert("status".to_owned(), serde_json::to_value(status).map_err(|error| unreadable(&name, &error))?);
+    }
+    let stored = context.port.replace_status(&object).await?;
+    let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+    meta.resource_version = version.map(ToOwned::to_owned).or(meta.resource_version.take());
+    Ok(())
+}
+
+/// Tells people.
+pub async fn tell<P: Port>(context: &Context<P>, object: &Value, warning: bool, reason: &str, message: String) {
+    let note = Note { warning, reason: reason.to_owned(), action: "Backup".to_owned(), message };
+    context.port.note(object, &note).await;
+}
+
+/// How the creation of a Job ended.
+pub enum Created {
+    /// It is there now, made by this call or before it.
+    There,
+    /// The server refused it for good, with these words.
+    Refused(String),
+}
+
+/// Makes a Job in the name of `executor`.
+pub async fn create_job<P: Port>(context: &Context<P>, executor: &Identity, job: &Value) -> Result<Created, PortError> {
+    match context.port.create(executor, FIELD_MANAGER, job, DryRun::No).await {
+        Ok(_) | Err(PortError::AlreadyExists(_)) => Ok(Created::There),
+        Err(PortError::Forbidden(why) | PortError::Invalid(why) | PortError::NotFound(why)) => {
+            Ok(Created::Refused(why))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Deletes the Job with this uid and its pods.
+pub async fn stop_job<P: Port>(
+    context: &Context<P>,
+    executor: &Identity,
+    (namespace, name): (&str, &str),
+    uid: String,
+) -> Result<(), PortError> {
+    let precondition = Precondition { uid: Some(uid), resource_version: None };
+    match context.port.delete(executor, &job_id(namespace, name), &precondition, true, DryRun::No).await {
+        // Another one of its name is nobody's business here.
+        Err(PortError::Conflict(_)) => Ok(()),
+        answer => answer,
+    }
+}
+
+/// Puts the finalizer on or takes it off.
+pub async fn finalizer<P: Port>(
+    context: &Context<P>,
+    id: &ObjectId,
+    meta: &mut ObjectMeta,
+    kept: bool,
+) -> Result<(), PortError> {
+    let mut finalizers = meta.finalizers.clone().unwrap_or_default();
+    if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == kept {
+        return Ok(());
+    }
+    if kept {
+        finalizers.push(FINALIZER.to_owned());
+    } else {
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+    }
+    let patch =
+        json!({"metadata": {"finalizers": finalizers, "uid": meta.uid, "resourceVersion": meta.resource_version}});
+    match context.port.merge_patch(&Identity::Controller, FIELD_MANAGER, id, &patch).await {
+        Ok(stored) => {
+            let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str);
+            meta.resource_version = version.map(ToOwned::to_owned).or(meta.resource_version.take());
+            meta.finalizers = Some(finalizers);
+            Ok(())
+        }
+        Err(PortError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
+}

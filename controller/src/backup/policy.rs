@@ -1,0 +1,174 @@
+//! A policy: which slot is run, and what people are told of it.
+
+use interlock_core::{
+    backup::{
+        slots::{self, DueRun, Existing, Passed, SlotDecision, SlotFacts},
+        status::{self, PolicyFacts},
+    },
+    change::FIELD_MANAGER,
+    port::{DryRun, Identity, Port, PortError},
+};
+use interlock_crds::{API_VERSION, BackupPolicy, BackupPolicyStatus, RepositoryPhase};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{FINALIZER, LOOK_AGAIN, act, observe};
+use crate::{
+    change::Context,
+    index::{BackupKey, RunsSummary, beside},
+};
+
+/// One pass; when to look again although nothing happens.
+pub(super) async fn pass<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, PortError> {
+    let waiter = BackupKey::Policy(key.to_owned()).waiter();
+    let Some(policy) = context.ask(|index| index.backup_policy(key)) else {
+        context.port.watch(&waiter, &[]);
+        return Ok(None);
+    };
+    if policy.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let (repository, runs) = context.ask(|index| {
+        let repository = index.backup_repository(&beside(key, &policy.spec.repository_ref.name));
+        (repository, index.backup_runs(key))
+    });
+    let problems = observe::problems_of_policy(context, &waiter, key, &policy, repository.as_deref()).await?;
+    let recorded = policy.status.clone().unwrap_or_default();
+    let slots = decide(context, key, &policy, &recorded, &runs, now);
+    let repository_status = repository.as_ref().and_then(|repository| repository.status.clone()).unwrap_or_default();
+    let repository_problem = match repository_status.phase {
+        RepositoryPhase::Ready | RepositoryPhase::Checking | RepositoryPhase::Pruning => None,
+        _ if repository.is_none() => Some("there is no such repository".to_owned()),
+        phase => {
+            Some(format!("{phase:?}: {}", repository_status.message.as_deref().unwrap_or("nothing is known of it yet")))
+        }
+    };
+    // What cannot be used begins nothing; its slots stay due.
+    let slots = if problems.is_empty() { slots } else { waiting(&recorded, slots) };
+    if let Some(due) = &slots.begin {
+        begin(context, &policy, due).await?;
+    }
+    let facts = PolicyFacts {
+        generation: policy.metadata.generation.unwrap_or_default(),
+        spec: &policy.spec,
+        status: &recorded,
+        created_at: created_at(&policy, now),
+        problems: &problems,
+        repository_problem: repository_problem.as_deref(),
+        slots: &slots,
+        active: slots.begin.as_ref().map(|due| due.name.as_str()).or(runs.active.as_deref()),
+        last_run: runs.last_run.as_ref(),
+        consecutive_failures: runs.consecutive_failures,
+        last_success: runs.last_success,
+        last_good: runs.last_good.as_ref(),
+        last_proven: runs.last_proven.as_ref(),
+        points: runs.points,
+        now,
+    };
+    let (next, risk) = status::policy(&facts);
+    if next != recorded {
+        let mut meta = policy.metadata.clone();
+        act::record(context, "BackupPolicy", &mut meta, &policy.spec, &next).await?;
+        let object = act::reference("BackupPolicy", &policy.metadata);
+        for passed in &slots.passed {
+            let warning = !matches!(passed.why, Passed::Suspended | Passed::Covered(_));
+            act::tell(context, &object, warning, reason(&passed.why), passed.sentence()).await;
+        }
+        if let Some(change) = risk {
+            let reason = if change.begins { "RPOAtRisk" } else { "RPORestored" };
+            act::tell(context, &object, change.begins, reason, change.message).await;
+        }
+    }
+    let again = (!problems.is_empty()).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now));
+    Ok([next.next_transition.map(|at| at.0), again].into_iter().flatten().min())
+}
+
+fn created_at(policy: &BackupPolicy, now: Timestamp) -> Timestamp {
+    policy.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0)
+}
+
+/// Which slot of the policy is to be run now.
+pub(super) fn decide<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    policy: &BackupPolicy,
+    recorded: &BackupPolicyStatus,
+    runs: &RunsSummary,
+    now: Timestamp,
+) -> SlotDecision {
+    let existing =
+        |name: &str| context.ask(|index| index.backup(&beside(key, name))).map(|run| run.spec.policy_uid.clone());
+    slots::decide(&SlotFacts {
+        policy: policy.metadata.name.as_deref().unwrap_or_default(),
+        uid: policy.metadata.uid.as_deref().unwrap_or_default(),
+        created_at: created_at(policy, now),
+        schedules: &policy.spec.schedules,
+        progress: &recorded.schedules,
+        overlap: policy.spec.overlap,
+        jitter: policy.spec.jitter,
+        suspended: policy.spec.suspend,
+        run_on_resume: policy.spec.run_on_resume,
+        suspended_since: recorded.suspended_since.as_ref().map(|since| since.0),
+        active: runs.active.as_deref(),
+        existing: Existing(&existing),
+        now,
+    })
+}
+
+fn waiting(recorded: &BackupPolicyStatus, slots: SlotDecision) -> SlotDecision {
+    SlotDecision {
+        begin: None,
+        replace: None,
+        adopted: None,
+        passed: Vec::new(),
+        progress: recorded.schedules.clone(),
+        ..slots
+    }
+}
+
+const fn reason(why: &Passed) -> &'static str {
+    match why {
+        Passed::Missed => "SlotMissed",
+        Passed::Overlap(_) | Passed::Covered(_) => "SlotSkipped",
+        Passed::NameTaken(_) => "NameTaken",
+        Passed::Suspended => "SlotSuspended",
+    }
+}
+
+/// Makes the run of a slot. Its name is that of the slot, so that it is made once.
+async fn begin<P: Port>(context: &Context<P>, policy: &BackupPolicy, due: &DueRun) -> Result<(), PortError> {
+    let meta = &policy.metadata;
+    let run = backup(policy, due);
+    match context.port.create(&Identity::Controller, FIELD_MANAGER, &run, DryRun::No).await {
+        Ok(_) => {
+            tracing::info!(namespace = meta.namespace, policy = meta.name, run = due.name, "a run begins");
+            Ok(())
+        }
+        // Made before a crash, or somebody else's: the watch tells, and the slot is looked at again.
+        Err(PortError::AlreadyExists(why)) => Err(PortError::Unavailable(why)),
+        Err(error) => Err(error),
+    }
+}
+
+fn backup(policy: &BackupPolicy, due: &DueRun) -> Value {
+    let meta = &policy.metadata;
+    json!({
+        "apiVersion": API_VERSION, "kind": "Backup",
+        "metadata": {
+            "name": due.name, "namespace": meta.namespace, "finalizers": [FINALIZER],
+            "labels": {"app.kubernetes.io/managed-by": "interlock", "interlock.dev/backup-policy": meta.name},
+        },
+        "spec": {
+            "policyRef": {"name": meta.name},
+            "policyUid": meta.uid,
+            "repositoryRef": policy.spec.repository_ref,
+            "trigger": due.trigger,
+            "slot": {"schedule": due.schedule, "time": due.slot, "shifted": due.shifted},
+            "mode": due.mode,
+        },
+    })
+}

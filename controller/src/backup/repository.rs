@@ -1,0 +1,372 @@
+//! A repository: who is let in, and its upkeep.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use interlock_core::{
+    backup::{
+        exposure::{is_proven, standing},
+        maintenance::{self, MaintenanceFacts, MaintenanceStep},
+        plan::{MAX_FORGET, MaintenanceWork, PLAN_VARIABLE, RunnerPlan},
+        pods,
+        repository::{Claim, HolderState},
+        retention::{self, Point},
+        run::{JobFact, RepositoryFact},
+    },
+    port::{Port, PortError},
+};
+use interlock_crds::{
+    Backup, BackupPolicy, BackupRepository, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
+    MaintenanceRecord, RetentionRecord,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use super::{FINALIZER, LOOK_AGAIN, act, observe, run};
+use crate::{
+    change::Context,
+    claims,
+    index::{BackupKey, beside, key_of},
+};
+
+/// Decisions in one pass: each but the last writes something.
+const MAX_ROUNDS: usize = 6;
+
+/// One pass; when to look again although nothing happens.
+pub(super) async fn pass<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    now: Timestamp,
+) -> Result<Option<Timestamp>, PortError> {
+    let waiter = BackupKey::Repository(key.to_owned()).waiter();
+    if context.ask(|index| index.backup_repository(key)).is_none() {
+        context.port.watch(&waiter, &[]);
+        return Ok(None);
+    }
+    let Some(mut repository) = observe::own::<_, BackupRepository>(context, "BackupRepository", key).await? else {
+        return Ok(None);
+    };
+    if repository.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let problems = observe::problems_of_repository(context, &repository).await?;
+    let mut refused = None;
+    for _ in 0..MAX_ROUNDS {
+        if !context.port.may_write() {
+            return Ok(None);
+        }
+        let recorded = repository.status.clone().unwrap_or_default();
+        let uid = repository.metadata.uid.clone().unwrap_or_default();
+        let held = claims::read(&context.port, &uid).await?;
+        let (job, live) = active_job(context, &waiter, key, &uid, &recorded, refused.take()).await?;
+        let forgotten = forgotten(live.as_ref());
+        let runs = context.ask(|index| index.seen_by_runs(key));
+        let decision = maintenance::decide(&MaintenanceFacts {
+            name: repository.metadata.name.as_deref().unwrap_or_default(),
+            uid: &uid,
+            generation: repository.metadata.generation.unwrap_or_default(),
+            created_at: repository.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0),
+            spec: &repository.spec,
+            status: &recorded,
+            problems: &problems,
+            claim: match &recorded.active {
+                Some(active) if held.holds(&active.name) => RepositoryFact::Held,
+                _ => RepositoryFact::Unknown,
+            },
+            job: &job,
+            settled: unsettled(context, key, &forgotten).is_empty(),
+            runs: &runs,
+            now,
+        });
+        let mut status = decision.status;
+        let mut wanting = match maintenance::keeps_runs_out(&repository.spec, &status, &problems) {
+            Some(_) => Vec::new(),
+            None => wanting(context, key, &repository),
+        };
+        // An operation is let in once it is noted, so that nobody holds the repository for something unknown.
+        let noted =
+            recorded.active.as_ref().map(|active| &active.name) == status.active.as_ref().map(|active| &active.name);
+        if let (MaintenanceStep::Claim(claim), true) = (&decision.step, noted) {
+            wanting.push(claim.clone());
+        }
+        let states = states(context, key, &held.holders, &recorded, &status).await?;
+        let state = |claim: &Claim| states.get(&claim.uid).copied().unwrap_or(HolderState::Live);
+        let arranged = claims::arrange(&context.port, &uid, &held, &wanting, state, now).await?;
+        maintenance::show(&mut status, arranged.shown(), arranged.waiting.len());
+        let wrote = status != recorded;
+        if wrote {
+            act::record(context, "BackupRepository", &mut repository.metadata, &repository.spec, &status).await?;
+            if let Some(ended) = &decision.ended {
+                tell(context, &repository, ended).await;
+            }
+            repository.status = Some(status);
+        }
+        let due = [decision.wake_at, arranged.wake_at, again(&problems, now)].into_iter().flatten().min();
+        match decision.step {
+            MaintenanceStep::CreateJob => {
+                if let act::Created::Refused(why) = create(context, key, &repository, now).await? {
+                    refused = Some(why);
+                }
+            }
+            MaintenanceStep::Settle => settle(context, key, &forgotten, now).await?,
+            MaintenanceStep::Nothing | MaintenanceStep::Claim(_) if !wrote && !arranged.changes() => return Ok(due),
+            MaintenanceStep::Nothing | MaintenanceStep::Claim(_) => {}
+        }
+    }
+    Err(PortError::Unavailable("the repository did not settle in one pass".to_owned()))
+}
+
+fn again(problems: &[String], now: Timestamp) -> Option<Timestamp> {
+    (!problems.is_empty()).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
+}
+
+async fn tell<P: Port>(context: &Context<P>, repository: &BackupRepository, ended: &MaintenanceRecord) {
+    let failed = ended.outcome != Some(MaintenanceOutcome::Succeeded);
+    let reason = format!("{:?}{}", ended.operation, if failed { "Failed" } else { "Done" });
+    let message = ended.message.clone().unwrap_or_default();
+    tracing::info!(repository = repository.metadata.name, operation = ended.name, reason, message, "maintenance ended");
+    act::tell(context, &act::reference("BackupRepository", &repository.metadata), failed, &reason, message).await;
+}
+
+/// What runs want of the repository.
+pub(super) fn wanting<P: Port>(context: &Context<P>, key: &str, _: &BackupRepository) -> Vec<Claim> {
+    context.ask(|index| index.runs_at_repository(key)).iter().filter_map(|backup| run::claim(backup)).collect()
+}
+
+/// What is known about the holders. Whoever is not known to live is read from the server: a claim is let go only when
+/// nothing of its run is left.
+async fn states<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    holders: &[Claim],
+    recorded: &BackupRepositoryStatus,
+    next: &BackupRepositoryStatus,
+) -> Result<BTreeMap<String, HolderState>, PortError> {
+    let mut states = BTreeMap::new();
+    for claim in holders {
+        let Some((kind, name)) = claim.holder.split_once('/') else { continue };
+        let state = if kind == "Backup" {
+            let kept = |backup: &Backup| {
+                let finalizers = backup.metadata.finalizers.iter().flatten();
+                finalizers.into_iter().any(|finalizer| finalizer == FINALIZER)
+                    && backup.metadata.uid.as_deref() == Some(claim.uid.as_str())
+            };
+            let known = context.ask(|index| index.backup(&beside(key, name)));
+            let lives = match known.filter(|known| kept(known)) {
+                Some(_) => true,
+                None => {
+                    observe::own::<_, Backup>(context, "Backup", &beside(key, name)).await?.is_some_and(|b| kept(&b))
+                }
+            };
+            if lives { HolderState::Live } else { HolderState::Ended }
+        } else {
+            // What ended just now holds until that is recorded.
+            let is =
+                |status: &BackupRepositoryStatus| status.active.as_ref().is_some_and(|active| active.name == claim.uid);
+            if is(recorded) || is(next) { HolderState::Live } else { HolderState::Ended }
+        };
+        states.insert(claim.uid.clone(), state);
+    }
+    Ok(states)
+}
+
+async fn active_job<P: Port>(
+    context: &Context<P>,
+    waiter: &str,
+    key: &str,
+    uid: &str,
+    recorded: &BackupRepositoryStatus,
+    refused: Option<String>,
+) -> Result<(JobFact, Option<Value>), PortError> {
+    let Some(active) = &recorded.active else {
+        context.port.watch(waiter, &[]);
+        return Ok((JobFact::Absent, None));
+    };
+    let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+    let (fact, live) = observe::job(context, waiter, (namespace, &active.name), uid).await?;
+    Ok(match (fact, refused) {
+        (JobFact::Absent, Some(why)) => (JobFact::Refused(why), live),
+        (fact, _) => (fact, live),
+    })
+}
+
+async fn create<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    repository: &BackupRepository,
+    now: Timestamp,
+) -> Result<act::Created, PortError> {
+    let Some(active) = repository.status.as_ref().and_then(|status| status.active.as_ref()) else {
+        return Ok(act::Created::There);
+    };
+    let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
+    let executor = match observe::executor(context, namespace) {
+        Ok(executor) => executor,
+        Err(why) => return Ok(act::Created::Refused(why)),
+    };
+    let forget = match active.operation {
+        MaintenanceOperation::Prune => retain(context, key, now).await?,
+        _ => Vec::new(),
+    };
+    match job_of(context, repository, active, forget).await? {
+        Ok(job) => act::create_job(context, &executor, &job).await,
+        Err(why) => Ok(act::Created::Refused(why)),
+    }
+}
+
+/// The Job of an operation, computed from objects alone, but for what a prune forgets.
+pub(super) async fn job_of<P: Port>(
+    context: &Context<P>,
+    repository: &BackupRepository,
+    active: &MaintenanceRecord,
+    forget: Vec<String>,
+) -> Result<Result<Value, String>, PortError> {
+    let namespace = repository.metadata.namespace.as_deref().unwrap_or_default();
+    let reads_all = repository.spec.pod.as_ref().is_some_and(|pod| pod.read_all);
+    let owner = pods::Owner {
+        kind: "BackupRepository",
+        name: repository.metadata.name.as_deref().unwrap_or_default(),
+        uid: repository.metadata.uid.as_deref().unwrap_or_default(),
+        namespace,
+        privileges_permitted: observe::privileges(context, namespace, reads_all).await?,
+    };
+    let status = repository.status.clone().unwrap_or_default();
+    let part = status.next_part.or(Some(1)).filter(|_| active.operation == MaintenanceOperation::Check);
+    let job = pods::maintenance_job(
+        &owner,
+        &active.name,
+        active.operation,
+        &repository.spec,
+        status.repository_id.as_deref(),
+        &MaintenanceWork { forget, part },
+        &context.images.as_core(),
+    );
+    Ok(job.map_err(|error| error.to_string()))
+}
+
+/// The recovery points of a policy, as retention looks at them.
+fn points(backups: &[std::sync::Arc<Backup>], in_use: &BTreeSet<String>) -> Vec<Point> {
+    let adds_to: BTreeSet<_> = backups
+        .iter()
+        .filter_map(|backup| backup.status.as_ref().filter(|status| !status.phase.is_terminal())?.pinned.as_ref())
+        .flat_map(|pinned| pinned.parent.iter().chain(&pinned.base_id))
+        .collect();
+    let point = |backup: &Backup| {
+        let point = backup.status.as_ref()?.point.as_ref()?;
+        let hold = backup.spec.hold.as_ref();
+        Some(Point {
+            id: point.snapshot_id.clone(),
+            time: point.data_time.0,
+            standing: standing(backup)?,
+            proven: is_proven(backup),
+            base: point.base_id.clone(),
+            in_use: in_use.contains(&point.snapshot_id) || adds_to.contains(&point.snapshot_id),
+            held_until: hold.map(|hold| hold.until.as_ref().map_or(Timestamp::MAX, |until| until.0)),
+        })
+    };
+    backups.iter().filter_map(|backup| point(backup)).collect()
+}
+
+/// What the prune that begins now forgets; what keeps the other points is noted in them.
+async fn retain<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Result<Vec<String>, PortError> {
+    let mut forget = Vec::new();
+    for policy in context.ask(|index| index.policies_of_repository(key)) {
+        let (backups, plan) = plan(context, &policy, now);
+        for backup in &backups {
+            let Some(point) = backup.status.as_ref().and_then(|status| status.point.as_ref()) else { continue };
+            let kept_by = plan.keep.get(&point.snapshot_id).map(|kept| kept.iter().map(|why| why.name()).collect());
+            let expired = plan.forget.iter().any(|(id, _)| *id == point.snapshot_id);
+            if kept_by.is_some() || expired {
+                note(context, backup, |record| {
+                    let expired_at = expired.then(|| record.expired_at.clone().unwrap_or(Time(now)));
+                    RetentionRecord { kept_by: kept_by.clone().unwrap_or_default(), expired_at, forgotten_at: None }
+                })
+                .await?;
+            }
+        }
+        forget.extend(plan.forget.into_iter().map(|(id, _)| id));
+    }
+    forget.truncate(MAX_FORGET);
+    Ok(forget)
+}
+
+/// What may be forgotten of one policy, at this moment.
+pub(super) fn plan<P: Port>(
+    context: &Context<P>,
+    policy: &BackupPolicy,
+    now: Timestamp,
+) -> (Vec<std::sync::Arc<Backup>>, retention::Plan) {
+    let backups = context.ask(|index| index.backups_of(&key_of(&policy.metadata)));
+    let plan = retention::plan(&policy.spec.retention, &points(&backups, &BTreeSet::new()), now);
+    (backups, plan)
+}
+
+/// Notes in a Backup what retention says of its point; nothing is written if that stands there.
+async fn note<P: Port>(
+    context: &Context<P>,
+    backup: &Backup,
+    change: impl FnOnce(&RetentionRecord) -> RetentionRecord,
+) -> Result<(), PortError> {
+    let recorded = backup.status.as_ref().and_then(|status| status.retention.clone()).unwrap_or_default();
+    let next = change(&recorded);
+    if next == recorded {
+        return Ok(());
+    }
+    // What is known of it lacks its log, so that what is written is what stands there now.
+    let key = key_of(&backup.metadata);
+    let Some(mut live) = observe::own::<_, Backup>(context, "Backup", &key).await? else { return Ok(()) };
+    if live.metadata.uid != backup.metadata.uid {
+        return Ok(());
+    }
+    let mut status = live.status.clone().unwrap_or_default();
+    status.retention = Some(next);
+    act::record(context, "Backup", &mut live.metadata, &live.spec, &status).await
+}
+
+/// The snapshots that a prune's Job was told to forget.
+pub(super) fn forgotten(job: Option<&Value>) -> BTreeSet<String> {
+    told_to_forget(job).into_iter().collect()
+}
+
+/// The same, in the order in which it was told.
+pub(super) fn told_to_forget(job: Option<&Value>) -> Vec<String> {
+    let containers = job.and_then(|job| job.pointer("/spec/template/spec/containers")).and_then(Value::as_array);
+    let variables = containers.into_iter().flatten().filter_map(|container| container.get("env")?.as_array()).flatten();
+    let plan = variables
+        .filter(|variable| variable.get("name").and_then(Value::as_str) == Some(PLAN_VARIABLE))
+        .find_map(|variable| serde_json::from_str::<RunnerPlan>(variable.get("value")?.as_str()?).ok());
+    plan.map(|plan| plan.forget).unwrap_or_default()
+}
+
+/// Backups whose points were forgotten, and that do not say so yet.
+fn unsettled<P: Port>(context: &Context<P>, key: &str, ids: &BTreeSet<String>) -> Vec<std::sync::Arc<Backup>> {
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    let policies = context.ask(|index| index.policies_of_repository(key));
+    let backups = policies.iter().flat_map(|policy| context.ask(|index| index.backups_of(&key_of(&policy.metadata))));
+    backups
+        .filter(|backup| {
+            let point = backup.status.as_ref().and_then(|status| status.point.as_ref());
+            standing(backup).is_some() && point.is_some_and(|point| ids.contains(&point.snapshot_id))
+        })
+        .collect()
+}
+
+async fn settle<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    ids: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<(), PortError> {
+    for backup in unsettled(context, key, ids) {
+        note(context, &backup, |record| RetentionRecord {
+            kept_by: Vec::new(),
+            expired_at: record.expired_at.clone(),
+            forgotten_at: Some(Time(now)),
+        })
+        .await?;
+    }
+    // The index hears of it by the watch, which wakes this repository.
+    Err(PortError::Unavailable("what was forgotten is noted; the watch tells".to_owned()))
+}

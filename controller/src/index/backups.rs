@@ -1,0 +1,405 @@
+//! Policies, repositories and runs of backups, by the questions that their passes ask.
+//!
+//! However many runs a policy has, what is asked of them costs a look into an ordered map: the newest good point, the newest
+//! proven one, the newest run that ended, those that are active.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use interlock_core::backup::{
+    exposure::{good_point, is_proven, standing},
+    maintenance::SeenByRuns,
+};
+use interlock_crds::{self as crds, BackupMode, BackupPhase, LastRun, PointRef};
+use jiff::Timestamp;
+
+use super::{Index, key_of};
+
+/// What a pass over backups is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BackupKey {
+    /// A BackupPolicy, `namespace/name`.
+    Policy(String),
+    /// A Backup, `namespace/name`.
+    Run(String),
+    /// A BackupRepository, `namespace/name`.
+    Repository(String),
+}
+
+impl BackupKey {
+    /// As it is written where waiters and queues want a text: no namespace has a colon in its name.
+    pub fn waiter(&self) -> String {
+        match self {
+            Self::Policy(key) => format!("backup-policy:{key}"),
+            Self::Run(key) => format!("backup:{key}"),
+            Self::Repository(key) => format!("backup-repository:{key}"),
+        }
+    }
+
+    /// Reads what [`Self::waiter`] wrote.
+    pub fn of_waiter(waiter: &str) -> Option<Self> {
+        let (kind, key) = waiter.split_once(':')?;
+        match kind {
+            "backup-policy" => Some(Self::Policy(key.to_owned())),
+            "backup" => Some(Self::Run(key.to_owned())),
+            "backup-repository" => Some(Self::Repository(key.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// A moment and the name of a run: runs in the order of time.
+type Moment = (Timestamp, String);
+
+/// The runs of one policy.
+#[derive(Debug, Default)]
+struct Runs {
+    /// Names of all.
+    names: BTreeSet<String>,
+    /// Those that have not ended.
+    active: BTreeSet<String>,
+    /// Those that have, by when.
+    ended: BTreeMap<Moment, LastRun>,
+    /// Of those the ones that succeeded.
+    succeeded: BTreeSet<Moment>,
+    /// Good points by the time of their data, and whether everything was read for them.
+    good: BTreeMap<Moment, (PointRef, BackupMode)>,
+    /// Of those the ones that drills have proved.
+    proven: BTreeMap<Moment, PointRef>,
+    /// How many recovery points there are, good or not.
+    points: usize,
+}
+
+/// What the runs of a policy come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RunsSummary {
+    /// The run that has not ended; the oldest if there are several.
+    pub active: Option<String>,
+    /// The newest run that ended.
+    pub last_run: Option<LastRun>,
+    /// How many runs in a row did not succeed.
+    pub consecutive_failures: u32,
+    /// When a run last succeeded.
+    pub last_success: Option<Timestamp>,
+    /// The newest good point.
+    pub last_good: Option<PointRef>,
+    /// The newest proven point.
+    pub last_proven: Option<PointRef>,
+    /// The newest good point for which everything was read.
+    pub last_full: Option<PointRef>,
+    /// How many recovery points there are.
+    pub points: u32,
+}
+
+/// What is kept of backups.
+#[derive(Debug, Default)]
+pub(super) struct Backups {
+    policies: BTreeMap<String, Arc<crds::BackupPolicy>>,
+    repositories: BTreeMap<String, Arc<crds::BackupRepository>>,
+    runs: BTreeMap<String, Arc<crds::Backup>>,
+    /// Keys of policies by that of their repository.
+    policies_of_repository: HashMap<String, BTreeSet<String>>,
+    /// By `namespace/name` of the policy.
+    of_policy: HashMap<String, Runs>,
+    /// Runs that have not let go of their repository, by its key.
+    at_repository: HashMap<String, BTreeSet<String>>,
+    key_of_uid: HashMap<String, String>,
+    /// By uid of the repository.
+    seen: HashMap<String, SeenByRuns>,
+    woken: BTreeSet<BackupKey>,
+}
+
+impl Index {
+    /// A BackupPolicy was stored.
+    pub fn backup_policy_stored(&mut self, object: &crds::BackupPolicy) -> BTreeSet<String> {
+        let key = key_of(&object.metadata);
+        let repository = beside(&key, &object.spec.repository_ref.name);
+        if let Some(known) = self.backups.policies.get(&key) {
+            let before = beside(&key, &known.spec.repository_ref.name);
+            super::remove_from(&mut self.backups.policies_of_repository, &before, &key);
+        }
+        self.backups.policies_of_repository.entry(repository.clone()).or_default().insert(key.clone());
+        let same_spec = self
+            .backups
+            .policies
+            .get(&key)
+            .is_some_and(|known| known.metadata.generation == object.metadata.generation);
+        if !same_spec {
+            self.wake_active(&key);
+            self.backups.woken.insert(BackupKey::Repository(repository));
+        }
+        self.backups.policies.insert(key.clone(), Arc::new(object.clone()));
+        self.backups.woken.insert(BackupKey::Policy(key));
+        BTreeSet::new()
+    }
+
+    /// A BackupPolicy was deleted.
+    pub fn backup_policy_deleted(&mut self, key: &str) -> BTreeSet<String> {
+        if let Some(known) = self.backups.policies.remove(key) {
+            let repository = beside(key, &known.spec.repository_ref.name);
+            super::remove_from(&mut self.backups.policies_of_repository, &repository, key);
+        }
+        self.wake_active(key);
+        self.backups.woken.insert(BackupKey::Policy(key.to_owned()));
+        BTreeSet::new()
+    }
+
+    /// A BackupRepository was stored.
+    pub fn backup_repository_stored(&mut self, object: &crds::BackupRepository) -> BTreeSet<String> {
+        let key = key_of(&object.metadata);
+        let known = self.backups.repositories.insert(key.clone(), Arc::new(object.clone()));
+        let condition = |repository: &crds::BackupRepository| {
+            let status = repository.status.clone().unwrap_or_default();
+            (repository.metadata.generation, status.phase, status.repository_id)
+        };
+        if known.as_ref().is_none_or(|known| condition(known) != condition(object)) {
+            let policies = self.backups.policies_of_repository.get(&key).into_iter().flatten().cloned();
+            self.backups.woken.extend(policies.map(BackupKey::Policy));
+        }
+        let holders = |repository: &crds::BackupRepository| {
+            repository.status.as_ref().map(|status| status.holders.clone()).unwrap_or_default()
+        };
+        // Whoever was let in goes on.
+        let before: BTreeSet<_> = known.iter().flat_map(|known| holders(known)).map(|holder| holder.uid).collect();
+        for holder in holders(object).into_iter().filter(|holder| !before.contains(&holder.uid)) {
+            self.backups.woken.extend(self.backups.key_of_uid.get(&holder.uid).cloned().map(BackupKey::Run));
+        }
+        self.backups.woken.insert(BackupKey::Repository(key));
+        BTreeSet::new()
+    }
+
+    /// A BackupRepository was deleted.
+    pub fn backup_repository_deleted(&mut self, key: &str) -> BTreeSet<String> {
+        let known = self.backups.repositories.remove(key);
+        self.backups.seen.remove(known.and_then(|known| known.metadata.uid.clone()).unwrap_or_default().as_str());
+        let policies = self.backups.policies_of_repository.get(key).into_iter().flatten().cloned();
+        self.backups.woken.extend(policies.map(BackupKey::Policy));
+        let waiting = self.backups.at_repository.get(key).into_iter().flatten().cloned();
+        self.backups.woken.extend(waiting.map(BackupKey::Run));
+        self.backups.woken.insert(BackupKey::Repository(key.to_owned()));
+        BTreeSet::new()
+    }
+
+    /// A Backup was stored.
+    pub fn backup_stored(&mut self, object: &crds::Backup) -> BTreeSet<String> {
+        let key = key_of(&object.metadata);
+        self.forget_run(&key);
+        let run = slim(object);
+        let name = run.metadata.name.clone().unwrap_or_default();
+        let policy = beside(&key, &run.spec.policy_ref.name);
+        self.backups.of_policy.entry(policy.clone()).or_default().take(&name, &run);
+        if let Some(uid) = &run.metadata.uid {
+            self.backups.key_of_uid.insert(uid.clone(), key.clone());
+        }
+        if let Some(repository) = repository_of(&key, &run) {
+            if is_at_repository(&run) {
+                self.backups.at_repository.entry(repository.clone()).or_default().insert(key.clone());
+            }
+            let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref());
+            if let Some(uid) = pinned.map(|pinned| pinned.repository_uid.clone()) {
+                self.backups.seen.entry(uid).or_default().learn(&run);
+            }
+            self.backups.woken.insert(BackupKey::Repository(repository));
+        }
+        self.backups.woken.insert(BackupKey::Policy(policy));
+        self.backups.woken.insert(BackupKey::Run(key.clone()));
+        self.backups.runs.insert(key, Arc::new(run));
+        BTreeSet::new()
+    }
+
+    /// A Backup was deleted.
+    pub fn backup_deleted(&mut self, key: &str) -> BTreeSet<String> {
+        if let Some(run) = self.forget_run(key) {
+            self.backups.woken.extend(repository_of(key, &run).map(BackupKey::Repository));
+            self.backups.woken.insert(BackupKey::Policy(beside(key, &run.spec.policy_ref.name)));
+        }
+        self.backups.woken.insert(BackupKey::Run(key.to_owned()));
+        BTreeSet::new()
+    }
+
+    fn forget_run(&mut self, key: &str) -> Option<Arc<crds::Backup>> {
+        let run = self.backups.runs.remove(key)?;
+        let policy = beside(key, &run.spec.policy_ref.name);
+        if let Some(runs) = self.backups.of_policy.get_mut(&policy) {
+            runs.leave(run.metadata.name.as_deref().unwrap_or_default(), &run);
+            if runs.names.is_empty() {
+                self.backups.of_policy.remove(&policy);
+            }
+        }
+        if let Some(repository) = repository_of(key, &run) {
+            super::remove_from(&mut self.backups.at_repository, &repository, key);
+        }
+        self.backups.key_of_uid.remove(run.metadata.uid.as_deref().unwrap_or_default());
+        Some(run)
+    }
+
+    fn wake_active(&mut self, policy: &str) {
+        let active = self.backups.of_policy.get(policy).into_iter().flat_map(|runs| &runs.active);
+        self.backups.woken.extend(active.map(|name| BackupKey::Run(beside(policy, name))));
+    }
+
+    /// What is to be looked at again since this was asked last.
+    pub fn take_woken_backups(&mut self) -> BTreeSet<BackupKey> {
+        std::mem::take(&mut self.backups.woken)
+    }
+
+    /// Every policy and repository, and every run that has not let go of everything.
+    pub fn all_backups(&self) -> BTreeSet<BackupKey> {
+        let runs = self.backups.runs.iter().filter(|(_, run)| is_at_repository(run));
+        let runs = runs.map(|(key, _)| BackupKey::Run(key.clone()));
+        let policies = self.backups.policies.keys().cloned().map(BackupKey::Policy);
+        let repositories = self.backups.repositories.keys().cloned().map(BackupKey::Repository);
+        runs.chain(policies).chain(repositories).collect()
+    }
+
+    /// The BackupPolicy of this key.
+    pub fn backup_policy(&self, key: &str) -> Option<Arc<crds::BackupPolicy>> {
+        self.backups.policies.get(key).cloned()
+    }
+
+    /// The BackupRepository of this key.
+    pub fn backup_repository(&self, key: &str) -> Option<Arc<crds::BackupRepository>> {
+        self.backups.repositories.get(key).cloned()
+    }
+
+    /// The Backup of this key.
+    pub fn backup(&self, key: &str) -> Option<Arc<crds::Backup>> {
+        self.backups.runs.get(key).cloned()
+    }
+
+    /// The Backup of this uid.
+    pub fn backup_of_uid(&self, uid: &str) -> Option<Arc<crds::Backup>> {
+        self.backups.runs.get(self.backups.key_of_uid.get(uid)?).cloned()
+    }
+
+    /// What the runs of a policy come to.
+    pub fn backup_runs(&self, policy: &str) -> RunsSummary {
+        self.backups.of_policy.get(policy).map(Runs::summary).unwrap_or_default()
+    }
+
+    /// The runs of a policy: for what looks at all of them, such as retention and the choice of a drill.
+    pub fn backups_of(&self, policy: &str) -> Vec<Arc<crds::Backup>> {
+        let names = self.backups.of_policy.get(policy).into_iter().flat_map(|runs| &runs.names);
+        names.filter_map(|name| self.backup(&beside(policy, name))).collect()
+    }
+
+    /// Policies that put their backups into a repository.
+    pub fn policies_of_repository(&self, repository: &str) -> Vec<Arc<crds::BackupPolicy>> {
+        let keys = self.backups.policies_of_repository.get(repository).into_iter().flatten();
+        keys.filter_map(|key| self.backup_policy(key)).collect()
+    }
+
+    /// Runs that wait for a repository or hold it.
+    pub fn runs_at_repository(&self, repository: &str) -> Vec<Arc<crds::Backup>> {
+        let keys = self.backups.at_repository.get(repository).into_iter().flatten();
+        keys.filter_map(|key| self.backup(key)).collect()
+    }
+
+    /// What runs found out about a repository.
+    pub fn seen_by_runs(&self, repository: &str) -> SeenByRuns {
+        let uid = self.backups.repositories.get(repository).and_then(|known| known.metadata.uid.as_ref());
+        let mut seen = uid.and_then(|uid| self.backups.seen.get(uid)).cloned().unwrap_or_default();
+        let policies = self.backups.policies_of_repository.get(repository).into_iter().flatten();
+        let points: usize =
+            policies.filter_map(|policy| self.backups.of_policy.get(policy)).map(|runs| runs.points).sum();
+        seen.points = u32::try_from(points).unwrap_or(u32::MAX);
+        seen
+    }
+}
+
+impl Runs {
+    fn take(&mut self, name: &str, run: &crds::Backup) {
+        self.names.insert(name.to_owned());
+        let status = run.status.as_ref();
+        let phase = status.map(|status| status.phase).unwrap_or_default();
+        if !phase.is_terminal() {
+            self.active.insert(name.to_owned());
+        }
+        if let Some((moment, last)) = ended(name, run) {
+            if phase == BackupPhase::Succeeded {
+                self.succeeded.insert(moment.clone());
+            }
+            self.ended.insert(moment, last);
+        }
+        self.points += usize::from(standing(run).is_some());
+        if let Some(point) = good_point(run) {
+            let moment = (point.data_time.0, name.to_owned());
+            if is_proven(run) {
+                self.proven.insert(moment.clone(), point.clone());
+            }
+            self.good.insert(moment, (point, run.spec.mode));
+        }
+    }
+
+    fn leave(&mut self, name: &str, run: &crds::Backup) {
+        self.names.remove(name);
+        self.active.remove(name);
+        if let Some((moment, _)) = ended(name, run) {
+            self.ended.remove(&moment);
+            self.succeeded.remove(&moment);
+        }
+        self.points -= usize::from(standing(run).is_some());
+        if let Some(point) = good_point(run) {
+            let moment = (point.data_time.0, name.to_owned());
+            self.good.remove(&moment);
+            self.proven.remove(&moment);
+        }
+    }
+
+    fn summary(&self) -> RunsSummary {
+        let failures = self.ended.values().rev().take_while(|run| run.phase != BackupPhase::Succeeded);
+        let failures = failures.filter(|run| matches!(run.phase, BackupPhase::Failed | BackupPhase::PartiallyFailed));
+        let full = self.good.values().rev().find(|(_, mode)| *mode == BackupMode::Full);
+        RunsSummary {
+            active: self.active.first().cloned(),
+            last_run: self.ended.values().next_back().cloned(),
+            consecutive_failures: u32::try_from(failures.count()).unwrap_or(u32::MAX),
+            last_success: self.succeeded.last().map(|(at, _)| *at),
+            last_good: self.good.values().next_back().map(|(point, _)| point.clone()),
+            last_proven: self.proven.values().next_back().cloned(),
+            last_full: full.map(|(point, _)| point.clone()),
+            points: u32::try_from(self.points).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+fn ended(name: &str, run: &crds::Backup) -> Option<(Moment, LastRun)> {
+    let status = run.status.as_ref().filter(|status| status.phase.is_terminal())?;
+    let finished_at = status.finished_at.clone()?;
+    let last = LastRun {
+        name: name.to_owned(),
+        phase: status.phase,
+        reason: status.reason.clone(),
+        finished_at: finished_at.clone(),
+    };
+    Some(((finished_at.0, name.to_owned()), last))
+}
+
+/// Whether a run waits for its repository, holds it, or has not let go of it.
+fn is_at_repository(run: &crds::Backup) -> bool {
+    let kept = run.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == crate::backup::FINALIZER);
+    kept || !run.status.as_ref().is_some_and(|status| status.phase.is_terminal())
+}
+
+/// The key of the repository that a run works with.
+fn repository_of(key: &str, run: &crds::Backup) -> Option<String> {
+    let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref()).map(|pinned| &pinned.repository);
+    let name = pinned.or(run.spec.repository_ref.as_ref().map(|named| &named.name))?;
+    Some(beside(key, name))
+}
+
+/// The key of the object `name` in the namespace of `key`.
+pub(crate) fn beside(key: &str, name: &str) -> String {
+    let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+    format!("{namespace}/{name}")
+}
+
+/// What is kept of a run: not its log, and not who wrote which of its fields.
+fn slim(run: &crds::Backup) -> crds::Backup {
+    let mut run = run.clone();
+    run.metadata.managed_fields = None;
+    if let Some(status) = &mut run.status {
+        status.log_tail = None;
+    }
+    run
+}
