@@ -22,4 +22,5 @@ pub mod reread;
 pub mod scenario;
 pub mod server;
 pub mod tell;
+pub mod vault;
 pub mod world;

@@ -8,9 +8,10 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use interlock_controller::{
     admission::judge::Webhook,
+    backup,
     change::{self, Context, Keys, Outcome},
     governors,
-    index::Index,
+    index::{BackupKey, Index},
     rollout,
     watch::{self, Told},
 };
@@ -31,7 +32,7 @@ use crate::{
 };
 
 /// The kinds that a controller watches.
-pub const WATCHED: [(&str, &str); 11] = [
+pub const WATCHED: [(&str, &str); 14] = [
     (interlock_crds::GROUP, "ChangeRequest"),
     (interlock_crds::GROUP, "Approval"),
     (interlock_crds::GROUP, "Evidence"),
@@ -42,6 +43,9 @@ pub const WATCHED: [(&str, &str); 11] = [
     (interlock_crds::GROUP, "Calendar"),
     (interlock_crds::GROUP, "RolloutPlan"),
     (interlock_crds::GROUP, "Rollout"),
+    (interlock_crds::GROUP, "BackupPolicy"),
+    (interlock_crds::GROUP, "BackupRepository"),
+    (interlock_crds::GROUP, "Backup"),
     ("", "Namespace"),
 ];
 static GROUP_KINDS: LazyLock<[GroupKind; WATCHED.len()]> =
@@ -58,6 +62,8 @@ pub enum Key {
     Change(String),
     /// A Rollout, `namespace/name`.
     Rollout(String),
+    /// A policy, repository or run of backups.
+    Backup(BackupKey),
     /// A key of the governors.
     Governor(String),
 }
@@ -143,6 +149,7 @@ impl Process {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         self.woken.extend(index.all_live().into_iter().map(Key::Change));
         self.woken.extend(index.all_rollouts().into_iter().map(Key::Rollout));
+        self.woken.extend(index.all_backups().into_iter().map(Key::Backup));
         self.woken.extend(watch::all_governors(&index).map(Key::Governor));
     }
 
@@ -231,6 +238,9 @@ impl Process {
         for rollout in woken.rollouts {
             self.wake(Key::Rollout(rollout));
         }
+        for backup in woken.backups {
+            self.wake(Key::Backup(backup));
+        }
         if let Some(governor) = woken.governor {
             self.wake(Key::Governor(governor));
         }
@@ -284,9 +294,10 @@ impl Process {
         self.interests_seen = cluster.api.resource_version();
         drop(cluster);
         for waiter in waiters {
-            self.wake(match rollout::key_of_waiter(&waiter) {
-                Some(rollout) => Key::Rollout(rollout.to_owned()),
-                None => Key::Change(waiter),
+            self.wake(match (rollout::key_of_waiter(&waiter), BackupKey::of_waiter(&waiter)) {
+                (Some(rollout), _) => Key::Rollout(rollout.to_owned()),
+                (None, Some(backup)) => Key::Backup(backup),
+                (None, None) => Key::Change(waiter),
             });
         }
     }
@@ -341,6 +352,9 @@ impl Process {
             }
             Key::Rollout(key) => {
                 Box::pin(async move { came_to(&rollout::reconcile(&context, &key).await, now, version) })
+            }
+            Key::Backup(key) => {
+                Box::pin(async move { came_to(&backup::reconcile(&context, &key).await, now, version) })
             }
             Key::Governor(key) => Box::pin(async move {
                 match governors::reconcile(&context.port, &index, &key).await {

@@ -32,6 +32,7 @@ use crate::{
     process::Process,
     reread::Newest,
     server,
+    vault::Vault,
 };
 
 /// How a world begins.
@@ -126,6 +127,8 @@ pub struct World {
     pub workloads: Workloads,
     /// What leads requests to Services.
     pub gateway: Gateway,
+    /// Where backups go.
+    pub vault: Vault,
     /// Whether what would only be read again is left out while nothing can go wrong and it is as it was.
     pub skips_rereads: bool,
     newest: Newest,
@@ -161,6 +164,7 @@ impl World {
             faults: options.faults.clone(),
             workloads: Workloads::new(Vec::new()),
             gateway: Gateway::default(),
+            vault: Vault::default(),
             skips_rereads: false,
             newest: Newest::default(),
             rng: fastrand::Rng::with_seed(options.seed),
@@ -178,6 +182,7 @@ impl World {
             counted: 0,
             cluster_seen: 0,
         };
+        world.workloads.set_program(Arc::new(world.vault.clone()));
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         // An empty cluster takes it.
         let _ = world.seed_objects(&[namespace]);

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{cluster::Audit, port::CONTROLLER, world::World};
 
+mod backups;
 mod ends;
 mod gray;
 mod read;
@@ -61,7 +62,7 @@ pub struct Watchdog {
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 13] = [
+pub const ON_WRITES: [(&str, Check); 16] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
@@ -73,6 +74,9 @@ pub const ON_WRITES: [(&str, Check); 13] = [
     ("weights sum up and rise to ready endpoints only (R30)", gray::weights_follow_endpoints),
     ("a Service selects a version that is ready", gray::services_follow_ready_pods),
     ("pods go after their traffic", gray::pods_go_after_their_traffic),
+    ("a slot has one run", backups::one_run_a_slot),
+    ("who removes is alone with the repository", backups::removal_is_alone),
+    ("what a run came to never changes", backups::outcomes_stay),
     ("a terminal phase never changes", ends::terminal_phases_stay),
     ("what succeeded was carried out", ends::what_succeeded_stands),
 ];

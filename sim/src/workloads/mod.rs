@@ -27,6 +27,7 @@ mod namespaces;
 mod nodes;
 mod notice;
 mod pods;
+mod program;
 mod queue;
 mod read;
 mod replica_set;
@@ -37,12 +38,15 @@ mod services;
 mod stateful_set;
 mod writes;
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::api::{Api, ApiError, Key};
 pub use behaviour::{Behaviour, Effect};
 use kubelet::Pods;
 use nodes::Nodes;
+pub use program::Program;
 use queue::Queue;
 
 /// After so many rounds a step ends, though something is still to do: controllers that undo each other's work must not
@@ -91,6 +95,11 @@ impl Workloads {
     pub fn set_behaviour(&mut self, behaviour: Behaviour) {
         self.behaviours.insert(0, behaviour);
         self.has_new_behaviours = true;
+    }
+
+    /// From now on, pods of Jobs that end well leave what these programs say.
+    pub fn set_program(&mut self, program: Arc<dyn Program>) {
+        self.pods.program = Some(program);
     }
 
     /// The behaviours; the first that matches wins.

@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::behaviour::{Behaviour, Effect, Subject};
 use super::nodes::{self, Nodes};
+use super::program::Program;
 use super::{pods, read, scheduler, writes};
 use crate::api::{Api, ApiError, Key, Verb, Write, meta};
 
@@ -53,6 +54,8 @@ pub(super) struct Pods {
     placed: u64,
     /// How often pods of a Job were made to fail, by its uid.
     failures: BTreeMap<String, u32>,
+    /// What programs leave when they end.
+    pub program: Option<Arc<dyn Program>>,
 }
 
 impl Pods {
@@ -156,7 +159,11 @@ impl Pods {
             is_lost: lost.is_some(),
             restarts: run.restarts,
         };
-        let status = status::scheduled(&pod, &scene, &place, now);
+        let said = match (scene.doing, &self.program) {
+            (Doing::Ended { at, succeeded: true, .. }, Some(program)) => program.end(&pod, at),
+            _ => Vec::new(),
+        };
+        let status = status::scheduled(&pod, &scene, &place, &said, now);
         let user = if lost.is_some() {
             "system:serviceaccount:kube-system:node-controller".to_owned()
         } else {

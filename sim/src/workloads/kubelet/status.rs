@@ -36,7 +36,13 @@ fn observed(pod: &Value) -> Value {
 }
 
 /// The status of a pod that has a node.
-pub(super) fn scheduled(pod: &Value, scene: &Scene, place: &Place<'_>, now: Timestamp) -> Value {
+pub(super) fn scheduled(
+    pod: &Value,
+    scene: &Scene,
+    place: &Place<'_>,
+    said: &[(String, String)],
+    now: Timestamp,
+) -> Value {
     let has_started = !matches!(scene.doing, Doing::Creating | Doing::Pulling);
     let phase = match scene.doing {
         Doing::Creating | Doing::Pulling => "Pending",
@@ -46,10 +52,10 @@ pub(super) fn scheduled(pod: &Value, scene: &Scene, place: &Place<'_>, now: Time
     };
     let containers = |pointer| read::list(pod, pointer).iter();
     let statuses: Vec<Value> = containers("/spec/containers")
-        .map(|container| container_status(pod, container, scene, place.restarts))
+        .map(|container| with_message(container_status(pod, container, scene, place.restarts), said))
         .collect();
     let initial: Vec<Value> = containers("/spec/initContainers")
-        .map(|container| initial_status(pod, container, has_started, place))
+        .map(|container| with_message(initial_status(pod, container, has_started, place), said))
         .collect();
     let mut status = pod.get("status").cloned().unwrap_or_else(|| json!({}));
     let mut set = |field: &str, value: Value| writes::set(&mut status, field, value);
@@ -66,6 +72,16 @@ pub(super) fn scheduled(pod: &Value, scene: &Scene, place: &Place<'_>, now: Time
     if has_started {
         set("podIP", json!(place.pod_ip));
         set("podIPs", json!([{"ip": place.pod_ip}]));
+    }
+    status
+}
+
+/// What a container that ended left.
+fn with_message(mut status: Value, said: &[(String, String)]) -> Value {
+    let message =
+        said.iter().find(|(name, _)| *name == read::text(&status, "/name")).map(|(_, message)| message.clone());
+    if let (Some(message), Some(ended)) = (message, status.pointer_mut("/state/terminated")) {
+        writes::set(ended, "message", json!(message));
     }
     status
 }

@@ -1,0 +1,102 @@
+//! Backups: a slot has one run, whoever removes is alone with the repository, and outcomes stand.
+
+use interlock_core::backup::{
+    observed,
+    plan::{PLAN_VARIABLE, RunnerPlan},
+    result::RunnerOperation,
+};
+use interlock_crds::{Backup, GROUP};
+use serde_json::Value;
+
+use super::Watchdog;
+use crate::{cluster::Audit, world::World};
+
+fn backup(object: Option<&Value>) -> Option<Backup> {
+    serde_json::from_value(object?.clone()).ok()
+}
+
+/// No two Backups of one policy are for the same slot of the same schedule.
+pub(super) fn one_run_a_slot(_: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if audit.id.kind != "Backup" || audit.old.is_some() {
+        return Ok(());
+    }
+    let Some(new) = backup(audit.new.as_deref()) else { return Ok(()) };
+    let Some(slot) = &new.spec.slot else { return Ok(()) };
+    let of_slot = world.objects(GROUP, "Backup");
+    let of_slot = of_slot
+        .iter()
+        .filter_map(|object| backup(Some(object)))
+        .filter(|other| other.spec.policy_uid == new.spec.policy_uid && other.spec.slot.as_ref() == Some(slot));
+    match of_slot.count() {
+        0 | 1 => Ok(()),
+        runs => Err(format!("{runs} runs for slot {} of {}", slot.time.0, new.spec.policy_ref.name)),
+    }
+}
+
+/// Whether a Job removes something from its repository, or is alone with it for another reason; none if it is no Job of
+/// Interlock's. With the address.
+fn touches(job: &Value) -> Option<(bool, String)> {
+    let containers = job.pointer("/spec/template/spec/containers")?.as_array()?;
+    let mut variables = containers.iter().filter_map(|container| container.get("env")?.as_array()).flatten();
+    let plan = variables.find(|variable| variable.get("name").and_then(Value::as_str) == Some(PLAN_VARIABLE))?;
+    let plan: RunnerPlan = serde_json::from_str(plan.get("value")?.as_str()?).ok()?;
+    Some((!matches!(plan.operation, RunnerOperation::Backup | RunnerOperation::Restore), plan.repository))
+}
+
+/// When a Job appears, no other one that is not over touches the same repository, if one of both must be alone.
+pub(super) fn removal_is_alone(_: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if audit.id.kind != "Job" || audit.old.is_some() {
+        return Ok(());
+    }
+    let Some((alone, address)) = audit.new.as_deref().and_then(touches) else { return Ok(()) };
+    for other in world.objects("batch", "Job") {
+        let name = other.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let namespace = other.pointer("/metadata/namespace").and_then(Value::as_str);
+        if name == audit.id.name || namespace != audit.id.namespace.as_deref() || observed::is_terminal(&other) {
+            continue;
+        }
+        if let Some((other_alone, at)) = touches(&other)
+            && at == address
+            && (alone || other_alone)
+        {
+            return Err(format!("Job {} appears while Job {name} touches the same repository", audit.id.name));
+        }
+    }
+    Ok(())
+}
+
+/// Phase, reason and recovery point of a run that has ended stay as they are.
+pub(super) fn outcomes_stay(_: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
+    if audit.id.kind != "Backup" {
+        return Ok(());
+    }
+    let (Some(old), Some(new)) = (backup(audit.old.as_deref()), backup(audit.new.as_deref())) else { return Ok(()) };
+    let outcome = |backup: &Backup| {
+        let status = backup.status.clone().unwrap_or_default();
+        (status.phase, status.reason, status.point)
+    };
+    let (before, after) = (outcome(&old), outcome(&new));
+    if before.0.is_terminal() && before != after {
+        return Err(format!("{} was {before:?} and is {after:?}", audit.id.name));
+    }
+    Ok(())
+}
+
+/// Whether the executor made or ended the Job of a run or of a repository's upkeep that was announced before.
+pub(super) fn is_job_of(world: &World, audit: &Audit) -> bool {
+    if audit.id.kind != "Job" || audit.subresource.is_some() {
+        return false;
+    }
+    let Some(job) = audit.new.as_deref().or(audit.old.as_deref()) else { return false };
+    let owner = |field: &str| job.pointer(&format!("/metadata/ownerReferences/0/{field}")).and_then(Value::as_str);
+    let (Some(kind), Some(name), Some(uid)) = (owner("kind"), owner("name"), owner("uid")) else { return false };
+    let namespace = audit.id.namespace.as_deref().unwrap_or_default();
+    let Some(owner) = world.object(GROUP, kind, namespace, name) else { return false };
+    let announced = match kind {
+        "Backup" => owner.pointer("/status/job/name"),
+        "BackupRepository" => owner.pointer("/status/active/name"),
+        _ => None,
+    };
+    owner.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid)
+        && announced.and_then(Value::as_str) == Some(audit.id.name.as_str())
+}

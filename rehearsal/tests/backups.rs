@@ -1,0 +1,269 @@
+//! Backups in the simulated cluster: slots become good points, repositories are made, checked and pruned, and nothing is
+//! done twice when the controller dies.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use interlock_crds::{API_VERSION, Backup, BackupPolicy, BackupRepository, GROUP};
+use interlock_rehearsal::{
+    faults::Faults,
+    history::{Bank, start},
+    invariants::Watchdog,
+    people::{Act, user},
+    vault::Trouble,
+    world::{Happening, Options, World},
+};
+use interlock_sim::workloads::{Behaviour, Effect};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+const ADDRESS: &str = "rest:https://vault.bank.example/teller/";
+
+fn own(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": "teller"}, "spec": spec})
+}
+
+fn repository(change: impl FnOnce(&mut Value)) -> Value {
+    let mut spec = json!({"restic": {"url": ADDRESS, "secretRef": {"name": "vault"}}});
+    change(&mut spec);
+    own("BackupRepository", "vault", &spec)
+}
+
+fn policy(change: impl FnOnce(&mut Value)) -> Value {
+    let mut spec = json!({
+        "repositoryRef": {"name": "vault"},
+        "source": {"files": {"persistentVolumeClaim": "data"}},
+        "schedules": [{"name": "hourly", "schedule": "20 * * * *"}],
+        "retention": {"keepLast": 2},
+        "objectives": {"rpo": "90m"},
+    });
+    change(&mut spec);
+    own("BackupPolicy", "files", &spec)
+}
+
+fn claim() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "teller"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+    })
+}
+
+struct Play {
+    world: World,
+    dog: Watchdog,
+    timeline: Vec<Happening>,
+    begun: Timestamp,
+}
+
+impl Play {
+    fn of(objects: &[Value], seed: u64, controllers: usize) -> Self {
+        let options = Options { seed, start: start(), controllers, faults: Faults::default() };
+        let mut world = World::new(&options);
+        let bank = Bank { votes: 1, ..Bank::default() }.objects();
+        world.seed_objects(&[bank.as_slice(), &[claim()], objects].concat()).unwrap();
+        Self { begun: start(), world, dog: Watchdog::default(), timeline: Vec::new() }
+    }
+
+    /// Goes on until so many minutes after the beginning; whether the controller wrote anything is told to `each`.
+    fn minutes_with(&mut self, minutes: i64, mut each: impl FnMut(&mut World, &Happening)) {
+        let until = self.begun + SignedDuration::from_mins(minutes);
+        let mut steps = 0;
+        while self.world.step(until) {
+            steps += 1;
+            assert!(steps < 200_000, "no end");
+            for happening in self.world.take_happened() {
+                if let Happening::Stored(audit) = &happening {
+                    self.dog.stored(&self.world, audit).unwrap_or_else(|broken| panic!("{broken}"));
+                }
+                each(&mut self.world, &happening);
+                self.timeline.push(happening);
+            }
+        }
+    }
+
+    fn minutes(&mut self, minutes: i64) {
+        self.minutes_with(minutes, |_, _| ());
+    }
+
+    fn all<T: DeserializeOwned>(&self, kind: &str) -> Vec<T> {
+        let objects = self.world.objects(GROUP, kind);
+        objects.iter().map(|object| serde_json::from_value((**object).clone()).unwrap()).collect()
+    }
+
+    fn policy(&self) -> BackupPolicy {
+        self.all("BackupPolicy").remove(0)
+    }
+
+    fn repository(&self) -> BackupRepository {
+        self.all("BackupRepository").remove(0)
+    }
+
+    /// Phase and reason of every run, by time.
+    fn ends(&self) -> Vec<String> {
+        let mut runs: Vec<Backup> = self.all("Backup");
+        runs.sort_by_key(|run| run.spec.slot.as_ref().map(|slot| slot.time.0));
+        let end = |run: &Backup| {
+            let status = run.status.clone().unwrap_or_default();
+            format!("{:?} {}", status.phase, status.reason.unwrap_or_default())
+        };
+        runs.iter().map(end).collect()
+    }
+
+    fn holders(&self) -> Vec<String> {
+        let leases = self.world.objects("coordination.k8s.io", "Lease");
+        let held = leases.iter().filter_map(|lease| lease.pointer("/metadata/annotations/interlock.dev~1holders"));
+        held.map(|held| held.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn slots_become_good_points_and_the_repository_is_made_once() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(150);
+    assert_eq!(play.ends(), ["Succeeded Complete"; 3], "{:#?}", play.all::<Backup>("Backup"));
+    let status = play.policy().status.unwrap();
+    assert_eq!((status.points, format!("{:?}", status.phase)), (3, "Idle".to_owned()), "{status:#?}");
+    assert!(status.last_good.is_some());
+    let repository = play.repository().status.unwrap();
+    assert_eq!(format!("{:?}", repository.phase), "Ready", "{repository:#?}");
+    assert_eq!(repository.repository_id, play.world.vault.repository("teller", ADDRESS).map(|known| known.id));
+    assert_eq!(play.holders(), ["[]"]);
+    let calls = play.world.calls_made();
+    play.minutes(170);
+    assert_eq!(play.world.calls_made(), calls, "nothing happens, so nothing is asked");
+}
+
+#[test]
+fn b7_a_controller_that_dies_after_each_write_makes_one_job_a_slot() {
+    let objects = [repository(|spec| spec["prune"] = json!({"schedule": "40 * * * *"})), policy(|_| ())];
+    let mut play = Play::of(&objects, 1, 2);
+    let mut kills = 0;
+    play.minutes_with(170, |world, happening| {
+        if let Happening::Stored(audit) = happening
+            && (audit.user.ends_with("interlock-controller") || audit.user.ends_with(":executor"))
+            && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy" | "BackupRepository" | "Job" | "Lease")
+            && audit.id.name != "interlock-controller"
+        {
+            kills += 1;
+            world.crash();
+        }
+    });
+    assert!(kills > 20, "{kills} kills");
+    assert_eq!(play.ends(), ["Succeeded Complete"; 3]);
+    assert_eq!(play.holders(), ["[]"]);
+    let made = |happening: &&Happening| matches!(happening, Happening::Stored(audit) if audit.id.kind == "Job" && audit.old.is_none());
+    // Made, three runs, three prunes.
+    assert_eq!(play.timeline.iter().filter(made).count(), 7);
+    assert_eq!(play.world.vault.repository("teller", ADDRESS).unwrap().snapshots.len(), 2, "keepLast: 2");
+}
+
+#[test]
+fn b9_what_is_not_complete_is_no_good_point_and_b15_the_objective_tells() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    for (minutes, trouble, end) in [
+        (90, Trouble::Partial, "PartiallyFailed Incomplete"),
+        (150, Trouble::Empty, "Failed EmptySource"),
+        (210, Trouble::Silent, "Failed NoResult"),
+        (270, Trouble::Opens(12), "Failed WrongPassword"),
+        (330, Trouble::Opens(10), "Failed RepositoryMissing"),
+    ] {
+        play.world.vault.trouble("teller", "files-", Some(trouble));
+        play.minutes(minutes);
+        assert_eq!(play.ends().pop().unwrap(), end);
+    }
+    let status = play.policy().status.unwrap();
+    assert_eq!((status.consecutive_failures, format!("{:?}", status.phase)), (5, "AtRisk".to_owned()));
+    assert_eq!(status.last_good.unwrap().data_time.0.as_second() / 60, (start().as_second() / 60) + 20);
+    assert_eq!(format!("{:?}", play.repository().status.unwrap().phase), "Unreachable");
+    play.world.vault.trouble("teller", "files-", None);
+    play.minutes(390);
+    let status = play.policy().status.unwrap();
+    assert_eq!((status.consecutive_failures, format!("{:?}", status.phase)), (0, "Idle".to_owned()));
+}
+
+#[test]
+fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
+    let objects = [repository(|_| ()), policy(|spec| spec["deadline"] = json!("30m"))];
+    let mut play = Play::of(&objects, 1, 1);
+    play.minutes(10);
+    let hangs = Behaviour { workload: Some("files-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(60);
+    assert_eq!(play.ends(), ["Failed DeadlineExceeded"]);
+    play.world.workloads.set_behaviours(Vec::new());
+    play.minutes(90);
+    assert_eq!(play.ends(), ["Failed DeadlineExceeded", "Succeeded Complete"]);
+    assert_eq!(play.holders(), ["[]"]);
+}
+
+#[test]
+fn b11_prune_keeps_what_the_rules_and_protections_keep() {
+    let objects = [
+        repository(|spec| spec["prune"] = json!({"schedule": "50 * * * *"})),
+        policy(|spec| spec["retention"] = json!({"keepLast": 1})),
+    ];
+    let mut play = Play::of(&objects, 1, 1);
+    play.minutes(30);
+    // Whatever comes later is not good: the first point stays.
+    play.world.vault.trouble("teller", "files-", Some(Trouble::Partial));
+    play.minutes(300);
+    let kept: Vec<_> = play
+        .all::<Backup>("Backup")
+        .into_iter()
+        .filter(|run| run.status.as_ref().unwrap().retention.as_ref().is_none_or(|r| r.forgotten_at.is_none()))
+        .map(|run| format!("{:?}", run.status.unwrap().phase))
+        .collect();
+    assert_eq!(kept.iter().filter(|phase| *phase == "Succeeded").count(), 1, "{kept:?}");
+    play.world.vault.trouble("teller", "files-", None);
+    play.minutes(420);
+    assert_eq!(play.world.vault.repository("teller", ADDRESS).unwrap().snapshots.len(), 1);
+    assert_eq!(play.policy().status.unwrap().points, 1);
+}
+
+#[test]
+fn a_person_asks_for_a_run_and_deletes_it_while_it_runs() {
+    let asked = own("Backup", "now", &json!({"policyRef": {"name": "files"}, "requester": "bob"}));
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(2);
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(user("bob", &["sre"]), asked.clone()));
+    play.minutes(4);
+    assert_eq!(play.ends(), ["Succeeded Complete"]);
+    let hangs = Behaviour { workload: Some("later".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    play.world.workloads.set_behaviours(vec![hangs]);
+    let mut later = asked;
+    later["metadata"]["name"] = json!("later");
+    let id = interlock_core::object::ObjectId::of(&later).unwrap();
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(user("bob", &["sre"]), later));
+    play.world.schedule(now + SignedDuration::from_secs(60), Act::Delete(user("bob", &["sre"]), id));
+    play.minutes(10);
+    assert_eq!(play.ends(), ["Succeeded Complete"], "the other one is gone");
+    assert_eq!(play.holders(), ["[]"]);
+    let jobs = play.world.objects("batch", "Job");
+    assert!(!jobs.iter().any(|job| job.pointer("/metadata/name") == Some(&json!("later"))), "and so is its Job");
+}
+
+#[test]
+fn under_a_storm_of_faults_nothing_is_done_twice() {
+    for seed in 1..6 {
+        let objects = [
+            repository(|spec| {
+                spec["prune"] = json!({"schedule": "*/20 * * * *"});
+                spec["check"] = json!({"schedule": "*/30 * * * *", "readDataSubset": "1/3"});
+            }),
+            policy(|spec| spec["schedules"] = json!([{"name": "often", "schedule": "*/5 * * * *"}])),
+        ];
+        let mut play = Play::of(&objects, seed, 2);
+        play.minutes(1);
+        play.world.faults = Faults::storm();
+        play.minutes(61);
+        play.world.calm();
+        play.minutes(180);
+        let ends = play.ends();
+        assert!(ends.iter().rev().take(5).all(|end| end == "Succeeded Complete"), "seed {seed}: {ends:?}");
+        let held: Vec<_> = play.holders().into_iter().filter(|held| held.contains("Backup/")).collect();
+        assert!(held.len() <= 1, "seed {seed}: {held:?}");
+    }
+}
