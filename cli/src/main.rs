@@ -3,6 +3,7 @@
 //! Thin: a command reads its arguments, calls the API server and prints. What is decided is decided in the cluster.
 
 mod act;
+mod backup;
 mod context;
 mod crd;
 mod demo;
@@ -15,6 +16,7 @@ mod propose;
 mod rehearse;
 mod rollout;
 mod run;
+mod runner;
 mod status;
 mod ui;
 mod vote;
@@ -77,6 +79,9 @@ enum Command {
     /// Gray releases: see and command them
     #[command(subcommand, visible_alias = "ro")]
     Rollout(rollout::RolloutCommand),
+    /// Backups: run, list and show them
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Evidence about a change
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -90,6 +95,9 @@ enum Command {
     Install(Box<install::InstallArgs>),
     /// Run the controller and its webhooks
     Run(run::RunArgs),
+    /// Do the work of a container in a pod of Interlock
+    #[command(hide = true)]
+    Runner(runner::RunnerArgs),
     /// Print a completion script
     Completion {
         /// For which shell.
@@ -151,6 +159,7 @@ async fn execute(cli: Cli, ui: Ui) -> Result<ExitCode, CliError> {
             let config = globals.config().await?;
             run::execute(&args, config).await.map(|()| ExitCode::SUCCESS).map_err(|e| CliError::Other(e.to_string()))
         }
+        Command::Runner(args) => Ok(runner::execute(&args).await),
         command => with_cluster(command, &globals, ui).await,
     }
 }
@@ -181,12 +190,14 @@ async fn with_cluster(command: Command, globals: &Globals, ui: Ui) -> Result<Exi
         Command::Resume(args) => act(args, Verb::Resume).await,
         Command::Rebase(args) => act(args, Verb::Rebase).await,
         Command::Rollout(command) => rollout::execute(&command, &context, ui).await,
+        Command::Backup(command) => backup::execute(&command, &context, ui).await,
         Command::Evidence(args) => evidence::execute(&args, &context, ui).await,
         Command::Crd(_)
         | Command::Demo(_)
         | Command::Install(_)
         | Command::Rehearse(_)
         | Command::Run(_)
+        | Command::Runner(_)
         | Command::Completion { .. } => Ok(ExitCode::SUCCESS),
     }
 }

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use clap::Args;
 use interlock_controller::{
     analysis::Guard,
+    backup::Images,
     certs::Names,
     leader,
     runtime::{self, RunError, RunOptions},
@@ -35,6 +36,15 @@ pub struct RunArgs {
     /// Lets analyses ask addresses of this machine; for development outside a cluster.
     #[arg(long)]
     pub analysis_loopback: bool,
+    /// Image of Interlock in the pods that it makes. Default: that of this version.
+    #[arg(long)]
+    pub image: Option<String>,
+    /// Image of restic in the pods of backups.
+    #[arg(long)]
+    pub restic_image: Option<String>,
+    /// Image with the client programs of PostgreSQL in the pods of backups.
+    #[arg(long)]
+    pub postgres_image: Option<String>,
     /// Logs as JSON lines.
     #[arg(long)]
     pub log_json: bool,
@@ -53,6 +63,7 @@ pub async fn execute(args: &RunArgs, config: kube::Config) -> Result<(), RunErro
         }
     }
     let base = std::env::var("HOSTNAME").unwrap_or_else(|_| "interlock".to_owned());
+    let ours = Images::default();
     let options = RunOptions {
         webhook_bind: args.webhook_bind,
         metrics_bind: args.metrics_bind,
@@ -61,6 +72,11 @@ pub async fn execute(args: &RunArgs, config: kube::Config) -> Result<(), RunErro
         identity: args.identity.clone().unwrap_or_else(|| leader::unique_identity(&base)),
         concurrency: usize::from(args.concurrency),
         guard: Guard { loopback: args.analysis_loopback },
+        images: Images {
+            interlock: args.image.clone().unwrap_or(ours.interlock),
+            restic: args.restic_image.clone().unwrap_or(ours.restic),
+            postgres: args.postgres_image.clone().unwrap_or(ours.postgres),
+        },
     };
     runtime::run(config, options, shutdown).await
 }

@@ -30,8 +30,8 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
     let mut rules = vec![
         rule(interlock_crds::GROUP, &plurals, &READ),
         rule(interlock_crds::GROUP, &statuses, &["update", "patch"]),
-        // A Rollout is a record of its own making: it makes it, and takes its finalizer off.
-        rule(interlock_crds::GROUP, &["rollouts"], &["create", "patch"]),
+        // A Rollout and a run of a backup are records of its own making: it makes them, and takes their finalizers off.
+        rule(interlock_crds::GROUP, &["rollouts", "backups"], &["create", "patch"]),
         // The labels of enrolment. RBAC knows no fields; the webhook checks what is written.
         rule("", &["namespaces"], &["get", "list", "watch", "patch"]),
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
@@ -121,10 +121,9 @@ pub fn impersonation(executor: &ServiceAccount<'_>) -> [Value; 2] {
 /// Roles only what it has itself.
 pub fn suggested_executor_role(executor: &ServiceAccount<'_>, extra: &[webhooks::Resource]) -> [Value; 2] {
     let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
-    [
-        role(executor.namespace, executor.name, &governed_rules(extra, &verbs)),
-        role_binding(executor.namespace, executor.name, executor),
-    ]
+    let mut rules = governed_rules(extra, &verbs);
+    rules.push(rule(interlock_crds::GROUP, &["backuppolicies", "backuprepositories", "restoredrills"], &verbs));
+    [role(executor.namespace, executor.name, &rules), role_binding(executor.namespace, executor.name, executor)]
 }
 
 /// Roles to bind to people and machines. The viewer and the requester join the built-in `view` and `edit`; voting and
@@ -150,6 +149,8 @@ pub fn people() -> Vec<Value> {
                     // Deleting one takes its new version back; admission asks whether they may abort its change.
                     rule(api, &["rollouts"], &["delete"]),
                     rule(api, &["actions"], &["create"]),
+                    // A backup now, in one's own name.
+                    rule(api, &["backups"], &["create"]),
                     // Values of Secrets are staged beside the request, never in it.
                     rule("", &["secrets"], &["create"]),
                 ],
@@ -239,7 +240,7 @@ mod tests {
                 continue;
             }
             let own = match (group.as_str(), resource.as_str(), verb.as_str()) {
-                ("interlock.dev", "rollouts", "create" | "patch") => true,
+                ("interlock.dev", "rollouts" | "backups", "create" | "patch") => true,
                 ("interlock.dev", resource, "update" | "patch") => resource.ends_with("/status"),
                 ("", "namespaces", "patch") | ("events.k8s.io", "events", "create" | "patch") => true,
                 ("admissionregistration.k8s.io", _, "update") => names == &["interlock"],
@@ -325,6 +326,7 @@ mod tests {
                 "interlock-requester delete rolloutplans",
                 "interlock-requester delete rollouts",
                 "interlock-requester create actions",
+                "interlock-requester create backups",
                 "interlock-requester create secrets",
                 "interlock-approver create approvals",
                 "interlock-approver delete approvals",

@@ -49,6 +49,7 @@ fn deployment(image: &str) -> Value {
             "run",
             "--webhook-bind", format!("0.0.0.0:{WEBHOOK_PORT}"),
             "--metrics-bind", format!("0.0.0.0:{METRICS_PORT}"),
+            "--image", image,
         ],
         "env": [
             { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },

@@ -1,0 +1,137 @@
+//! `backup list`: policies, and the runs of one.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use interlock_crds::{Backup, BackupPhase, BackupPolicy, BackupPolicyPhase, PointVerdict};
+use kube::{Api, ResourceExt as _, api::ListParams};
+
+use super::{backups, size, status};
+use crate::{
+    context::{Context, harmless},
+    error::CliError,
+    output::{Format, print},
+    ui::{Ui, padded},
+};
+
+/// Of what.
+#[derive(Args, Debug)]
+pub struct ListArgs {
+    /// The BackupPolicy whose runs are shown. Default: the policies.
+    policy: Option<String>,
+    /// Policies of every namespace.
+    #[arg(short = 'A', long, conflicts_with = "policy")]
+    all_namespaces: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+/// Shows them.
+pub async fn execute(args: &ListArgs, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
+    match &args.policy {
+        Some(policy) => runs(policy, args.output, context, ui).await?,
+        None => policies(args, context, ui).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn policies(args: &ListArgs, context: &Context, ui: Ui) -> Result<(), CliError> {
+    let namespace = context.namespace_or_default();
+    let api: Api<BackupPolicy> = if args.all_namespaces {
+        Api::all(context.client.clone())
+    } else {
+        Api::namespaced(context.client.clone(), &namespace)
+    };
+    let found: Vec<_> = api.list(&ListParams::default()).await?.items.into_iter().map(harmless).collect();
+    if args.output != Format::Table {
+        return print(&found, args.output, ui);
+    }
+    if found.is_empty() {
+        ui.line(&format!("no BackupPolicy in namespace {namespace}; -A looks in all"));
+        return Ok(());
+    }
+    let mut rows = vec![["NAME", "PHASE", "DATA OF", "POINTS", "NEXT", "MESSAGE"].map(ToOwned::to_owned)];
+    for policy in &found {
+        let status = policy.status.clone().unwrap_or_default();
+        let time = |at: Option<String>| at.unwrap_or_else(|| "-".to_owned());
+        let name = match policy.namespace() {
+            Some(namespace) if args.all_namespaces => format!("{namespace}/{}", policy.name_any()),
+            _ => policy.name_any(),
+        };
+        rows.push([
+            name,
+            format!("{:?}", status.phase),
+            time(status.last_good.map(|point| point.data_time.0.to_string())),
+            status.points.to_string(),
+            time(status.next_slot.map(|slot| slot.0.to_string())),
+            status.message.unwrap_or_default(),
+        ]);
+    }
+    table(&rows, ui, |row| match found.get(row).and_then(|policy| policy.status.as_ref()).map(|s| s.phase) {
+        Some(BackupPolicyPhase::AtRisk | BackupPolicyPhase::Failing | BackupPolicyPhase::Invalid) => Some(Ui::bad),
+        Some(BackupPolicyPhase::Running | BackupPolicyPhase::Suspended) => Some(Ui::warn),
+        _ => None,
+    });
+    Ok(())
+}
+
+async fn runs(policy: &str, format: Format, context: &Context, ui: Ui) -> Result<(), CliError> {
+    let of_policy = ListParams::default().fields(&format!("spec.policyRef.name={policy}"));
+    let mut found: Vec<Backup> = backups(context).list(&of_policy).await?.items.into_iter().map(harmless).collect();
+    found.sort_by_key(|run| std::cmp::Reverse(run.creation_timestamp().map(|at| at.0)));
+    if format != Format::Table {
+        return print(&found, format, ui);
+    }
+    if found.is_empty() {
+        ui.line(&format!("no run of {policy} in namespace {}", context.namespace_or_default()));
+        return Ok(());
+    }
+    let mut rows = vec![["NAME", "PHASE", "DATA OF", "SIZE", "PROVEN", "MESSAGE"].map(ToOwned::to_owned)];
+    for run in &found {
+        let status = status(run);
+        let proven = status.verified.as_ref().map_or("-", |verified| match verified.verdict {
+            PointVerdict::Proven => "yes",
+            PointVerdict::Corrupt => "corrupt",
+            PointVerdict::Unverified => "unclear",
+        });
+        let forgotten = status.retention.as_ref().is_some_and(|record| record.forgotten_at.is_some());
+        rows.push([
+            run.name_any(),
+            format!("{:?}", status.phase),
+            status.point.as_ref().map_or_else(|| "-".to_owned(), |point| point.data_time.0.to_string()),
+            status.point.as_ref().map_or_else(|| "-".to_owned(), |point| size(point.bytes)),
+            proven.to_owned(),
+            if forgotten { "forgotten by retention".to_owned() } else { status.message.unwrap_or_default() },
+        ]);
+    }
+    table(&rows, ui, |row| match status(found.get(row)?).phase {
+        BackupPhase::Succeeded => Some(Ui::good),
+        BackupPhase::Failed | BackupPhase::PartiallyFailed => Some(Ui::bad),
+        BackupPhase::Pending => None,
+        _ => Some(Ui::warn),
+    });
+    Ok(())
+}
+
+type Paint = fn(Ui, &str) -> String;
+
+/// A table whose second column is painted; the last one is as long as it is.
+fn table<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
+    for (number, row) in rows.iter().enumerate() {
+        let mut cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
+        if let Some(last) = cells.last_mut() {
+            *last = last.trim_end().to_owned();
+        }
+        if number == 0 {
+            ui.line(&ui.dim(cells.join("  ").trim_end()));
+            continue;
+        }
+        if let (Some(paint), Some(cell)) = (paint(number - 1), cells.get_mut(1)) {
+            *cell = paint(ui, cell);
+        }
+        ui.line(&cells.join("  "));
+    }
+}

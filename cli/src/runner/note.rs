@@ -1,0 +1,40 @@
+//! What the containers of one pod leave for each other.
+
+use std::fs;
+
+use interlock_core::backup::{plan::EXCHANGE_PATH, result::RunResult};
+
+use super::Place;
+
+const RESULT: &str = "result.json";
+const SOURCE: &str = "source-exit";
+
+fn write(place: &Place, name: &str, text: &str) -> Result<(), String> {
+    let dir = place.at(EXCHANGE_PATH);
+    let (partial, whole) = (dir.join(format!(".{name}.partial")), dir.join(name));
+    let failed = |error: std::io::Error| format!("{} cannot be written: {error}", whole.display());
+    fs::write(&partial, text).map_err(failed)?;
+    fs::rename(&partial, &whole).map_err(failed)
+}
+
+/// How the tool ended.
+pub(super) fn leave(place: &Place, result: &RunResult) -> Result<(), String> {
+    let text = serde_json::to_string(result).map_err(|error| error.to_string())?;
+    write(place, RESULT, &text)
+}
+
+/// How the tool ended, if it left word.
+pub(super) fn find(place: &Place) -> Option<RunResult> {
+    let text = fs::read_to_string(place.at(EXCHANGE_PATH).join(RESULT)).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+/// How the program ended whose output is stored.
+pub(super) fn leave_source(place: &Place, code: i32) -> Result<(), String> {
+    write(place, SOURCE, &code.to_string())
+}
+
+/// The same, read.
+pub(super) fn find_source(place: &Place) -> Option<i32> {
+    fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE)).ok()?.trim().parse().ok()
+}

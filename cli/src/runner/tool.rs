@@ -1,0 +1,307 @@
+//! The work of a pod: opened, done, and noted.
+
+use interlock_core::backup::{
+    outcome::short,
+    plan::{PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH},
+    result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+};
+use serde_json::Value;
+
+use super::{
+    Place, install, note, plan, postgres,
+    redact::Secrets,
+    restic::{Came, Restic},
+    source,
+};
+
+/// Does what the plan says, and leaves a note of how it ended.
+pub(super) async fn execute(place: &Place) {
+    let plan = match plan() {
+        Ok(plan) => plan,
+        Err(why) => return eprintln!("error: {why}"),
+    };
+    let secrets = secrets(place);
+    provide_restic(place);
+    let result = Work { place, plan: &plan, secrets: &secrets }.run().await;
+    println!("ended in stage {:?} with {:?}", result.stage, result.exit_code);
+    if let Err(why) = note::leave(place, &result) {
+        eprintln!("error: {why}");
+    }
+}
+
+/// Values that no line tells.
+pub(super) fn secrets(place: &Place) -> Secrets {
+    Secrets::of_environment(postgres::password(place))
+}
+
+/// The container that reads back has none of its own: that of this image is lent to it.
+fn provide_restic(place: &Place) {
+    let programs = place.at(PROGRAMS_PATH);
+    if !programs.join("restic").is_file()
+        && let Err(why) = install::tool("restic", &programs)
+    {
+        eprintln!("error: {why}");
+    }
+}
+
+struct Work<'a> {
+    place: &'a Place,
+    plan: &'a RunnerPlan,
+    secrets: &'a Secrets,
+}
+
+impl Work<'_> {
+    fn restic(&self) -> Restic<'_> {
+        Restic::new(self.place, self.plan, self.secrets)
+    }
+
+    async fn run(&self) -> RunResult {
+        let mut result = RunResult::new(&self.plan.run, self.plan.operation);
+        result.stage = RunnerStage::Open;
+        let mut opened = self.open(&mut result).await;
+        if opened.code == Some(10) && self.plan.operation == RunnerOperation::Initialize {
+            println!("there is no repository yet; it is made");
+            let made = self.restic().run(&["init", "--json"]).await;
+            opened = if made.is_good() { self.open(&mut result).await } else { made };
+        }
+        note_exit(&mut result, &opened);
+        if !opened.is_good() {
+            return result;
+        }
+        let known = self.plan.repository_id.as_ref();
+        if known.is_some_and(|known| result.repository_id.as_ref() != Some(known)) {
+            result.errors.push("the repository has another id than before; nothing was done".to_owned());
+            return result;
+        }
+        result.stage = RunnerStage::Work;
+        match self.plan.operation {
+            RunnerOperation::Initialize => result.stage = RunnerStage::Done,
+            RunnerOperation::Backup => self.backup(&mut result).await,
+            RunnerOperation::Check => self.check(&mut result).await,
+            RunnerOperation::Prune => self.prune(&mut result).await,
+            RunnerOperation::Unlock => {
+                let came = self.restic().run(&["unlock", "--json"]).await;
+                end(&mut result, &came);
+            }
+            RunnerOperation::RotateKey => self.rotate(&mut result).await,
+            other => {
+                result.exit_code = None;
+                result.errors.push(format!("{other:?} is not done by this command"));
+            }
+        }
+        result
+    }
+
+    /// Opens the repository with its key, and learns its id.
+    async fn open(&self, result: &mut RunResult) -> Came {
+        let mut text = String::new();
+        let came = self.restic().run(&["cat", "config", "--no-lock", "--json"]).await;
+        for line in &came.output {
+            match line {
+                Value::String(line) => text.push_str(line),
+                other => text.push_str(&other.to_string()),
+            }
+        }
+        let config: Option<Value> = serde_json::from_str(&text).ok();
+        result.repository_id = config
+            .as_ref()
+            .and_then(|config| config.get("id")?.as_str())
+            .map(ToOwned::to_owned)
+            .filter(|_| came.is_good());
+        came
+    }
+
+    async fn backup(&self, result: &mut RunResult) {
+        let Some(source) = &self.plan.source else {
+            result.exit_code = None;
+            return result.errors.push("the plan names no source".to_owned());
+        };
+        let own = std::env::current_exe().map_or_else(|_| "interlock".to_owned(), |path| path.display().to_string());
+        let root = self.place.root().display().to_string();
+        let mut args: Vec<String> = ["backup", "--json", "--host"].map(ToOwned::to_owned).to_vec();
+        args.push(self.plan.host.clone().unwrap_or_default());
+        args.extend(["--group-by".to_owned(), "host,paths".to_owned()]);
+        if self.plan.force {
+            args.push("--force".to_owned());
+        }
+        if let Some(parent) = self.plan.parent.as_ref().filter(|_| !self.plan.force) {
+            args.extend(["--parent".to_owned(), parent.clone()]);
+        }
+        let mut piped = |name: &str, command: &[String]| {
+            args.extend([
+                "--stdin-filename".to_owned(),
+                format!("/{name}"),
+                "--stdin-from-command".to_owned(),
+                "--".to_owned(),
+            ]);
+            args.extend([own.clone(), "runner".to_owned(), "--root".to_owned(), root.clone(), "source".to_owned()]);
+            args.extend(command.iter().cloned());
+        };
+        match source {
+            PlannedSource::Files { paths, exclude } => {
+                args.extend(exclude.iter().flat_map(|pattern| ["--exclude".to_owned(), pattern.clone()]));
+                args.push("--".to_owned());
+                args.extend(paths.iter().map(|path| self.place.text(path)));
+            }
+            PlannedSource::Objects => {
+                args.extend(["--".to_owned(), self.place.text(interlock_core::backup::plan::SOURCE_PATH)]);
+            }
+            PlannedSource::Command { command, file_name } => piped(file_name, command),
+            PlannedSource::Postgres { .. } => piped("dump.sql", &[source::POSTGRES.to_owned()]),
+        }
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let came = self.restic().run(&args).await;
+        note_exit(result, &came);
+        result.source_exit_code = note::find_source(self.place);
+        let Some(summary) = came.message("summary") else { return };
+        let number = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or_default();
+        // Read back by the next container; until then only its id is believed.
+        result.snapshot = summary.get("snapshot_id").and_then(Value::as_str).map(|id| SnapshotResult {
+            id: id.to_owned(),
+            parent: self.plan.parent.clone().filter(|_| !self.plan.force),
+            time: jiff::Timestamp::UNIX_EPOCH,
+            host: String::new(),
+            files: 0,
+            bytes: 0,
+            added_bytes: number("data_added_packed"),
+            recoverable_until: None,
+            postgres_version: None,
+        });
+        if let (Some(snapshot), Some(PlannedSource::Postgres { host, port, ssl_mode, .. })) =
+            (&mut result.snapshot, &self.plan.source)
+        {
+            let server = postgres::Server { host, port: *port, ssl_mode: *ssl_mode };
+            snapshot.postgres_version = postgres::version(self.place, &server).await;
+        }
+    }
+
+    async fn check(&self, result: &mut RunResult) {
+        let part = self.plan.read_data_subset.as_ref().map(|part| format!("--read-data-subset={part}"));
+        let args: Vec<&str> = ["check", "--json"].into_iter().chain(part.as_deref()).collect();
+        let came = self.restic().run(&args).await;
+        if let Some(found) = came.message("summary").and_then(|summary| summary.get("num_errors")?.as_u64()) {
+            result.error_count = found;
+        }
+        end(result, &came);
+    }
+
+    async fn prune(&self, result: &mut RunResult) {
+        // Only locks that nobody renewed for half an hour go: the claim says that no Job of this cluster has one.
+        let came = self.restic().run(&["unlock", "--json"]).await;
+        if !came.is_good() {
+            return note_exit(result, &came);
+        }
+        let there = match self.snapshots().await {
+            Ok(there) => there,
+            Err(came) => return note_exit(result, &came),
+        };
+        let forget: Vec<&str> =
+            self.plan.forget.iter().map(String::as_str).filter(|id| there.iter().any(|t| t == id)).collect();
+        for ids in forget.chunks(100) {
+            let came = self.restic().run(&[&["forget", "--json", "--"], ids].concat()).await;
+            if !came.is_good() {
+                return note_exit(result, &came);
+            }
+            result.forgotten += ids.len() as u64;
+            println!(
+                "forgot {} of {}: {}",
+                result.forgotten,
+                forget.len(),
+                ids.iter().map(|id| short(id)).collect::<Vec<_>>().join(" ")
+            );
+        }
+        let unused = format!("--max-unused={}%", self.plan.max_unused_percent.unwrap_or(5));
+        let came = self.restic().run(&["prune", &unused]).await;
+        let size = |label: &str| {
+            let lines = came.output.iter().filter_map(Value::as_str);
+            lines.filter_map(|line| line.trim().strip_prefix(label)?.rsplit_once('/')).find_map(|(_, size)| bytes(size))
+        };
+        result.freed_bytes = size("total prune:").unwrap_or_default();
+        result.repository_bytes = size("remaining:");
+        end(result, &came);
+    }
+
+    /// Ids of all snapshots.
+    async fn snapshots(&self) -> Result<Vec<String>, Came> {
+        let came = self.restic().run(&["snapshots", "--json", "--no-lock"]).await;
+        let list = came.output.iter().find_map(Value::as_array).cloned();
+        let ids = list.map(|list| list.iter().filter_map(|s| s.get("id")?.as_str().map(ToOwned::to_owned)).collect());
+        ids.filter(|_| came.is_good()).ok_or(came)
+    }
+
+    async fn rotate(&self, result: &mut RunResult) {
+        let file = self.place.text(&format!("{SECRETS_PATH}/new-key/RESTIC_PASSWORD"));
+        let with_new =
+            || self.restic().with("RESTIC_PASSWORD_FILE", file.clone()).with("RESTIC_PASSWORD", String::new());
+        // A run that died in between added it already.
+        let mut opens = with_new().run(&["cat", "config", "--no-lock", "--json"]).await;
+        if opens.code == Some(12) {
+            let added = self.restic().run(&["key", "add", "--new-password-file", &file]).await;
+            if !added.is_good() {
+                return note_exit(result, &added);
+            }
+            opens = with_new().run(&["cat", "config", "--no-lock", "--json"]).await;
+        }
+        if !opens.is_good() {
+            return note_exit(result, &opens);
+        }
+        let listed = with_new().run(&["key", "list", "--json"]).await;
+        let keys = listed.output.iter().find_map(Value::as_array).cloned().unwrap_or_default();
+        let is_current = |key: &&Value| key.get("current").and_then(Value::as_bool) == Some(true);
+        if !listed.is_good() || keys.iter().filter(is_current).count() != 1 {
+            return note_exit(result, &listed);
+        }
+        for key in keys.iter().filter(|key| !is_current(key)).filter_map(|key| key.get("id")?.as_str()) {
+            let removed = with_new().run(&["key", "remove", key]).await;
+            if !removed.is_good() {
+                return note_exit(result, &removed);
+            }
+        }
+        end(result, &listed);
+    }
+}
+
+/// The operation is over with what restic came to.
+fn end(result: &mut RunResult, came: &Came) {
+    note_exit(result, came);
+    if came.is_good() {
+        result.stage = RunnerStage::Done;
+    }
+}
+
+fn note_exit(result: &mut RunResult, came: &Came) {
+    (result.exit_code, result.signal) = (came.code, came.signal);
+    if came.is_good() {
+        return;
+    }
+    result.errors.extend(came.errors.iter().cloned());
+    result.error_count = result.error_count.max(came.error_count);
+}
+
+/// A size as restic writes it: `545 B`, `1.234 MiB`.
+fn bytes(text: &str) -> Option<u64> {
+    let (number, unit) = text.trim().split_once(' ')?;
+    let number: f64 = number.parse().ok()?;
+    let factor = match unit.trim() {
+        "B" => 1.0,
+        "KiB" => 1024.0,
+        "MiB" => 1024.0 * 1024.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        "TiB" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    };
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a size is not negative, and rounded")]
+    Some((number * factor).max(0.0) as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_restic_writes_them() {
+        assert_eq!(bytes(" 545 B"), Some(545));
+        assert_eq!(bytes(" 1.500 KiB"), Some(1_536));
+        assert_eq!(bytes(" many"), None);
+    }
+}
