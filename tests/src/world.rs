@@ -253,6 +253,7 @@ impl World {
             .args(["run", "--webhook-bind", &format!("127.0.0.1:{webhook}")])
             .args(["--metrics-bind", &format!("127.0.0.1:{metrics}")])
             .args(["--webhook-host", "127.0.0.1", "--lease-seconds", "3", "--analysis-loopback"])
+            .args(["--image", "interlock:test", "--restic-image", "restic:1", "--postgres-image", "postgres:15"])
             .env("KUBECONFIG", self.controller_kubeconfig())
             .env("NO_COLOR", "1")
             .env("LOG", log)
@@ -405,7 +406,7 @@ fn run(mut command: Command, input: &str) -> (bool, String) {
 }
 
 /// The built `interlock`.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let path = std::env::var_os("INTERLOCK_BIN").map_or_else(
         || {
             let test = std::env::current_exe().unwrap();

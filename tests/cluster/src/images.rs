@@ -45,10 +45,11 @@ fn with_busybox(name: &str) -> Result<Image, NodeError> {
     Ok(image)
 }
 
-/// restic, and a shell.
+/// restic, a shell, and the C library that a debug build of Interlock's runner needs.
 pub fn restic() -> Result<Image, NodeError> {
     let tools = Tools::ensure_these(&[Tool::Restic])?;
-    let image = with_busybox("restic:1")?.file(tools.path(Tool::Restic), "/usr/local/bin/restic");
+    let root = debian::unpacked("libc", &["libc6", "libgcc-s1"])?;
+    let image = with_busybox("restic:1")?.tree(&root).file(tools.path(Tool::Restic), "/usr/local/bin/restic");
     Ok(image.env("RESTIC_CACHE_DIR", "/tmp/restic-cache"))
 }
 

@@ -1,5 +1,6 @@
-//! Gray releases on a real node: real processes answer real requests through a Gateway that follows the route, and a real
-//! Prometheus looks at them. Needs Linux and root; without them each test says so and ends.
+//! What only a real node can show. Gray releases: real processes answer real requests through a Gateway that follows the
+//! route, and a real Prometheus looks at them. Backups: real restic and real PostgreSQL in real pods. Needs Linux and root;
+//! without them each test says so and ends.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,5 +9,6 @@
     reason = "helpers of tests are tests"
 )]
 
+mod backups;
 mod prometheus;
 mod releases;

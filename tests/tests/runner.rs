@@ -1,0 +1,255 @@
+//! `interlock runner` with real restic, without a cluster: what a pod would do, below a folder.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use interlock_cluster::{Tool, Tools};
+use interlock_core::backup::{
+    outcome::{self, Expected, PodEnd, Reason},
+    result::{RunResult, RunnerStage},
+};
+use interlock_crds::MaintenanceOperation;
+use interlock_tests::{eventually, world::binary};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const PASSWORD: &str = "correct-horse-battery";
+const POLICY: &str = "policy-uid";
+
+/// A pod's files.
+struct Pod {
+    root: TempDir,
+    restic: PathBuf,
+    password: &'static str,
+}
+
+impl Pod {
+    fn new() -> Self {
+        let root = TempDir::new().unwrap();
+        for folder in ["data", "repository", "dev", "interlock/bin", "interlock/run", "interlock/scratch"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+        }
+        let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
+        Self { root, restic: tools.path(Tool::Restic).to_owned(), password: PASSWORD }
+    }
+
+    fn with_repository() -> Self {
+        let pod = Self::new();
+        let (_, result) = pod.run(&json!({"operation": "Initialize"}));
+        assert_eq!((result.stage, result.exit_code), (RunnerStage::Done, Some(0)), "{result:?}");
+        pod
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.path().join(path)
+    }
+
+    fn command(&self, container: &str, plan: &Value) -> Command {
+        let mut whole = json!({"version": 1, "run": "run-1", "repository": "/repository", "retryLockSeconds": 1});
+        whole.as_object_mut().unwrap().extend(plan.as_object().unwrap().clone());
+        let path = format!("{}:{}", self.restic.parent().unwrap().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(binary());
+        command.args(["runner", "--root"]).arg(self.root.path()).arg(container);
+        command.env("INTERLOCK_PLAN", whole.to_string()).env("PATH", path).env("RESTIC_PASSWORD", self.password);
+        command.env("RESTIC_CACHE_DIR", self.at("interlock/scratch/cache")).stdin(Stdio::null());
+        command
+    }
+
+    /// Both containers; everything that they printed, and the message.
+    fn run(&self, plan: &Value) -> (String, RunResult) {
+        fs::remove_dir_all(self.at("interlock/run")).unwrap();
+        fs::create_dir_all(self.at("interlock/run")).unwrap();
+        let tool = self.command("tool", plan).output().unwrap();
+        assert!(tool.status.success(), "the next container must run: {tool:?}");
+        let report = self.command("report", plan).output().unwrap();
+        let message = fs::read_to_string(self.at("dev/termination-log")).unwrap();
+        let result = RunResult::decode(Some(&message), "run-1").unwrap();
+        let is_good = result.exit_code == Some(0) && result.stage == RunnerStage::Done;
+        assert_eq!(report.status.success(), is_good, "{message}");
+        (printed(&tool) + &printed(&report), result)
+    }
+
+    fn files() -> Value {
+        json!({"operation": "Backup", "host": POLICY, "source": {"kind": "files", "paths": ["/data"], "exclude": ["*.tmp"]}})
+    }
+
+    fn restic(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(&self.restic);
+        command.args(arguments).env("RESTIC_REPOSITORY", self.at("repository")).env("RESTIC_PASSWORD", PASSWORD);
+        command.env("RESTIC_CACHE_DIR", self.at("interlock/scratch/cache")).output().unwrap()
+    }
+
+    fn snapshots(&self) -> Vec<Value> {
+        serde_json::from_slice(&self.restic(&["snapshots", "--json"]).stdout).unwrap()
+    }
+}
+
+fn printed(output: &Output) -> String {
+    [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned()).concat()
+}
+
+fn judged(result: &RunResult) -> Reason {
+    let end = PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() };
+    let expected = Expected { run: "run-1", policy_uid: POLICY, repository_id: None, allow_empty: false };
+    outcome::judge(&end, &expected).0.reason
+}
+
+fn checked(result: &RunResult) -> Reason {
+    let end = PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() };
+    outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Check, None).0.reason
+}
+
+#[test]
+fn files_are_stored_read_back_and_compared_with_the_parent() {
+    let pod = Pod::with_repository();
+    fs::write(pod.at("data/accounts"), "1000").unwrap();
+    fs::write(pod.at("data/left-out.tmp"), "x").unwrap();
+    let (_, first) = pod.run(&Pod::files());
+    assert_eq!(judged(&first), Reason::Complete, "{first:?}");
+    let snapshot = first.snapshot.unwrap();
+    assert_eq!((snapshot.files, snapshot.bytes, snapshot.host.as_str()), (1, 4, POLICY));
+    assert_eq!(pod.snapshots()[0]["id"], json!(snapshot.id));
+    let mut plan = Pod::files();
+    plan["parent"] = json!(snapshot.id);
+    let (_, second) = pod.run(&plan);
+    let second = second.snapshot.unwrap();
+    assert_eq!((second.parent, second.files), (Some(snapshot.id), 1));
+}
+
+#[test]
+fn b9_an_empty_source_and_an_unreadable_file_are_no_good_points() {
+    let pod = Pod::with_repository();
+    let (_, empty) = pod.run(&Pod::files());
+    assert_eq!(judged(&empty), Reason::EmptySource, "{empty:?}");
+    fs::write(pod.at("data/accounts"), "1000").unwrap();
+    // Even root cannot list a folder that another process has unmounted from below: a path that is not there is the same.
+    let mut plan = Pod::files();
+    plan["source"]["paths"] = json!(["/data", "/gone"]);
+    let (_, partial) = pod.run(&plan);
+    assert_eq!((partial.exit_code, judged(&partial)), (Some(3), Reason::Incomplete), "{partial:?}");
+}
+
+#[test]
+fn b10_a_program_that_fails_half_way_leaves_no_snapshot() {
+    let pod = Pod::with_repository();
+    let source = |script: &str| json!({"kind": "command", "command": ["sh", "-c", script], "fileName": "out"});
+    let plan = |script: &str| json!({"operation": "Backup", "host": POLICY, "source": source(script)});
+    let (_, failed) = pod.run(&plan("echo half; exit 7"));
+    assert_eq!((failed.source_exit_code, judged(&failed)), (Some(7), Reason::SourceFailed), "{failed:?}");
+    assert!(pod.snapshots().is_empty());
+    let (_, whole) = pod.run(&plan("echo whole"));
+    assert_eq!(judged(&whole), Reason::Complete);
+    let id = whole.snapshot.unwrap().id;
+    assert_eq!(pod.restic(&["dump", &id, "/out"]).stdout, b"whole\n");
+}
+
+#[test]
+fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_secret_is_told() {
+    let mut pod = Pod::new();
+    fs::write(pod.at("data/a"), "a").unwrap();
+    let (_, missing) = pod.run(&Pod::files());
+    assert_eq!(judged(&missing), Reason::RepositoryMissing);
+    assert!(!pod.at("repository/config").exists(), "a backup makes no repository");
+    pod.run(&json!({"operation": "Initialize"}));
+    let (_, another) = pod.run(&json!({"operation": "Check", "repositoryId": "0123"}));
+    let expected = Expected { run: "run-1", policy_uid: POLICY, repository_id: Some("0123"), allow_empty: false };
+    let end = PodEnd { message: Some(another.encode().unwrap()), ..PodEnd::default() };
+    assert_eq!(outcome::judge(&end, &expected).0.reason, Reason::RepositoryReplaced);
+    // Somebody else is alone with it.
+    let mut holder = Command::new(&pod.restic);
+    holder.args(["backup", "--stdin-from-command", "--", "sleep", "60"]).stdin(Stdio::null());
+    holder.env("RESTIC_REPOSITORY", pod.at("repository")).env("RESTIC_PASSWORD", PASSWORD);
+    let mut holder = holder.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually(Duration::from_secs(20), || {
+        let locks = fs::read_dir(pod.at("repository/locks")).unwrap().count();
+        if locks > 0 { Ok(()) } else { Err("no lock".to_owned()) }
+    });
+    let (_, locked) = pod.run(&json!({"operation": "Prune", "forget": []}));
+    assert_eq!(checked(&locked), Reason::RepositoryLocked, "{locked:?}");
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    pod.password = "another-long-password";
+    let (told, wrong) = pod.run(&Pod::files());
+    assert_eq!(judged(&wrong), Reason::WrongPassword);
+    assert!(!told.contains("another-long-password") && !told.contains(PASSWORD), "{told}");
+}
+
+#[test]
+fn a_flipped_byte_is_found_by_a_check_that_reads_data() {
+    let pod = Pod::with_repository();
+    fs::write(pod.at("data/a"), vec![7_u8; 200_000]).unwrap();
+    pod.run(&Pod::files());
+    let (_, good) = pod.run(&json!({"operation": "Check", "readDataSubset": "1/1"}));
+    assert_eq!(checked(&good), Reason::Complete, "{good:?}");
+    flip(&biggest(&pod.at("repository/data")));
+    let (_, bad) = pod.run(&json!({"operation": "Check", "readDataSubset": "1/1"}));
+    assert_eq!(checked(&bad), Reason::Damaged, "{bad:?}");
+}
+
+fn biggest(folder: &Path) -> PathBuf {
+    let folders = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files = folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()));
+    files.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap()
+}
+
+fn flip(file: &Path) {
+    let mut bytes = fs::read(file).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 0xff;
+    let _ = Command::new("chmod").arg("u+w").arg(file).status();
+    fs::write(file, bytes).unwrap();
+}
+
+#[test]
+fn prune_forgets_exactly_what_it_is_told_and_what_is_gone_already_does_not_stop_it() {
+    let pod = Pod::with_repository();
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        fs::write(pod.at("data/a"), format!("{round}")).unwrap();
+        ids.push(pod.run(&Pod::files()).1.snapshot.unwrap().id);
+    }
+    let forget = json!({"operation": "Prune", "forget": [ids[0], ids[1], "f".repeat(64)], "maxUnusedPercent": 0});
+    let (_, pruned) = pod.run(&forget);
+    assert_eq!((pruned.stage, pruned.forgotten), (RunnerStage::Done, 2), "{pruned:?}");
+    assert!(pruned.repository_bytes.is_some());
+    let left: Vec<_> = pod.snapshots().iter().map(|snapshot| snapshot["id"].clone()).collect();
+    assert_eq!(left, [json!(ids[2])]);
+}
+
+#[test]
+fn a_key_is_exchanged_and_doing_it_again_changes_nothing() {
+    let mut pod = Pod::with_repository();
+    fs::create_dir_all(pod.at("interlock/secrets/new-key")).unwrap();
+    fs::write(pod.at("interlock/secrets/new-key/RESTIC_PASSWORD"), "a-new-long-password").unwrap();
+    let (_, rotated) = pod.run(&json!({"operation": "RotateKey"}));
+    assert_eq!(rotated.stage, RunnerStage::Done, "{rotated:?}");
+    let (_, old) = pod.run(&json!({"operation": "Check"}));
+    assert_eq!(checked(&old), Reason::WrongPassword);
+    pod.password = "a-new-long-password";
+    let (_, new) = pod.run(&json!({"operation": "Check"}));
+    assert_eq!(checked(&new), Reason::Complete);
+    let (_, again) = pod.run(&json!({"operation": "RotateKey"}));
+    assert_eq!(again.stage, RunnerStage::Done, "{again:?}");
+}
+
+#[test]
+fn b6_a_pod_that_is_ended_leaves_no_lock_behind() {
+    let pod = Pod::with_repository();
+    let source = json!({"kind": "command", "command": ["sleep", "300"], "fileName": "out"});
+    let plan = json!({"operation": "Backup", "host": POLICY, "source": source});
+    let mut tool = pod.command("tool", &plan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(pod.at("repository/locks")).unwrap().count();
+    eventually(Duration::from_secs(20), || if locks() > 0 { Ok(()) } else { Err("no lock".to_owned()) });
+    assert!(Command::new("kill").args(["-s", "TERM", &tool.id().to_string()]).status().unwrap().success());
+    eventually(Duration::from_secs(20), || match tool.try_wait().unwrap() {
+        Some(_) => Ok(()),
+        None => Err("it goes on".to_owned()),
+    });
+    assert_eq!(locks(), 0);
+    assert!(pod.snapshots().is_empty());
+}
