@@ -82,6 +82,8 @@ enum Command {
     /// Backups: run, list and show them
     #[command(subcommand)]
     Backup(backup::BackupCommand),
+    /// Restore a backup to a volume, by a change that is agreed first
+    Restore(backup::restore::RestoreArgs),
     /// Evidence about a change
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -190,6 +192,7 @@ async fn with_cluster(command: Command, globals: &Globals, ui: Ui) -> Result<Exi
         Command::Resume(args) => act(args, Verb::Resume).await,
         Command::Rebase(args) => act(args, Verb::Rebase).await,
         Command::Rollout(command) => rollout::execute(&command, &context, ui).await,
+        Command::Restore(args) => Box::pin(backup::restore::execute(&args, &context, ui)).await,
         Command::Backup(command) => backup::execute(&command, &context, ui).await,
         Command::Evidence(args) => evidence::execute(&args, &context, ui).await,
         Command::Crd(_)

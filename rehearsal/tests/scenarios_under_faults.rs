@@ -260,7 +260,7 @@ fn a24_a_controller_that_dies_after_any_write_is_gone_on_for() {
         .collect();
     let acts = [vec![(1_000, propose(&json!(manifests)))], insist(5, &vote("bob", Approve))];
     let history = History::at(&Bank { votes: 1, ..Bank::default() }, acts.concat());
-    let faults = Faults { crashes: 0.03, hangs: 0.01, lost_answers: 0.05, ..Faults::default() };
+    let faults = Faults { crashes: 0.06, hangs: 0.01, lost_answers: 0.05, ..Faults::default() };
     play_with(&history, &faults, |end| {
         let crashes = end.played.timeline.iter().filter(|h| matches!(h, Happening::Fault { .. })).count();
         assert!(end.is_calm || crashes > 2, "{crashes} faults only");

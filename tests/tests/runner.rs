@@ -180,6 +180,26 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
 }
 
 #[test]
+fn a_restore_brings_files_back_and_nothing_at_all_is_a_failure() {
+    let pod = Pod::with_repository();
+    fs::create_dir_all(pod.at("data/branch")).unwrap();
+    fs::write(pod.at("data/branch/accounts"), "1000").unwrap();
+    let id = pod.run(&Pod::files()).1.snapshot.unwrap().id;
+    fs::remove_dir_all(pod.at("data/branch")).unwrap();
+    let plan = |folder: &str| json!({"operation": "Restore", "restore": {"snapshot": id, "folder": folder}});
+    let (_, back) = pod.run(&plan("/data"));
+    assert_eq!((back.stage, back.exit_code), (RunnerStage::Done, Some(0)), "{back:?}");
+    assert_eq!(fs::read(pod.at("data/branch/accounts")).unwrap(), b"1000");
+    let (_, nothing) = pod.run(&plan("/nowhere"));
+    assert_ne!(nothing.stage, RunnerStage::Done, "{nothing:?}");
+    flip(&biggest(&pod.at("repository/data")));
+    fs::remove_dir_all(pod.at("interlock/scratch/cache")).unwrap();
+    fs::remove_dir_all(pod.at("data/branch")).unwrap();
+    let (_, damaged) = pod.run(&plan("/data"));
+    assert_ne!(damaged.stage, RunnerStage::Done, "{damaged:?}");
+}
+
+#[test]
 fn a_flipped_byte_is_found_by_a_check_that_reads_data() {
     let pod = Pod::with_repository();
     fs::write(pod.at("data/a"), vec![7_u8; 200_000]).unwrap();

@@ -1,6 +1,7 @@
 //! `backup`: runs now, and what there is to restore from.
 
 mod list;
+pub mod restore;
 mod run;
 mod show;
 

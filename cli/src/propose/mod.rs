@@ -26,7 +26,7 @@ use interlock_crds::{ChangeRequest, ChangeRequestSpec, Content as ContentSpec, C
 use kube::{Api, api::PostParams};
 use serde_json::Value;
 
-pub use args::ProposeArgs;
+pub use args::{Failure, ProposeArgs, Type};
 
 use crate::{
     context::Context,
@@ -42,7 +42,17 @@ use staging::Staged;
 /// Proposes a change.
 pub async fn execute(args: &ProposeArgs, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
     let asks = may_ask(args)?;
-    let mut objects = manifests::read(&args.files)?;
+    these(manifests::read(&args.files)?, asks, args, context, ui).await
+}
+
+/// Proposes a change of these objects; `args` says everything but which. Asks first if `asks`.
+pub async fn these(
+    mut objects: Vec<Value>,
+    asks: bool,
+    args: &ProposeArgs,
+    context: &Context,
+    ui: Ui,
+) -> Result<ExitCode, CliError> {
     let ids: Result<Vec<ObjectId>, _> = objects.iter().map(ObjectId::of).collect();
     let ids = ids.map_err(|error| CliError::Usage(error.to_string()))?;
     let cluster = Cluster::discover(context.client.clone(), &ids).await?;
@@ -96,7 +106,7 @@ pub async fn execute(args: &ProposeArgs, context: &Context, ui: Ui) -> Result<Ex
 }
 
 /// Whether to ask before proposing; where nobody can answer, `--yes` must say it.
-fn may_ask(args: &ProposeArgs) -> Result<bool, CliError> {
+pub fn may_ask(args: &ProposeArgs) -> Result<bool, CliError> {
     if args.yes || args.dry_run {
         return Ok(false);
     }

@@ -2,7 +2,7 @@
 
 use interlock_core::backup::{
     outcome::short,
-    plan::{PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH},
+    plan::{PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
     result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
 };
 use serde_json::Value;
@@ -84,6 +84,7 @@ impl Work<'_> {
                 end(&mut result, &came);
             }
             RunnerOperation::RotateKey => self.rotate(&mut result).await,
+            RunnerOperation::Restore => self.restore(&mut result).await,
             other => {
                 result.exit_code = None;
                 result.errors.push(format!("{other:?} is not done by this command"));
@@ -144,7 +145,7 @@ impl Work<'_> {
                 args.extend(paths.iter().map(|path| self.place.text(path)));
             }
             PlannedSource::Objects => {
-                args.extend(["--".to_owned(), self.place.text(interlock_core::backup::plan::SOURCE_PATH)]);
+                args.extend(["--".to_owned(), self.place.text(SOURCE_PATH)]);
             }
             PlannedSource::Command { command, file_name } => piped(file_name, command),
             PlannedSource::Postgres { .. } => piped("dump.sql", &[source::POSTGRES.to_owned()]),
@@ -227,6 +228,27 @@ impl Work<'_> {
         let list = came.output.iter().find_map(Value::as_array).cloned();
         let ids = list.map(|list| list.iter().filter_map(|s| s.get("id")?.as_str().map(ToOwned::to_owned)).collect());
         ids.filter(|_| came.is_good()).ok_or(came)
+    }
+
+    /// What was restored is read again and compared, and nothing at all is a failure.
+    async fn restore(&self, result: &mut RunResult) {
+        let Some(wanted) = &self.plan.restore else {
+            result.exit_code = None;
+            return result.errors.push("the plan names no snapshot".to_owned());
+        };
+        let target = self.place.text(SOURCE_PATH);
+        let folder = wanted.folder.as_ref().map(|folder| format!(":{}", self.place.text(folder))).unwrap_or_default();
+        let snapshot = format!("{}{folder}", wanted.snapshot);
+        let came = self.restic().run(&["restore", "--json", "--verify", "--target", &target, "--", &snapshot]).await;
+        note_exit(result, &came);
+        let Some(summary) = came.message("summary") else { return };
+        let number = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or_default();
+        let files = number("files_restored");
+        println!("restored {files} files, {} bytes", number("bytes_restored"));
+        if came.is_good() && files == 0 {
+            return result.errors.push("restic reported success, but restored no file".to_owned());
+        }
+        end(result, &came);
     }
 
     async fn rotate(&self, result: &mut RunResult) {

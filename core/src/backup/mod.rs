@@ -4,6 +4,7 @@
 //! lets runs in, `retention` says what may be forgotten, `exposure` how old the newest good point is, `pods` builds the
 //! Jobs, `status` tells people, `validate` refuses what a schema cannot.
 
+pub mod choose;
 pub mod exposure;
 pub mod hooks;
 pub mod maintenance;

@@ -62,6 +62,9 @@ pub struct RunnerPlan {
     /// Heartbeat to read before the copying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<PlannedHeartbeat>,
+    /// Snapshot to restore to [`SOURCE_PATH`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore: Option<PlannedRestore>,
     /// Snapshots to forget.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub forget: Vec<String>,
@@ -71,6 +74,17 @@ pub struct RunnerPlan {
     /// The part of the data that a check reads, as `n/N`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub read_data_subset: Option<String>,
+}
+
+/// What is restored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRestore {
+    /// Id of the snapshot.
+    pub snapshot: String,
+    /// The folder of the snapshot whose content is restored; none restores everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
 }
 
 /// What is copied.
@@ -175,6 +189,7 @@ impl RunnerPlan {
             force: false,
             parent: None,
             heartbeat: None,
+            restore: None,
             forget: Vec::new(),
             max_unused_percent: None,
             read_data_subset: None,
@@ -206,6 +221,20 @@ impl RunnerPlan {
             heartbeat,
             ..Self::new(run, RunnerOperation::Backup, repository, pinned.repository_id.as_deref())
         }
+    }
+
+    /// The plan of a restore to a volume that is mounted at [`SOURCE_PATH`].
+    pub fn restore(
+        run: &str,
+        policy: &BackupPolicySpec,
+        repository: &BackupRepositorySpec,
+        id: Option<&str>,
+        snapshot: &str,
+    ) -> Self {
+        // Files were copied from where they go back to; everything else is one file at the top.
+        let folder = policy.source.files.as_ref().map(|_| SOURCE_PATH.to_owned());
+        let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder };
+        Self { restore: Some(restore), ..Self::new(run, RunnerOperation::Restore, repository, id) }
     }
 
     /// The plan of maintenance.

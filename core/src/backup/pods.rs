@@ -143,6 +143,51 @@ pub fn maintenance_job(
     Ok(pod.job(name, seconds, "maintenance", &[], images.interlock))
 }
 
+/// A restore.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// Name of the Job.
+    pub name: &'a str,
+    /// Claim that is restored to.
+    pub claim: &'a str,
+    /// Id of the snapshot.
+    pub snapshot: &'a str,
+    /// restic's id of the repository, if known.
+    pub repository_id: Option<&'a str>,
+    /// Seconds after which it is ended.
+    pub deadline: i64,
+}
+
+/// The Job that restores a snapshot to a claim: part of a change, so that it is agreed and carried out like one. Nobody owns
+/// it.
+///
+/// # Errors
+/// It asks for what its namespace does not permit.
+pub fn restore_job(
+    namespace: &str,
+    restore: &Restore<'_>,
+    policy: &BackupPolicySpec,
+    repository: &BackupRepositorySpec,
+    images: &Images<'_>,
+    privileges_permitted: bool,
+) -> Result<Value, PodError> {
+    let owner = Owner { kind: "", name: restore.name, uid: restore.name, namespace, privileges_permitted };
+    let plan = RunnerPlan::restore(restore.name, policy, repository, restore.repository_id, restore.snapshot);
+    let default = PodOptions::default();
+    let options = policy.pod.as_ref().unwrap_or(&default);
+    let mut pod = Pod::new(&owner, options, repository, &plan, &repository.restic.secret_ref)?;
+    pod.restores = true;
+    let of_repository = repository.pod.as_ref().and_then(|pod| pod.image.clone());
+    pod.restic_image = options.image.clone().or(of_repository).unwrap_or_else(|| images.restic.to_owned());
+    pod.tool_image.clone_from(&pod.restic_image);
+    pod.claim("source", restore.claim, SOURCE_PATH, false);
+    let mut job = pod.job(restore.name, restore.deadline, "restore", &[], images.interlock);
+    if let Some(meta) = job.get_mut("metadata").and_then(Value::as_object_mut) {
+        meta.remove("ownerReferences");
+    }
+    Ok(job)
+}
+
 fn policy_label(pinned: &PinnedPolicy) -> String {
     pinned.policy_uid.clone()
 }

@@ -20,6 +20,8 @@ pub(super) struct Pod<'a> {
     pub(super) volumes: Vec<Value>,
     pub(super) mounts: Vec<Value>,
     pub(super) environment: Vec<Value>,
+    /// It writes to the volume, and gives files their owners back.
+    pub(super) restores: bool,
 }
 
 impl<'a> Pod<'a> {
@@ -52,6 +54,7 @@ impl<'a> Pod<'a> {
                 json!({"name": "scratch", "mountPath": SCRATCH_PATH}),
             ],
             environment: vec![json!({"secretRef": {"name": secret.name}})],
+            restores: false,
         };
         pod.secret("repository", secret);
         if let Some(volume) = &repository.restic.volume {
@@ -168,9 +171,11 @@ impl<'a> Pod<'a> {
         // Of a tool that is killed the end of its log is kept, without a right to read logs.
         container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
         if self.options.read_all {
+            let more =
+                if self.restores { json!(["CHOWN", "FOWNER", "DAC_OVERRIDE"]) } else { json!(["DAC_READ_SEARCH"]) };
             container["securityContext"] = json!({
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false, "runAsUser": 0,
-                "capabilities": {"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]},
+                "capabilities": {"drop": ["ALL"], "add": more},
             });
         }
         container
@@ -208,7 +213,8 @@ impl<'a> Pod<'a> {
             "runAsGroup": options.run_as_group.unwrap_or(NOBODY),
             "seccompProfile": {"type": "RuntimeDefault"},
         });
-        if let Some(group) = options.fs_group {
+        // A fresh volume belongs to root.
+        if let Some(group) = options.fs_group.or(self.restores.then_some(options.run_as_group.unwrap_or(NOBODY))) {
             context["fsGroup"] = json!(group);
             context["fsGroupChangePolicy"] = json!("OnRootMismatch");
         }
