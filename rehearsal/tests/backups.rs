@@ -12,7 +12,10 @@ use interlock_rehearsal::{
     vault::Trouble,
     world::{Happening, Options, World},
 };
-use interlock_sim::workloads::{Behaviour, Effect};
+use interlock_sim::{
+    api::Write,
+    workloads::{Behaviour, Effect},
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -243,6 +246,42 @@ fn a_person_asks_for_a_run_and_deletes_it_while_it_runs() {
     assert_eq!(play.holders(), ["[]"]);
     let jobs = play.world.objects("batch", "Job");
     assert!(!jobs.iter().any(|job| job.pointer("/metadata/name") == Some(&json!("later"))), "and so is its Job");
+}
+
+#[test]
+fn records_without_a_point_and_old_jobs_do_not_pile_up() {
+    let objects = [
+        repository(|spec| spec["prune"] = json!({"schedule": "*/30 * * * *"})),
+        policy(|spec| spec["schedules"] = json!([{"name": "often", "schedule": "*/5 * * * *"}])),
+    ];
+    let mut play = Play::of(&objects, 1, 1);
+    play.minutes(10);
+    play.world.vault.trouble("teller", "files-", Some(Trouble::Opens(1)));
+    play.minutes(190);
+    let runs = play.all::<Backup>("Backup");
+    assert!((21..=24).contains(&runs.len()), "twenty that failed, and a good one: {}", runs.len());
+    assert!(play.policy().status.unwrap().last_good.is_some());
+    let jobs = play.world.objects("batch", "Job");
+    let of_runs = jobs.iter().filter(|job| job.pointer("/metadata/ownerReferences/0/kind") == Some(&json!("Backup")));
+    assert!((5..=7).contains(&of_runs.count()), "{:?}", jobs.len());
+    assert!(jobs.len() <= 10, "and few of the upkeep: {}", jobs.len());
+}
+
+#[test]
+fn a_policy_of_the_same_name_has_nothing_to_do_with_earlier_runs() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    // Past the webhooks, as somebody with the storage does.
+    let admin = user("admin", &["system:masters"]);
+    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
+    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    play.minutes(32);
+    play.world.seed_objects(&[policy(|_| ())]).unwrap();
+    play.minutes(35);
+    let status = play.policy().status.unwrap();
+    assert_eq!((status.points, status.last_good.clone()), (0, None), "{status:#?}");
+    play.minutes(90);
+    assert_eq!(play.policy().status.unwrap().points, 1);
 }
 
 #[test]

@@ -32,6 +32,8 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
         rule(interlock_crds::GROUP, &statuses, &["update", "patch"]),
         // A Rollout and a run of a backup are records of its own making: it makes them, and takes their finalizers off.
         rule(interlock_crds::GROUP, &["rollouts", "backups"], &["create", "patch"]),
+        // Records of runs that left no recovery point, when they are too many.
+        rule(interlock_crds::GROUP, &["backups"], &["delete"]),
         // The labels of enrolment. RBAC knows no fields; the webhook checks what is written.
         rule("", &["namespaces"], &["get", "list", "watch", "patch"]),
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
@@ -240,7 +242,8 @@ mod tests {
                 continue;
             }
             let own = match (group.as_str(), resource.as_str(), verb.as_str()) {
-                ("interlock.dev", "rollouts" | "backups", "create" | "patch") => true,
+                ("interlock.dev", "rollouts" | "backups", "create" | "patch")
+                | ("interlock.dev", "backups", "delete") => true,
                 ("interlock.dev", resource, "update" | "patch") => resource.ends_with("/status"),
                 ("", "namespaces", "patch") | ("events.k8s.io", "events", "create" | "patch") => true,
                 ("admissionregistration.k8s.io", _, "update") => names == &["interlock"],

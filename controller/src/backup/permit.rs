@@ -34,6 +34,10 @@ pub async fn permits<P: Port>(context: &Context<P>, executor: &str, request: &Wr
             let backup: Option<Backup> = observe::own(context, "Backup", &key).await?;
             return Ok(backup.is_some_and(|backup| permit::run_ends(&backup, uid)));
         }
+        ("BackupRepository", Operation::Delete) => {
+            let found: Option<BackupRepository> = observe::own(context, "BackupRepository", &key).await?;
+            return Ok(found.is_some_and(|found| permit::upkeep_is_over(&found, uid, self::name(job))));
+        }
         ("Backup", _) => of_run(context, &key, uid, job).await?,
         ("BackupRepository", Operation::Create) => of_upkeep(context, &key, uid, job).await?,
         _ => None,

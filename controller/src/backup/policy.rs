@@ -1,12 +1,15 @@
 //! A policy: which slot is run, and what people are told of it.
 
+use std::sync::PoisonError;
+
 use interlock_core::{
     backup::{
+        permit,
         slots::{self, DueRun, Existing, Passed, SlotDecision, SlotFacts},
         status::{self, PolicyFacts},
     },
     change::FIELD_MANAGER,
-    port::{DryRun, Identity, Port, PortError},
+    port::{DryRun, Identity, Port, PortError, Precondition},
 };
 use interlock_crds::{API_VERSION, BackupPolicy, BackupPolicyStatus, RepositoryPhase};
 use jiff::Timestamp;
@@ -83,8 +86,37 @@ pub(super) async fn pass<P: Port>(
             act::tell(context, &object, change.begins, reason, change.message).await;
         }
     }
+    tidy(context, key, &policy, &runs).await?;
     let again = (!problems.is_empty()).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now));
     Ok([next.next_transition.map(|at| at.0), again].into_iter().flatten().min())
+}
+
+/// Records of runs without a point that are too many go, and Jobs of runs that ended long ago.
+async fn tidy<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    policy: &BackupPolicy,
+    runs: &RunsSummary,
+) -> Result<(), PortError> {
+    for name in &runs.surplus {
+        let id = observe::own_id("Backup", &beside(key, name));
+        tracing::info!(policy = key, run = name, "the record of a run without a recovery point goes");
+        context.port.delete(&Identity::Controller, &id, &Precondition::default(), false, DryRun::No).await?;
+    }
+    let Some(name) = &runs.old_job else { return Ok(()) };
+    let known = context.tidied.lock().unwrap_or_else(PoisonError::into_inner).get(key) == Some(name);
+    let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
+    let (false, Ok(executor)) = (known, observe::executor(context, namespace)) else { return Ok(()) };
+    let id = observe::job_id(namespace, name);
+    let job = context.port.live_get(&Identity::Controller, &id).await?;
+    // Its name may be somebody else's by now.
+    if let Some(job) =
+        job.filter(|job| permit::owner(job).is_some_and(|(kind, owner, _)| kind == "Backup" && owner == name))
+    {
+        context.port.delete(&executor, &id, &Precondition::of(&job), false, DryRun::No).await?;
+    }
+    context.tidied.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), name.clone());
+    Ok(())
 }
 
 fn created_at(policy: &BackupPolicy, now: Timestamp) -> Timestamp {

@@ -98,6 +98,7 @@ pub(super) async fn pass<P: Port>(
             act::record(context, "BackupRepository", &mut repository.metadata, &repository.spec, &status).await?;
             if let Some(ended) = &decision.ended {
                 tell(context, &repository, ended).await;
+                tidy(context, key, &recorded, ended).await?;
             }
             repository.status = Some(status);
         }
@@ -126,6 +127,30 @@ async fn tell<P: Port>(context: &Context<P>, repository: &BackupRepository, ende
     let message = ended.message.clone().unwrap_or_default();
     tracing::info!(repository = repository.metadata.name, operation = ended.name, reason, message, "maintenance ended");
     act::tell(context, &act::reference("BackupRepository", &repository.metadata), failed, &reason, message).await;
+}
+
+/// The Job of the operation's last time goes with the end of this one.
+async fn tidy<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    before: &BackupRepositoryStatus,
+    ended: &MaintenanceRecord,
+) -> Result<(), PortError> {
+    let last = match ended.operation {
+        MaintenanceOperation::Initialize => &before.last_initialize,
+        MaintenanceOperation::Check => &before.last_check,
+        MaintenanceOperation::Prune => &before.last_prune,
+        MaintenanceOperation::RotateKey => &before.last_key_rotation,
+        MaintenanceOperation::Unlock => &before.last_unlock,
+    };
+    let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+    let Some((name, uid)) = last.as_ref().and_then(|last| Some((last.name.clone(), last.job_uid.clone()?))) else {
+        return Ok(());
+    };
+    match observe::executor(context, namespace) {
+        Ok(executor) => act::stop_job(context, &executor, (namespace, &name), uid).await,
+        Err(_) => Ok(()),
+    }
 }
 
 /// What runs want of the repository.

@@ -13,7 +13,8 @@ use interlock_core::{
     port::{Identity, Port, PortError},
 };
 use interlock_crds::{
-    Backup, BackupMode, BackupPhase, BackupPolicy, BackupRepository, BackupStatus, PinnedPolicy, PostgresMode,
+    Backup, BackupMode, BackupPhase, BackupPolicy, BackupRepository, BackupStatus, BackupTrigger, PinnedPolicy,
+    PostgresMode,
 };
 use jiff::Timestamp;
 use serde_json::Value;
@@ -147,13 +148,23 @@ fn parts<P: Port>(context: &Context<P>, key: &str, backup: &Backup, recorded: &B
         own.or_else(|| policy.as_ref().map(|policy| policy.spec.repository_ref.name.clone()))
     });
     let repository = named.and_then(|name| context.ask(|index| index.backup_repository(&beside(key, &name))));
-    let mut refusal = executor.as_ref().err().cloned();
+    let mut refusal = executor.as_ref().err().cloned().or_else(|| policy.as_deref().and_then(invalid));
     let made = recorded.job.as_ref().is_some_and(|job| job.uid.is_some());
     let pin = match (pinned.filter(|_| made), &policy, &repository) {
         (Some(pinned), ..) => Some(pinned.clone()),
         (None, Some(policy), Some(repository)) => {
             let runs = context.ask(|index| index.backup_runs(&policy_key));
             let (pin, why) = pin(policy, repository, backup.spec.mode, &runs);
+            let elsewhere =
+                backup.spec.trigger == BackupTrigger::Manual && pin.repository != policy.spec.repository_ref.name;
+            let why = why.or_else(|| {
+                elsewhere.then(|| {
+                    format!(
+                        "a run that a person asks for goes to the policy's repository {}",
+                        policy.spec.repository_ref.name
+                    )
+                })
+            });
             let replaced = pinned.filter(|pinned| pinned.repository_uid != pin.repository_uid);
             if let Some(why) =
                 replaced.map(|pinned| format!("BackupRepository {} was replaced", pinned.repository)).or(why)
@@ -171,6 +182,13 @@ fn parts<P: Port>(context: &Context<P>, key: &str, backup: &Backup, recorded: &B
         (None, None, _) => None,
     };
     Parts { policy, repository, pin, refusal, executor }
+}
+
+/// What the policy's own pass found that it cannot use.
+fn invalid(policy: &BackupPolicy) -> Option<String> {
+    let conditions = &policy.status.as_ref()?.conditions;
+    let valid = conditions.iter().find(|condition| condition.type_ == "Valid")?;
+    (valid.status == "False").then(|| valid.message.clone())
 }
 
 fn digest(spec: &interlock_crds::BackupPolicySpec) -> String {

@@ -80,6 +80,8 @@ pub struct Context<P> {
     pub starting: tokio::sync::Mutex<()>,
     /// Images of the pods of backups.
     pub images: Images,
+    /// By BackupPolicy the run whose Job was last seen to be gone. Losing it costs a call.
+    pub tidied: Mutex<BTreeMap<String, String>>,
     /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
     pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
 }
@@ -98,6 +100,7 @@ impl<P: Port> Context<P> {
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
             images: Images::default(),
+            tidied: Mutex::default(),
         }
     }
 

@@ -60,6 +60,8 @@ struct Runs {
     active: BTreeSet<String>,
     /// Those that have, by when.
     ended: BTreeMap<Moment, LastRun>,
+    /// Of those the ones that left no recovery point, or whose point was forgotten.
+    pointless: BTreeSet<Moment>,
     /// Of those the ones that succeeded.
     succeeded: BTreeSet<Moment>,
     /// Good points by the time of their data, and whether everything was read for them.
@@ -89,7 +91,16 @@ pub struct RunsSummary {
     pub last_full: Option<PointRef>,
     /// How many recovery points there are.
     pub points: u32,
+    /// Records of runs without a recovery point that are too many, the oldest first.
+    pub surplus: Vec<String>,
+    /// The newest run that ended whose Job is no longer kept.
+    pub old_job: Option<String>,
 }
+
+/// So many records of runs without a recovery point are kept for each policy.
+const KEPT_RECORDS: usize = 20;
+/// Jobs of so many runs that ended are kept for each policy, for whoever reads their logs.
+const KEPT_JOBS: usize = 5;
 
 /// What is kept of backups.
 #[derive(Debug, Default)]
@@ -99,8 +110,10 @@ pub(super) struct Backups {
     runs: BTreeMap<String, Arc<crds::Backup>>,
     /// Keys of policies by that of their repository.
     policies_of_repository: HashMap<String, BTreeSet<String>>,
-    /// By `namespace/name` of the policy.
+    /// By `namespace/name` of the policy and its uid: another policy of the name has nothing to do with earlier runs.
     of_policy: HashMap<String, Runs>,
+    /// Where in `of_policy` each run is, by its key.
+    place_of: HashMap<String, String>,
     /// Runs that have not let go of their repository, by its key.
     at_repository: HashMap<String, BTreeSet<String>>,
     key_of_uid: HashMap<String, String>,
@@ -187,7 +200,9 @@ impl Index {
         let run = slim(object);
         let name = run.metadata.name.clone().unwrap_or_default();
         let policy = beside(&key, &run.spec.policy_ref.name);
-        self.backups.of_policy.entry(policy.clone()).or_default().take(&name, &run);
+        let place = self.place(&policy, &run);
+        self.backups.of_policy.entry(place.clone()).or_default().take(&name, &run);
+        self.backups.place_of.insert(key.clone(), place);
         if let Some(uid) = &run.metadata.uid {
             self.backups.key_of_uid.insert(uid.clone(), key.clone());
         }
@@ -219,11 +234,12 @@ impl Index {
 
     fn forget_run(&mut self, key: &str) -> Option<Arc<crds::Backup>> {
         let run = self.backups.runs.remove(key)?;
-        let policy = beside(key, &run.spec.policy_ref.name);
-        if let Some(runs) = self.backups.of_policy.get_mut(&policy) {
+        if let Some(place) = self.backups.place_of.remove(key)
+            && let Some(runs) = self.backups.of_policy.get_mut(&place)
+        {
             runs.leave(run.metadata.name.as_deref().unwrap_or_default(), &run);
             if runs.names.is_empty() {
-                self.backups.of_policy.remove(&policy);
+                self.backups.of_policy.remove(&place);
             }
         }
         if let Some(repository) = repository_of(key, &run) {
@@ -233,8 +249,24 @@ impl Index {
         Some(run)
     }
 
+    /// Where the runs of the policy `namespace/name`, as it is now, are kept.
+    fn place_now(&self, policy: &str) -> String {
+        let uid = self.backups.policies.get(policy).and_then(|policy| policy.metadata.uid.as_deref());
+        format!("{policy} {}", uid.unwrap_or_default())
+    }
+
+    /// Where a run of the policy `namespace/name` is kept: with those of the policy that it was made for.
+    fn place(&self, policy: &str, run: &crds::Backup) -> String {
+        let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref()).map(|pinned| &pinned.policy_uid);
+        match pinned.or(run.spec.policy_uid.as_ref()) {
+            Some(uid) => format!("{policy} {uid}"),
+            None => self.place_now(policy),
+        }
+    }
+
     fn wake_active(&mut self, policy: &str) {
-        let active = self.backups.of_policy.get(policy).into_iter().flat_map(|runs| &runs.active);
+        let place = self.place_now(policy);
+        let active = self.backups.of_policy.get(&place).into_iter().flat_map(|runs| &runs.active);
         self.backups.woken.extend(active.map(|name| BackupKey::Run(beside(policy, name))));
     }
 
@@ -274,12 +306,12 @@ impl Index {
 
     /// What the runs of a policy come to.
     pub fn backup_runs(&self, policy: &str) -> RunsSummary {
-        self.backups.of_policy.get(policy).map(Runs::summary).unwrap_or_default()
+        self.backups.of_policy.get(&self.place_now(policy)).map(Runs::summary).unwrap_or_default()
     }
 
     /// The runs of a policy: for what looks at all of them, such as retention and the choice of a drill.
     pub fn backups_of(&self, policy: &str) -> Vec<Arc<crds::Backup>> {
-        let names = self.backups.of_policy.get(policy).into_iter().flat_map(|runs| &runs.names);
+        let names = self.backups.of_policy.get(&self.place_now(policy)).into_iter().flat_map(|runs| &runs.names);
         names.filter_map(|name| self.backup(&beside(policy, name))).collect()
     }
 
@@ -300,8 +332,10 @@ impl Index {
         let uid = self.backups.repositories.get(repository).and_then(|known| known.metadata.uid.as_ref());
         let mut seen = uid.and_then(|uid| self.backups.seen.get(uid)).cloned().unwrap_or_default();
         let policies = self.backups.policies_of_repository.get(repository).into_iter().flatten();
-        let points: usize =
-            policies.filter_map(|policy| self.backups.of_policy.get(policy)).map(|runs| runs.points).sum();
+        let points: usize = policies
+            .filter_map(|policy| self.backups.of_policy.get(&self.place_now(policy)))
+            .map(|runs| runs.points)
+            .sum();
         seen.points = u32::try_from(points).unwrap_or(u32::MAX);
         seen
     }
@@ -318,6 +352,9 @@ impl Runs {
         if let Some((moment, last)) = ended(name, run) {
             if phase == BackupPhase::Succeeded {
                 self.succeeded.insert(moment.clone());
+            }
+            if standing(run).is_none() && !is_at_repository(run) {
+                self.pointless.insert(moment.clone());
             }
             self.ended.insert(moment, last);
         }
@@ -337,6 +374,7 @@ impl Runs {
         if let Some((moment, _)) = ended(name, run) {
             self.ended.remove(&moment);
             self.succeeded.remove(&moment);
+            self.pointless.remove(&moment);
         }
         self.points -= usize::from(standing(run).is_some());
         if let Some(point) = good_point(run) {
@@ -344,6 +382,11 @@ impl Runs {
             self.good.remove(&moment);
             self.proven.remove(&moment);
         }
+    }
+
+    fn surplus(&self) -> Vec<String> {
+        let count = self.pointless.len().saturating_sub(KEPT_RECORDS);
+        self.pointless.iter().take(count.min(KEPT_RECORDS)).map(|(_, name)| name.clone()).collect()
     }
 
     fn summary(&self) -> RunsSummary {
@@ -359,6 +402,8 @@ impl Runs {
             last_proven: self.proven.values().next_back().cloned(),
             last_full: full.map(|(point, _)| point.clone()),
             points: u32::try_from(self.points).unwrap_or(u32::MAX),
+            surplus: self.surplus(),
+            old_job: self.ended.keys().rev().nth(KEPT_JOBS).map(|(_, name)| name.clone()),
         }
     }
 }

@@ -36,6 +36,12 @@ pub fn upkeep_announced(repository: &BackupRepository, uid: &str, job: &str) -> 
         && active.is_some_and(|active| active.name == job && active.job_uid.is_none())
 }
 
+/// Whether the Job of this name is not the one of what a repository's upkeep does now.
+pub fn upkeep_is_over(repository: &BackupRepository, uid: &str, job: &str) -> bool {
+    let active = repository.status.as_ref().and_then(|status| status.active.as_ref());
+    repository.metadata.uid.as_deref() == Some(uid) && active.is_none_or(|active| active.name != job)
+}
+
 /// Whether `job` is `expected`, as the server makes it of what Interlock writes.
 pub fn is_expected(job: &Value, expected: &Value) -> bool {
     permitted_create(&GroupKind::new("batch", "Job"), job, expected).is_ok()

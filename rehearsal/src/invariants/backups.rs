@@ -92,11 +92,13 @@ pub(super) fn is_job_of(world: &World, audit: &Audit) -> bool {
     let (Some(kind), Some(name), Some(uid)) = (owner("kind"), owner("name"), owner("uid")) else { return false };
     let namespace = audit.id.namespace.as_deref().unwrap_or_default();
     let Some(owner) = world.object(GROUP, kind, namespace, name) else { return false };
-    let announced = match kind {
-        "Backup" => owner.pointer("/status/job/name"),
-        "BackupRepository" => owner.pointer("/status/active/name"),
-        _ => None,
+    let name = |pointer: &str| owner.pointer(pointer).and_then(Value::as_str) == Some(audit.id.name.as_str());
+    let known = match (kind, audit.old.is_none()) {
+        ("Backup", _) => name("/status/job/name"),
+        ("BackupRepository", true) => name("/status/active/name"),
+        // What is over may go.
+        ("BackupRepository", false) => !name("/status/active/name"),
+        _ => false,
     };
-    owner.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid)
-        && announced.and_then(Value::as_str) == Some(audit.id.name.as_str())
+    owner.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid) && known
 }
