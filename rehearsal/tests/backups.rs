@@ -8,6 +8,7 @@ use interlock_rehearsal::{
     faults::Faults,
     history::{Bank, start},
     invariants::Watchdog,
+    metrics::{Source, Values},
     people::{Act, user},
     vault::Trouble,
     world::{Happening, Options, World},
@@ -282,6 +283,48 @@ fn a_policy_of_the_same_name_has_nothing_to_do_with_earlier_runs() {
     assert_eq!((status.points, status.last_good.clone()), (0, None), "{status:#?}");
     play.minutes(90);
     assert_eq!(play.policy().status.unwrap().points, 1);
+}
+
+#[test]
+fn hooks_freeze_and_thaw_once_and_one_that_fails_keeps_the_copying_from_beginning() {
+    let http = |name: &str| json!({"name": name, "http": {"url": format!("http://app.teller.svc:8080/{name}")}, "timeout": "20s"});
+    let hooks = json!({"before": [http("freeze")], "after": [http("thaw")]});
+    let objects = [repository(|_| ()), policy(|spec| spec["hooks"] = hooks)];
+    let mut play = Play::of(&objects, 1, 1);
+    let answers = |play: &mut Play, hook: &str, status: f64| {
+        let (value, every) = (Values::One(status), SignedDuration::from_secs(1));
+        let source = Source::Says { stable: value.clone(), value, every };
+        let now = play.world.now();
+        play.world.shared.lock().metrics.set(hook, now, source);
+    };
+    answers(&mut play, "freeze", 204.0);
+    answers(&mut play, "thaw", 200.0);
+    play.minutes(30);
+    assert_eq!(play.ends(), ["Succeeded Complete"]);
+    let status = play.all::<Backup>("Backup").remove(0).status.unwrap();
+    let told: Vec<_> = status.hooks.iter().map(|hook| (hook.name.as_str(), hook.succeeded)).collect();
+    assert_eq!(told, [("freeze", Some(true)), ("thaw", Some(true))]);
+    answers(&mut play, "freeze", 503.0);
+    play.minutes(90);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed HookFailed"]);
+    let failed = play.all::<Backup>("Backup").into_iter().filter_map(|run| run.status);
+    let failed = failed.into_iter().find(|status| status.reason.as_deref() == Some("HookFailed")).unwrap();
+    assert!(failed.message.unwrap().contains("503"));
+    assert_eq!(failed.hooks.len(), 2, "what may be frozen is thawed");
+    // A controller that dies while a hook runs never begins it again.
+    answers(&mut play, "freeze", 204.0);
+    play.minutes_with(150, |world, happening| {
+        if let Happening::Stored(audit) = happening
+            && audit.id.kind == "Backup"
+            && audit.new.as_ref().is_some_and(|new| {
+                let hook = new.pointer("/status/hooks/0");
+                hook.is_some_and(|hook| hook.get("finishedAt").is_none())
+            })
+        {
+            world.crash();
+        }
+    });
+    assert_eq!(play.ends().pop().unwrap(), "Failed HookFailed");
 }
 
 #[test]

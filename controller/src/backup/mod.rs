@@ -4,12 +4,14 @@
 //! index says who is to look again.
 
 mod act;
+mod hooks;
 mod observe;
 pub mod permit;
 mod policy;
 mod repository;
 mod run;
 
+pub use hooks::Begun;
 use interlock_core::port::{Port, PortError};
 use jiff::{SignedDuration, Timestamp};
 

@@ -19,7 +19,7 @@ use interlock_crds::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{FINALIZER, act, observe, policy};
+use super::{FINALIZER, act, hooks, observe, policy};
 use crate::{
     change::Context,
     claims,
@@ -75,6 +75,9 @@ pub(super) async fn pass<P: Port>(
         let (held, told) = place(context, key, &backup, &parts, now).await?;
         let job = job(context, &waiter, &backup, &recorded, refused.take()).await?;
         let replaced_by = replaced_by(context, key, &backup, &parts, now);
+        let spec = parts.policy.as_ref().map(|policy| &policy.spec);
+        let executor = parts.executor.as_ref().ok();
+        let hooks_done = hooks::ends(context, &waiter, &backup, &recorded, spec, executor, now);
         let hmac = |nonce: &str| context.hmac(nonce.as_bytes());
         let policy = parts.policy.as_ref().zip(parts.pin.as_ref());
         let decision = run::decide(&RunFacts {
@@ -96,7 +99,7 @@ pub(super) async fn pass<P: Port>(
             },
             job: &job,
             replaced_by: replaced_by.as_deref(),
-            hooks_done: &[],
+            hooks_done: &hooks_done,
             hmac: &hmac,
             now,
         });
@@ -107,7 +110,8 @@ pub(super) async fn pass<P: Port>(
         let (namespace, name) = key.split_once('/').unwrap_or_default();
         match decision.step {
             // The repository's pass was woken by what was just recorded.
-            RunStep::Nothing | RunStep::Claim | RunStep::RunHook { .. } => return Ok(decision.wake_at),
+            RunStep::Nothing | RunStep::Claim => return Ok(decision.wake_at),
+            RunStep::RunHook { name, after } => hooks::begin(context, &backup, after, &name),
             RunStep::CreateJob => {
                 if let act::Created::Refused(why) = create(context, &backup, &parts).await? {
                     refused = Some(why);

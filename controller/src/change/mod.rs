@@ -34,7 +34,7 @@ pub use observe::{Observed, cached_one as observe_one, from_index, plan_facts, p
 pub use store::{Plans, load_before, remove as remove_before, sweep as sweep_before};
 
 use crate::{
-    backup::Images,
+    backup::{Begun, Images},
     index::{ChangeKey, Index, LiveChange},
 };
 
@@ -80,6 +80,8 @@ pub struct Context<P> {
     pub starting: tokio::sync::Mutex<()>,
     /// Images of the pods of backups.
     pub images: Images,
+    /// Hooks of backups that this process began.
+    pub hooks: Begun,
     /// By BackupPolicy the run whose Job was last seen to be gone. Losing it costs a call.
     pub tidied: Mutex<BTreeMap<String, String>>,
     /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
@@ -100,6 +102,7 @@ impl<P: Port> Context<P> {
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
             images: Images::default(),
+            hooks: Begun::default(),
             tidied: Mutex::default(),
         }
     }

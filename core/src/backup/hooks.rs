@@ -3,11 +3,16 @@
 //! What a hook answered is known only to the controller that ran it. If that one crashed, the hook counts as failed when its
 //! time is over: whether it took effect is not known.
 
-use interlock_crds::{Hook, HookErrorRule, HookRecord};
+use interlock_crds::{Analysis, Hook, HookErrorRule, HookRecord};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
 
 use super::slots::plus;
+use crate::{
+    analysis::{Answer, Observation, Question, Slot, Subject},
+    port::Identity,
+};
 
 /// How a hook ended, as the controller that ran it saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,4 +78,35 @@ pub fn advance(
         }
     }
     HookStep::Complete
+}
+
+/// What is asked for a hook that is an HTTP request; none for another one. `key` tells this request from every other.
+pub fn question(hook: &Hook, key: String, identity: Identity, namespace: &str, now: Timestamp) -> Option<Question> {
+    let http = hook.http.as_ref()?;
+    let mut metric = json!({"url": http.url, "method": http.method, "expectStatus": [], "timeout": hook.timeout});
+    if let (Some(secret), Some(metric)) = (&http.secret_ref, metric.as_object_mut()) {
+        metric.insert("secretRef".to_owned(), json!(secret));
+    }
+    let analysis: Analysis = serde_json::from_value(json!({"name": hook.name, "http": metric})).ok()?;
+    let nothing = || String::new();
+    let subject = Subject {
+        workload: nothing(),
+        namespace: namespace.to_owned(),
+        canary_hash: nothing(),
+        stable_hash: nothing(),
+    };
+    let slot = Slot { number: 1, due: now, samples: None, of: Some(1) };
+    Some(Question { key, identity, namespace: namespace.to_owned(), analysis, slot, subject })
+}
+
+/// How a hook ended that was an HTTP request. Never what the server wrote.
+pub fn done(hook: &Hook, after: bool, answer: &Answer) -> HookDone {
+    let expected = hook.http.as_ref().map(|http| http.expect_status.as_slice()).unwrap_or_default();
+    let problem = match answer {
+        Answer::Seen(Observation::Http { status, .. }) if expected.contains(status) => None,
+        Answer::Seen(Observation::Http { status, .. }) => Some(format!("its server answered with status {status}")),
+        Answer::Seen(Observation::Error(why) | Observation::NoData(why)) | Answer::Impossible(why) => Some(why.clone()),
+        Answer::Seen(_) => Some("the answer was no HTTP answer".to_owned()),
+    };
+    HookDone { name: hook.name.clone(), after, problem }
 }

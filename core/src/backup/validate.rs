@@ -63,6 +63,9 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
             }
             wrong.extend(length(&format!("hook {}: timeout", hook.name), hook.timeout, 1, 3_600));
             wrong.extend(hook.http.as_ref().and_then(|http| host(&hook.name, http)));
+            if hook.http.is_some() && hook.timeout.seconds() > crate::analysis::MAX_TIMEOUT_SECONDS {
+                wrong.push(format!("hook {}: an HTTP request may take 60s at most", hook.name));
+            }
         }
     }
     wrong.extend(spec.pod.iter().flat_map(pod));
@@ -72,12 +75,14 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
 /// What of a policy this release does not carry out, as sentences. Saying so beats a run that leaves it out.
 pub fn not_yet(spec: &BackupPolicySpec) -> Vec<String> {
     let source = &spec.source;
+    let hooks = spec.hooks.iter().flat_map(|hooks| hooks.before.iter().chain(&hooks.after));
+    let exec = hooks.into_iter().any(|hook| hook.exec.is_some());
     let physical = source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
     [
         (physical, "source.postgres.mode Physical: use Logical"),
         (source.objects.is_some(), "source.objects: leave the objects to your Git repository meanwhile"),
         (spec.heartbeat.is_some(), "heartbeat: leave it out; data loss is not measured meanwhile"),
-        (spec.hooks.is_some(), "hooks: leave them out, and copy from a snapshot or a dump"),
+        (exec, "hooks with exec: use http"),
     ]
     .into_iter()
     .filter(|(used, _)| *used)

