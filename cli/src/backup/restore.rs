@@ -103,7 +103,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
     let (backup, point, warning) = choose(&runs, &wanted).map_err(CliError::NotFound)?;
     tell(backup, point, warning.as_deref(), args, ui);
     let claim = args.to_claim.as_ref().or(args.over.as_ref()).cloned().unwrap_or_default();
-    let name = job_name(&claim, &point.snapshot_id);
+    let name = job_name(&claim, crate::wall_clock());
     let images = images(&backup.name_any(), context, &namespace).await?;
     let permitted = privileges(&policy, context, &namespace).await?;
     let restore = Restore {
@@ -144,11 +144,10 @@ fn tell(backup: &Backup, point: &RecoveryPoint, warning: Option<&str>, args: &Re
     }
 }
 
-/// A name that is the same for the same restore.
-fn job_name(claim: &str, snapshot: &str) -> String {
-    let claim: String = claim.chars().take(46).collect();
-    let short: String = snapshot.chars().take(8).collect();
-    format!("restore-{}-{short}", claim.trim_end_matches(['-', '.']))
+/// A name of its own for each restore: a Job that ended is never taken for one that is to come.
+fn job_name(claim: &str, now: Timestamp) -> String {
+    let claim: String = claim.chars().take(39).collect();
+    format!("restore-{}-{}", claim.trim_end_matches(['-', '.']), now.strftime("%Y%m%d%H%M%S"))
 }
 
 fn volume(name: &str, namespace: &str, point: &RecoveryPoint, args: &RestoreArgs) -> Value {

@@ -26,10 +26,10 @@ impl Secrets {
     /// The values of this process's environment, and of these files' lines.
     pub fn of_environment(more: impl IntoIterator<Item = String>) -> Self {
         let variables = std::env::vars().filter(|(name, _)| !PLAIN.contains(&name.as_str()));
-        let variables = variables.filter(|(name, _)| !name.starts_with("KUBERNETES_") && !name.starts_with("CARGO"));
+        let is_place = |name: &str| ["_DIR", "_FILE", "_PATH", "_HOST", "_PORT"].iter().any(|end| name.ends_with(end));
+        let variables = variables.filter(|(name, _)| !name.starts_with("KUBERNETES_") && !is_place(name));
         let mut values: Vec<_> = variables.map(|(_, value)| value).chain(more).collect();
-        values
-            .retain(|value| value.len() >= SHORTEST && !value.starts_with('/') && value != "true" && value != "false");
+        values.retain(|value| value.len() >= SHORTEST && value != "true" && value != "false");
         // The longest first: one may contain another.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();

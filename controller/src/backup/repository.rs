@@ -18,7 +18,7 @@ use interlock_crds::{
     Backup, BackupPolicy, BackupRepository, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
     MaintenanceRecord, RetentionRecord,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -234,9 +234,20 @@ async fn create<P: Port>(
         _ => Vec::new(),
     };
     match job_of(context, repository, active, forget).await? {
-        Ok(job) => act::create_job(context, &executor, &job).await,
+        Ok(job) => match act::create_job(context, &executor, &job).await? {
+            // A webhook that has not heard of the newest run yet knows of less that may be forgotten.
+            act::Created::Refused(why) if active.operation == MaintenanceOperation::Prune && is_fresh(active, now) => {
+                Err(PortError::Unavailable(why))
+            }
+            created => Ok(created),
+        },
         Err(why) => Ok(act::Created::Refused(why)),
     }
+}
+
+/// Whether an operation became due only a moment ago.
+fn is_fresh(active: &MaintenanceRecord, now: Timestamp) -> bool {
+    now.duration_since(active.due_at.0) < SignedDuration::from_mins(10)
 }
 
 /// The Job of an operation, computed from objects alone, but for what a prune forgets.
