@@ -7,6 +7,7 @@
 //! starting a change, or letting a governed write pass, reads live.
 
 mod backups;
+pub(crate) mod drills;
 mod endings;
 mod rollouts;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 
 use backups::Backups;
+use drills::Drills;
 use endings::Endings;
 use rollouts::Rollouts;
 
@@ -137,6 +139,7 @@ pub struct Index {
     unsent: BTreeSet<ChangeKey>,
     rollouts: Rollouts,
     backups: Backups,
+    drills: Drills,
 }
 
 /// `namespace/name` of an object.
@@ -563,11 +566,13 @@ impl Index {
             mode_label: label(interlock_core::change::MODE_LABEL),
         };
         let name = object.metadata.name.clone().unwrap_or_default();
+        self.sandbox_stored(object);
         self.namespaces.insert(name, entry.clone()).as_ref() != Some(&entry)
     }
 
     /// A Namespace was deleted.
     pub fn namespace_deleted(&mut self, name: &str) {
+        self.sandbox_deleted(name);
         self.namespaces.remove(name);
     }
 

@@ -12,6 +12,7 @@ pub mod certs;
 pub mod change;
 pub mod claims;
 pub mod clock;
+pub mod drill;
 pub mod governors;
 pub mod index;
 pub mod kube_port;

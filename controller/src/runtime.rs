@@ -376,7 +376,11 @@ async fn backup_pass(context: &Context<KubePort>, metrics: &Metrics, waiter: &st
             let repository = context.ask(|index| index.backup_repository(key));
             metrics.set_backup_repository(key, repository.as_deref());
         }
-        BackupKey::Run(_) => {}
+        BackupKey::Drill(key) => {
+            let drill = context.ask(|index| index.restore_drill(key));
+            metrics.set_restore_drill(key, drill.as_deref());
+        }
+        BackupKey::Run(_) | BackupKey::DrillRun(_) | BackupKey::DrillOrphans => {}
     }
     came_to("Backup", &outcome, context, metrics, begun)
 }

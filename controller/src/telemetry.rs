@@ -1,6 +1,7 @@
 //! What machines see of the controller: metrics, liveness and readiness.
 
 mod backups;
+mod drills;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -82,6 +83,7 @@ pub struct Metrics {
     certificate_until: Gauge,
     certificate_left: Gauge,
     backups: backups::Backups,
+    drills: drills::Drills,
     registry: Arc<Registry>,
 }
 
@@ -135,6 +137,7 @@ impl Metrics {
             certificate_left.clone(),
         );
         let backups = backups::Backups::register(&mut registry);
+        let drills = drills::Drills::register(&mut registry);
         Self {
             reconciles,
             reconcile_duration,
@@ -147,6 +150,7 @@ impl Metrics {
             certificate_until,
             certificate_left,
             backups,
+            drills,
             registry: Arc::new(registry),
         }
     }
@@ -192,6 +196,11 @@ impl Metrics {
     /// How exposed the data of a policy is; none if the policy is gone.
     pub fn set_backup_policy(&self, key: &str, policy: Option<&BackupPolicy>, runs: &RunsSummary) {
         self.backups.policy(key, policy, runs);
+    }
+
+    /// What a drill proved; none if it is gone.
+    pub fn set_restore_drill(&self, key: &str, drill: Option<&interlock_crds::RestoreDrill>) {
+        self.drills.drill(key, drill);
     }
 
     /// How a repository stands; none if it is gone.
@@ -350,12 +359,23 @@ mod tests {
         metrics.set_backup_policy("teller/db", Some(&policy), &runs);
         metrics.set_backup_policy("teller/gone", Some(&policy), &runs);
         metrics.set_backup_policy("teller/gone", None, &runs);
+        let drill: interlock_crds::RestoreDrill = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "monthly", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
+            "spec": {"policyRef": {"name": "db"}, "validations": [{"name": "there", "files": {}}], "objectives": {"rto": "30m"}},
+        }))
+        .expect("a drill");
+        metrics.set_restore_drill("teller/monthly", Some(&drill));
+        metrics.set_restore_drill("teller/gone", Some(&drill));
+        metrics.set_restore_drill("teller/gone", None);
         let page = metrics.render(Some(now));
         assert!(!page.contains("gone"), "{page}");
         for line in [
             "interlock_backup_exposed_since_timestamp_seconds{namespace=\"teller\",name=\"db\"} 1795305600",
             "interlock_backup_objective_seconds{namespace=\"teller\",name=\"db\"} 7200",
             "interlock_backup_consecutive_failures{namespace=\"teller\",name=\"db\"} 1",
+            "interlock_drill_last_passed_timestamp_seconds{namespace=\"teller\",name=\"monthly\"} 1795305600",
+            "interlock_drill_rto_objective_seconds{namespace=\"teller\",name=\"monthly\"} 1800",
+            "interlock_drill_overdue{namespace=\"teller\",name=\"monthly\"} 0",
             "interlock_reconciles_total{kind=\"ChangeRequest\",outcome=\"Done\"} 1",
             "interlock_reconcile_duration_seconds_count{kind=\"ChangeRequest\"} 1",
             "interlock_api_calls_total{verb=\"patch\",resource=\"deployments\",code=\"200\"} 1",

@@ -97,6 +97,8 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
         "BackupPolicy" => feed_as::<crds::BackupPolicy>(index, told),
         "BackupRepository" => feed_as::<crds::BackupRepository>(index, told),
         "Backup" => feed_as::<crds::Backup>(index, told),
+        "RestoreDrill" => feed_as::<crds::RestoreDrill>(index, told),
+        "DrillRun" => feed_as::<crds::DrillRun>(index, told),
         "Namespace" => feed_as::<Namespace>(index, told),
         _ => None,
     }
@@ -202,6 +204,8 @@ indexed!(crds::Rollout, rollout_stored, rollout_deleted, |_| None);
 indexed!(crds::BackupPolicy, backup_policy_stored, backup_policy_deleted, |_| None);
 indexed!(crds::BackupRepository, backup_repository_stored, backup_repository_deleted, |_| None);
 indexed!(crds::Backup, backup_stored, backup_deleted, |_| None);
+indexed!(crds::RestoreDrill, restore_drill_stored, restore_drill_deleted, |_| None);
+indexed!(crds::DrillRun, drill_run_stored, drill_run_deleted, |_| None);
 indexed!(crds::Calendar, calendar_stored, calendar_deleted, |_| Some("calendars".to_owned()));
 
 impl Indexed for Namespace {
@@ -242,13 +246,15 @@ pub fn spawn(client: &Client, index: &Arc<RwLock<Index>>, wake: &Wake, shutdown:
         crds::BackupPolicy,
         crds::BackupRepository,
         crds::Backup,
+        crds::RestoreDrill,
+        crds::DrillRun,
         Namespace
     );
     synced
 }
 
 /// How many kinds [`spawn`] watches.
-pub const KINDS: usize = 14;
+pub const KINDS: usize = 16;
 
 struct Feeder {
     index: Arc<RwLock<Index>>,

@@ -123,8 +123,7 @@ pub const VERSION: &str = "v1alpha1";
 /// `GROUP/VERSION`.
 pub const API_VERSION: &str = "interlock.dev/v1alpha1";
 
-/// Every custom resource definition that the controller acts on, in the order in which they should be applied. Those of
-/// drills follow with the passes that carry them out.
+/// Every custom resource definition that the controller acts on, in the order in which they should be applied.
 pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> {
     use kube::CustomResourceExt as _;
     vec![
@@ -141,5 +140,7 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         BackupRepository::crd(),
         BackupPolicy::crd(),
         Backup::crd(),
+        RestoreDrill::crd(),
+        DrillRun::crd(),
     ]
 }

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// The kinds that a controller watches.
-pub const WATCHED: [(&str, &str); 14] = [
+pub const WATCHED: [(&str, &str); 16] = [
     (interlock_crds::GROUP, "ChangeRequest"),
     (interlock_crds::GROUP, "Approval"),
     (interlock_crds::GROUP, "Evidence"),
@@ -46,6 +46,8 @@ pub const WATCHED: [(&str, &str); 14] = [
     (interlock_crds::GROUP, "BackupPolicy"),
     (interlock_crds::GROUP, "BackupRepository"),
     (interlock_crds::GROUP, "Backup"),
+    (interlock_crds::GROUP, "RestoreDrill"),
+    (interlock_crds::GROUP, "DrillRun"),
     ("", "Namespace"),
 ];
 static GROUP_KINDS: LazyLock<[GroupKind; WATCHED.len()]> =

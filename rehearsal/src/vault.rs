@@ -6,15 +6,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use interlock_core::{
     backup::{
         plan::{PLAN_VARIABLE, RunnerPlan},
-        result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+        result::{HeartbeatRead, RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+    },
+    drill::{
+        self,
+        plan::{DrillPlan, DrillWork},
+        report::{DrillReport, RestoredReport},
     },
     object::Digest,
 };
+use interlock_crds::ProbeResult;
 use interlock_sim::workloads::Program;
 use jiff::Timestamp;
 use serde_json::Value;
 
-/// What is wrong with the runs of a policy or repository.
+/// What is wrong with the runs of a policy or repository, or with the pods of a drill.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
     /// restic ends with this code at the stage of opening.
@@ -25,6 +31,14 @@ pub enum Trouble {
     Empty,
     /// The pod leaves no message.
     Silent,
+    /// The restore tool ends with this code and these words.
+    Restores(i32, String),
+    /// The restore tool says that all is well, and restored nothing.
+    Lies,
+    /// The network of the cluster enforces no policies.
+    Unenforced,
+    /// A validation does not hold, or finds an older heartbeat.
+    Wrong,
 }
 
 /// A repository.
@@ -41,6 +55,8 @@ struct Content {
     repositories: BTreeMap<String, Repository>,
     /// By namespace and the beginning of a Job's name; the first that fits.
     troubles: Vec<(String, String, Trouble)>,
+    /// The newest heartbeat in whatever is restored.
+    hearts: Option<HeartbeatRead>,
 }
 
 /// All repositories.
@@ -57,6 +73,34 @@ impl Vault {
         self.lock().repositories.get(&format!("{namespace} {address}")).cloned()
     }
 
+    /// What the last container of a drill's pod says.
+    fn drill(&self, pod: &Value, plan: &DrillPlan) -> Vec<(String, String)> {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+        let content = self.lock();
+        // Sandboxes have names that nobody knows beforehand: `*` is every namespace.
+        let trouble =
+            content.troubles.iter().find(|(of, begins, _)| (of == namespace || of == "*") && name.starts_with(begins));
+        let trouble = trouble.map(|(.., trouble)| trouble.clone());
+        if trouble == Some(Trouble::Silent) {
+            return Vec::new();
+        }
+        let address = |repository: &str| format!("{namespace} {repository}");
+        let repository = match &plan.work {
+            DrillWork::Restore { repository, .. } => content.repositories.get(&address(repository)),
+            _ => None,
+        };
+        let inside = namespace != interlock_core::change::INTERLOCK_NAMESPACE;
+        let report = report(plan, repository, content.hearts.as_ref(), trouble.as_ref(), inside);
+        let Ok(message) = serde_json::to_string(&report) else { return Vec::new() };
+        SPEAKERS.iter().map(|name| ((*name).to_owned(), message.clone())).collect()
+    }
+
+    /// The heartbeat of the policies whose data is restored: number, time and nonce.
+    pub fn heart(&self, heartbeat: Option<HeartbeatRead>) {
+        self.lock().hearts = heartbeat;
+    }
+
     /// From now on Jobs whose names begin so have this trouble; none: no more.
     pub fn trouble(&self, namespace: &str, job: &str, trouble: Option<Trouble>) {
         let mut content = self.lock();
@@ -65,8 +109,19 @@ impl Vault {
     }
 }
 
+/// Names of the containers of drills that leave a message: the last one of each pod.
+const SPEAKERS: [&str; 5] = ["report", "probe", "fault", "validate", "wipe"];
+
 impl Program for Vault {
+    fn serves(&self, pod: &Value) -> bool {
+        drill_plan(pod).is_some_and(|plan| matches!(plan.work, DrillWork::Serve { .. }))
+            || component(pod).is_some_and(|component| matches!(component, "drill-application" | "drill-dependency"))
+    }
+
     fn end(&self, pod: &Value, at: Timestamp) -> Vec<(String, String)> {
+        if let Some(plan) = drill_plan(pod) {
+            return self.drill(pod, &plan);
+        }
         let Some(plan) = plan_of(pod) else { return Vec::new() };
         let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let namespace = text("/metadata/namespace");
@@ -86,14 +141,87 @@ impl Program for Vault {
 }
 
 fn plan_of(pod: &Value) -> Option<RunnerPlan> {
+    serde_json::from_str(variable(pod, PLAN_VARIABLE)?).ok()
+}
+
+fn drill_plan(pod: &Value) -> Option<DrillPlan> {
+    serde_json::from_str(variable(pod, drill::plan::PLAN_VARIABLE)?).ok()
+}
+
+fn component(pod: &Value) -> Option<&str> {
+    pod.pointer("/metadata/labels")?.get("app.kubernetes.io/component")?.as_str()
+}
+
+fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
     let containers = pod.pointer("/spec/containers")?.as_array()?;
     let mut variables = containers.iter().filter_map(|container| container.get("env")?.as_array()).flatten();
-    let plan = variables.find(|variable| variable.get("name").and_then(Value::as_str) == Some(PLAN_VARIABLE))?;
-    serde_json::from_str(plan.get("value")?.as_str()?).ok()
+    variables.find(|variable| variable.get("name").and_then(Value::as_str) == Some(name))?.get("value")?.as_str()
 }
 
 fn id_of(text: &str) -> String {
     Digest::of_bytes(text.as_bytes()).to_string().chars().skip("sha256:".len()).collect()
+}
+
+/// What the pod of a drill found, with files that are as many as every backup has.
+fn report(
+    plan: &DrillPlan,
+    repository: Option<&Repository>,
+    heart: Option<&HeartbeatRead>,
+    trouble: Option<&Trouble>,
+    inside: bool,
+) -> DrillReport {
+    let mut report = DrillReport { exit_code: Some(0), stage: RunnerStage::Done, ..DrillReport::new(&plan.run) };
+    match &plan.work {
+        DrillWork::Restore { snapshots, .. } => {
+            let Some(repository) = repository else {
+                return DrillReport { exit_code: Some(10), stage: RunnerStage::Open, ..report };
+            };
+            report.repository_id = Some(repository.id.clone());
+            let snapshot = snapshots.last().cloned().unwrap_or_default();
+            match trouble {
+                Some(Trouble::Opens(code)) => {
+                    return DrillReport { exit_code: Some(*code), stage: RunnerStage::Open, ..report };
+                }
+                Some(Trouble::Restores(code, words)) => {
+                    report.errors = vec![words.clone()];
+                    return DrillReport { exit_code: Some(*code), stage: RunnerStage::Work, error_count: 1, ..report };
+                }
+                _ if !repository.snapshots.contains_key(&snapshot) => {
+                    report.errors = vec!["no matching ID found".to_owned()];
+                    return DrillReport { exit_code: Some(1), stage: RunnerStage::Work, error_count: 1, ..report };
+                }
+                _ => {}
+            }
+            let files = if trouble == Some(&Trouble::Lies) { 0 } else { 10 };
+            report.restored = Some(RestoredReport {
+                manifest_digest: id_of(&snapshot),
+                snapshot_id: snapshot,
+                files,
+                bytes: files * 100,
+                verified: true,
+            });
+        }
+        DrillWork::Probe { .. } => {
+            let blocked = inside && trouble != Some(&Trouble::Unenforced);
+            report.probe = Some(if blocked { ProbeResult::Blocked } else { ProbeResult::Connected });
+        }
+        DrillWork::Validate { validation, .. } => {
+            let wrong = trouble == Some(&Trouble::Wrong);
+            if validation.sql.is_some() {
+                report.number = Some(if wrong { 0.0 } else { 1_500.0 });
+            } else if validation.heartbeat.is_some() {
+                report.heartbeat = heart
+                    .cloned()
+                    .map(|heart| HeartbeatRead { seq: if wrong { heart.seq - 1_000 } else { heart.seq }, ..heart });
+            } else if validation.command.is_some() {
+                report.exit_code = Some(i32::from(wrong));
+            } else {
+                report.matches = Some(!wrong);
+            }
+        }
+        DrillWork::Fault { .. } | DrillWork::Serve { .. } | DrillWork::Wipe => {}
+    }
+    report
 }
 
 fn run(

@@ -207,6 +207,11 @@ impl World {
         self.shared.lock().api.list_arc(&GroupKind::new(group, kind), None)
     }
 
+    /// The public key by which seals of this installation are recognised.
+    pub fn public_key(&self) -> Vec<u8> {
+        keys().seal.public().to_vec()
+    }
+
     /// Puts objects into the cluster before anything is governed.
     pub fn seed_objects(&mut self, objects: &[Value]) -> Result<(), ApiError> {
         let admin = crate::people::user("admin", &["system:masters"]);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    InstallArgs, InstallError, NAMESPACE, WEBHOOK_SERVICE,
+    InstallArgs, InstallError, NAMESPACE, WEBHOOK_SERVICE, drills,
     keys::{self, Keys},
     rbac, root, url,
     webhooks::{self, Governed, Kinds, Target},
@@ -52,6 +52,7 @@ impl Bundle {
         let governed = governed(args, existing);
         foundation.extend(rbac::controller(&governed));
         foundation.extend(rbac::root_executor());
+        foundation.extend(drills::drills());
         foundation.extend(rbac::people());
 
         let mut ca_bundle = None;

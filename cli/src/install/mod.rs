@@ -4,6 +4,7 @@
 
 mod apply;
 mod bundle;
+mod drills;
 mod keys;
 mod print;
 mod rbac;

@@ -3,13 +3,13 @@
 use serde_json::{Value, json};
 
 use super::{
-    CONTROLLER, NAMESPACE, ROOT_EXECUTOR, ServiceAccount,
+    CONTROLLER, NAMESPACE, ROOT_EXECUTOR, ServiceAccount, drills,
     webhooks::{self, Governed, labels},
 };
 
 const GROUP: &str = "rbac.authorization.k8s.io";
 const ADMISSION: &str = "admissionregistration.k8s.io";
-const READ: [&str; 3] = ["get", "list", "watch"];
+pub const READ: [&str; 3] = ["get", "list", "watch"];
 
 /// The controller's own rights: it reads, keeps its own records, and writes no governed object.
 pub fn controller(governed: &Governed) -> Vec<Value> {
@@ -31,9 +31,9 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
         rule(interlock_crds::GROUP, &plurals, &READ),
         rule(interlock_crds::GROUP, &statuses, &["update", "patch"]),
         // A Rollout and a run of a backup are records of its own making: it makes them, and takes their finalizers off.
-        rule(interlock_crds::GROUP, &["rollouts", "backups"], &["create", "patch"]),
-        // Records of runs that left no recovery point, when they are too many.
-        rule(interlock_crds::GROUP, &["backups"], &["delete"]),
+        rule(interlock_crds::GROUP, &["rollouts", "backups", "drillruns"], &["create", "patch"]),
+        // Records of runs that left no recovery point, and of old drills, when they are too many.
+        rule(interlock_crds::GROUP, &["backups", "drillruns"], &["delete"]),
         // The labels of enrolment. RBAC knows no fields; the webhook checks what is written.
         rule("", &["namespaces"], &["get", "list", "watch", "patch"]),
         rule("apiextensions.k8s.io", &["customresourcedefinitions"], &READ),
@@ -62,6 +62,7 @@ fn controller_cluster_rules(governed: &Governed) -> Vec<Value> {
         rule
     }));
     rules.push(rule("", &["secrets"], &["get"]));
+    rules.extend(drills::controller_rules());
     for object in governed.cluster_objects.iter().filter(|object| object.group != GROUP) {
         rules.push(named_rule(&object.group, &[&object.resource], &[&object.name], &READ));
     }
@@ -151,8 +152,8 @@ pub fn people() -> Vec<Value> {
                     // Deleting one takes its new version back; admission asks whether they may abort its change.
                     rule(api, &["rollouts"], &["delete"]),
                     rule(api, &["actions"], &["create"]),
-                    // A backup now, in one's own name.
-                    rule(api, &["backups"], &["create"]),
+                    // A backup or a drill now, in one's own name.
+                    rule(api, &["backups", "drillruns"], &["create"]),
                     // Values of Secrets are staged beside the request, never in it.
                     rule("", &["secrets"], &["create"]),
                 ],
@@ -167,16 +168,16 @@ pub fn people() -> Vec<Value> {
     ]
 }
 
-fn rule<S: AsRef<str>>(group: &str, resources: &[S], verbs: &[&str]) -> Value {
+pub fn rule<S: AsRef<str>>(group: &str, resources: &[S], verbs: &[&str]) -> Value {
     let resources: Vec<_> = resources.iter().map(AsRef::as_ref).collect();
     json!({ "apiGroups": [group], "resources": resources, "verbs": verbs })
 }
 
-fn named_rule(group: &str, resources: &[&str], names: &[&str], verbs: &[&str]) -> Value {
+pub fn named_rule(group: &str, resources: &[&str], names: &[&str], verbs: &[&str]) -> Value {
     json!({ "apiGroups": [group], "resources": resources, "resourceNames": names, "verbs": verbs })
 }
 
-fn cluster_role(name: &str, rules: &[Value]) -> Value {
+pub fn cluster_role(name: &str, rules: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRole",
         "metadata": { "name": name, "labels": labels() },
@@ -184,7 +185,7 @@ fn cluster_role(name: &str, rules: &[Value]) -> Value {
     })
 }
 
-fn cluster_role_binding(name: &str, subject: &ServiceAccount<'_>) -> Value {
+pub fn cluster_role_binding(name: &str, subject: &ServiceAccount<'_>) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "ClusterRoleBinding",
         "metadata": { "name": name, "labels": labels() },
@@ -193,7 +194,7 @@ fn cluster_role_binding(name: &str, subject: &ServiceAccount<'_>) -> Value {
     })
 }
 
-fn role(namespace: &str, name: &str, rules: &[Value]) -> Value {
+pub fn role(namespace: &str, name: &str, rules: &[Value]) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "Role",
         "metadata": { "namespace": namespace, "name": name, "labels": labels() },
@@ -201,7 +202,7 @@ fn role(namespace: &str, name: &str, rules: &[Value]) -> Value {
     })
 }
 
-fn role_binding(namespace: &str, name: &str, subject: &ServiceAccount<'_>) -> Value {
+pub fn role_binding(namespace: &str, name: &str, subject: &ServiceAccount<'_>) -> Value {
     json!({
         "apiVersion": format!("{GROUP}/v1"), "kind": "RoleBinding",
         "metadata": { "namespace": namespace, "name": name, "labels": labels() },
@@ -242,8 +243,8 @@ mod tests {
                 continue;
             }
             let own = match (group.as_str(), resource.as_str(), verb.as_str()) {
-                ("interlock.dev", "rollouts" | "backups", "create" | "patch")
-                | ("interlock.dev", "backups", "delete") => true,
+                ("interlock.dev", "rollouts" | "backups" | "drillruns", "create" | "patch")
+                | ("interlock.dev", "backups" | "drillruns", "delete") => true,
                 ("interlock.dev", resource, "update" | "patch") => resource.ends_with("/status"),
                 ("", "namespaces", "patch") | ("events.k8s.io", "events", "create" | "patch") => true,
                 ("admissionregistration.k8s.io", _, "update") => names == &["interlock"],
@@ -274,14 +275,14 @@ mod tests {
 
     #[test]
     fn nobody_gets_a_wildcard_or_the_right_to_raise_rights() {
-        let all = [controller(&Governed::default()), root_executor(), people()].concat();
+        let all = [controller(&Governed::default()), root_executor(), drills::drills(), people()].concat();
         for (group, resource, verb, names) in grants(&all) {
             for text in [&group, &resource, &verb] {
                 assert_ne!(text, "*");
             }
             assert!(!["escalate", "bind", "deletecollection"].contains(&verb.as_str()), "{verb} {group}/{resource}");
             if verb == "impersonate" {
-                assert_eq!(names, ["interlock-root-executor"]);
+                assert!(["interlock-root-executor", "interlock-drill"].contains(&names[0].as_str()), "{names:?}");
             }
         }
     }
@@ -330,6 +331,7 @@ mod tests {
                 "interlock-requester delete rollouts",
                 "interlock-requester create actions",
                 "interlock-requester create backups",
+                "interlock-requester create drillruns",
                 "interlock-requester create secrets",
                 "interlock-approver create approvals",
                 "interlock-approver delete approvals",

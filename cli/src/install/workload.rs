@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CONTROLLER, NAMESPACE, ROOT_EXECUTOR, WEBHOOK_SERVICE, webhooks::labels};
+use super::{CONTROLLER, NAMESPACE, ROOT_EXECUTOR, WEBHOOK_SERVICE, drills::DRILL, webhooks::labels};
 
 /// Port of the webhook server in the pod.
 const WEBHOOK_PORT: u16 = 9443;
@@ -20,9 +20,9 @@ pub fn namespace() -> Value {
     json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": NAMESPACE, "labels": labels } })
 }
 
-/// The service accounts of the controller and of the root System's executor. No pod runs as the latter.
-pub fn service_accounts() -> [Value; 2] {
-    [(CONTROLLER, true), (ROOT_EXECUTOR, false)].map(|(name, mount)| {
+/// The service accounts of the controller, of the root System's executor and of drills. No pod runs as the latter two.
+pub fn service_accounts() -> [Value; 3] {
+    [(CONTROLLER, true), (ROOT_EXECUTOR, false), (DRILL, false)].map(|(name, mount)| {
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": { "namespace": NAMESPACE, "name": name, "labels": labels() },
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn no_pod_can_run_with_the_token_of_the_root_executor_by_default() {
-        let [_, executor] = service_accounts();
+        let [_, executor, _] = service_accounts();
         assert_eq!(executor["metadata"]["name"], "interlock-root-executor");
         assert_eq!(executor["automountServiceAccountToken"], false);
     }

@@ -25,6 +25,7 @@ use super::server::{Entry, Judge};
 use crate::{
     backup,
     change::{Context, Observed, load_before, observe_one},
+    drill,
 };
 
 /// The webhook.
@@ -242,7 +243,10 @@ impl<P: Port> Webhook<P> {
         };
         // Of many releases at once, the one that is known to have to do with the object is asked first.
         if asks_as_executor(&system, request) {
-            if backup::permit::permits(&self.context, &request.user.name, request).await? {
+            let executor = request.user.name.as_str();
+            if backup::permit::permits(&self.context, executor, request).await?
+                || drill::permit::permits(&self.context, executor, request).await?
+            {
                 return Ok(Verdict::allow());
             }
             let touching = self.context.ask(|index| index.releases_touching(request));

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{FINALIZER, observe::job_id, unreadable};
+use super::{observe::job_id, unreadable};
 use crate::change::Context;
 
 /// An object by its identity alone.
@@ -46,11 +46,15 @@ pub async fn record<P: Port>(
 
 /// Tells people.
 pub async fn tell<P: Port>(context: &Context<P>, object: &Value, warning: bool, reason: &str, message: String) {
-    let note = Note { warning, reason: reason.to_owned(), action: "Backup".to_owned(), message };
+    let action = match object.get("kind").and_then(Value::as_str) {
+        Some("RestoreDrill" | "DrillRun") => "Drill",
+        _ => "Backup",
+    };
+    let note = Note { warning, reason: reason.to_owned(), action: action.to_owned(), message };
     context.port.note(object, &note).await;
 }
 
-/// How the creation of a Job ended.
+/// How a creation ended.
 pub enum Created {
     /// It is there now, made by this call or before it.
     There,
@@ -58,9 +62,9 @@ pub enum Created {
     Refused(String),
 }
 
-/// Makes a Job in the name of `executor`.
-pub async fn create_job<P: Port>(context: &Context<P>, executor: &Identity, job: &Value) -> Result<Created, PortError> {
-    match context.port.create(executor, FIELD_MANAGER, job, DryRun::No).await {
+/// Makes an object in the name of `identity`.
+pub async fn create<P: Port>(context: &Context<P>, identity: &Identity, object: &Value) -> Result<Created, PortError> {
+    match context.port.create(identity, FIELD_MANAGER, object, DryRun::No).await {
         Ok(_) | Err(PortError::AlreadyExists(_)) => Ok(Created::There),
         Err(PortError::Forbidden(why) | PortError::Invalid(why) | PortError::NotFound(why)) => {
             Ok(Created::Refused(why))
@@ -84,21 +88,22 @@ pub async fn stop_job<P: Port>(
     }
 }
 
-/// Puts the finalizer on or takes it off.
+/// Puts the finalizer `name` on or takes it off.
 pub async fn finalizer<P: Port>(
     context: &Context<P>,
     id: &ObjectId,
     meta: &mut ObjectMeta,
+    name: &str,
     kept: bool,
 ) -> Result<(), PortError> {
     let mut finalizers = meta.finalizers.clone().unwrap_or_default();
-    if finalizers.iter().any(|finalizer| finalizer == FINALIZER) == kept {
+    if finalizers.iter().any(|finalizer| finalizer == name) == kept {
         return Ok(());
     }
     if kept {
-        finalizers.push(FINALIZER.to_owned());
+        finalizers.push(name.to_owned());
     } else {
-        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        finalizers.retain(|finalizer| finalizer != name);
     }
     let patch =
         json!({"metadata": {"finalizers": finalizers, "uid": meta.uid, "resourceVersion": meta.resource_version}});

@@ -3,12 +3,12 @@
 //! Three passes, each over one object: observe, decide, record, act. What they tell each other stands in the objects; the
 //! index says who is to look again.
 
-mod act;
+pub(crate) mod act;
 mod hooks;
-mod observe;
+pub(crate) mod observe;
 pub mod permit;
 mod policy;
-mod repository;
+pub(crate) mod repository;
 mod run;
 
 pub use hooks::Begun;
@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     change::{Context, Outcome},
+    drill,
     index::BackupKey,
 };
 
@@ -70,6 +71,7 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &BackupKey) -> Outcom
         BackupKey::Policy(key) => policy::pass(context, key, now).await,
         BackupKey::Run(key) => run::pass(context, key, now).await,
         BackupKey::Repository(key) => repository::pass(context, key, now).await,
+        BackupKey::Drill(_) | BackupKey::DrillRun(_) | BackupKey::DrillOrphans => drill::pass(context, key, now).await,
     };
     match came_to {
         Ok(due) => Outcome::Wait(due),

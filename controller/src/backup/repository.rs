@@ -15,7 +15,7 @@ use interlock_core::{
     port::{Port, PortError},
 };
 use interlock_crds::{
-    Backup, BackupPolicy, BackupRepository, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
+    Backup, BackupPolicy, BackupRepository, BackupRepositoryStatus, DrillRun, MaintenanceOperation, MaintenanceOutcome,
     MaintenanceRecord, RetentionRecord,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -25,7 +25,7 @@ use serde_json::Value;
 use super::{FINALIZER, LOOK_AGAIN, act, observe, run};
 use crate::{
     change::Context,
-    claims,
+    claims, drill,
     index::{BackupKey, beside, key_of},
 };
 
@@ -154,8 +154,10 @@ async fn tidy<P: Port>(
 }
 
 /// What runs want of the repository.
-pub(super) fn wanting<P: Port>(context: &Context<P>, key: &str, _: &BackupRepository) -> Vec<Claim> {
-    context.ask(|index| index.runs_at_repository(key)).iter().filter_map(|backup| run::claim(backup)).collect()
+pub(crate) fn wanting<P: Port>(context: &Context<P>, key: &str, _: &BackupRepository) -> Vec<Claim> {
+    let (backups, drills) = context.ask(|index| (index.runs_at_repository(key), index.drills_at_repository(key)));
+    let of_backups = backups.iter().filter_map(|backup| run::claim(backup));
+    of_backups.chain(drills.iter().filter_map(|run| drill::claim(run))).collect()
 }
 
 /// What is known about the holders. Whoever is not known to live is read from the server: a claim is let go only when
@@ -182,6 +184,19 @@ async fn states<P: Port>(
                 None => {
                     observe::own::<_, Backup>(context, "Backup", &beside(key, name)).await?.is_some_and(|b| kept(&b))
                 }
+            };
+            if lives { HolderState::Live } else { HolderState::Ended }
+        } else if kind == "DrillRun" {
+            let reads = |run: &DrillRun| {
+                run.metadata.uid.as_deref() == Some(claim.uid.as_str())
+                    && run.status.as_ref().is_none_or(|status| status.repository_released_at.is_none())
+            };
+            let known = context.ask(|index| index.drill_run(&beside(key, name)));
+            let lives = match known.filter(|known| reads(known)) {
+                Some(_) => true,
+                None => observe::own::<_, DrillRun>(context, "DrillRun", &beside(key, name))
+                    .await?
+                    .is_some_and(|run| reads(&run)),
             };
             if lives { HolderState::Live } else { HolderState::Ended }
         } else {
@@ -234,7 +249,7 @@ async fn create<P: Port>(
         _ => Vec::new(),
     };
     match job_of(context, repository, active, forget).await? {
-        Ok(job) => match act::create_job(context, &executor, &job).await? {
+        Ok(job) => match act::create(context, &executor, &job).await? {
             // A webhook that has not heard of the newest run yet knows of less that may be forgotten.
             act::Created::Refused(why) if active.operation == MaintenanceOperation::Prune && is_fresh(active, now) => {
                 Err(PortError::Unavailable(why))
@@ -332,8 +347,9 @@ pub(super) fn plan<P: Port>(
     policy: &BackupPolicy,
     now: Timestamp,
 ) -> (Vec<std::sync::Arc<Backup>>, retention::Plan) {
-    let backups = context.ask(|index| index.backups_of(&key_of(&policy.metadata)));
-    let plan = retention::plan(&policy.spec.retention, &points(&backups, &BTreeSet::new()), now);
+    let key = key_of(&policy.metadata);
+    let (backups, in_use) = context.ask(|index| (index.backups_of(&key), index.held_by_drills(&key)));
+    let plan = retention::plan(&policy.spec.retention, &points(&backups, &in_use), now);
     (backups, plan)
 }
 

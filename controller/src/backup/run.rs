@@ -63,7 +63,7 @@ pub(super) async fn pass<P: Port>(
         if deleting {
             return Ok(None);
         }
-        act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, true).await?;
+        act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, FINALIZER, true).await?;
     }
     let mut refused = None;
     for _ in 0..MAX_ROUNDS {
@@ -124,7 +124,8 @@ pub(super) async fn pass<P: Port>(
             }
             RunStep::Release => {
                 context.port.watch(&waiter, &[]);
-                act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, false).await?;
+                act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, FINALIZER, false)
+                    .await?;
                 return Ok(None);
             }
         }
@@ -331,7 +332,7 @@ async fn create<P: Port>(context: &Context<P>, backup: &Backup, parts: &Parts) -
         Err(why) => return Ok(act::Created::Refused(why.clone())),
     };
     match job_of(context, backup, parts.policy.as_deref(), parts.repository.as_deref()).await? {
-        Ok(job) => act::create_job(context, executor, &job).await,
+        Ok(job) => act::create(context, executor, &job).await,
         Err(why) => Ok(act::Created::Refused(why)),
     }
 }

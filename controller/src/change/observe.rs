@@ -169,7 +169,10 @@ pub fn from_index(
         dependencies: dependencies(index, &key, &request),
         dependants: system.as_ref().map(|s| index.dependants(&s.resolved.name)).unwrap_or_default(),
         history: system.as_ref().map(|s| index.history(s, now)).unwrap_or_default(),
-        later: LaterFacts::default(),
+        later: LaterFacts {
+            restore_proof: system.as_ref().map(|system| index.restore_proof(system)),
+            ..LaterFacts::default()
+        },
         resource_version: String::new(),
         objects: Vec::new(),
         base: BaseState::Unread,
@@ -253,7 +256,10 @@ pub async fn live<P: Port>(
         dependencies: dependencies(index, key, &fresh),
         dependants: cached.dependants.clone(),
         history: cached.history,
-        later: cached.later.clone(),
+        later: LaterFacts {
+            restore_proof: system.as_ref().map(|system| index.restore_proof(system)),
+            ..cached.later.clone()
+        },
         content: cached.content.clone(),
         base: BaseState::Unread,
         objects: Vec::new(),

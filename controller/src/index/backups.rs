@@ -24,6 +24,12 @@ pub enum BackupKey {
     Run(String),
     /// A BackupRepository, `namespace/name`.
     Repository(String),
+    /// A RestoreDrill, `namespace/name`.
+    Drill(String),
+    /// A DrillRun, `namespace/name`.
+    DrillRun(String),
+    /// What no drill knows of any more.
+    DrillOrphans,
 }
 
 impl BackupKey {
@@ -33,6 +39,9 @@ impl BackupKey {
             Self::Policy(key) => format!("backup-policy:{key}"),
             Self::Run(key) => format!("backup:{key}"),
             Self::Repository(key) => format!("backup-repository:{key}"),
+            Self::Drill(key) => format!("drill:{key}"),
+            Self::DrillRun(key) => format!("drill-run:{key}"),
+            Self::DrillOrphans => "drill-orphans:".to_owned(),
         }
     }
 
@@ -43,6 +52,9 @@ impl BackupKey {
             "backup-policy" => Some(Self::Policy(key.to_owned())),
             "backup" => Some(Self::Run(key.to_owned())),
             "backup-repository" => Some(Self::Repository(key.to_owned())),
+            "drill" => Some(Self::Drill(key.to_owned())),
+            "drill-run" => Some(Self::DrillRun(key.to_owned())),
+            "drill-orphans" => Some(Self::DrillOrphans),
             _ => None,
         }
     }
@@ -119,7 +131,7 @@ pub(super) struct Backups {
     key_of_uid: HashMap<String, String>,
     /// By uid of the repository.
     seen: HashMap<String, SeenByRuns>,
-    woken: BTreeSet<BackupKey>,
+    pub(super) woken: BTreeSet<BackupKey>,
 }
 
 impl Index {
@@ -138,12 +150,14 @@ impl Index {
             .get(&key)
             .is_some_and(|known| known.metadata.generation == object.metadata.generation);
         if !same_spec {
+            self.wake_drills_of_policy(&key);
             self.wake_active(&key);
             self.backups.woken.insert(BackupKey::Repository(repository));
         }
-        self.backups.policies.insert(key.clone(), Arc::new(object.clone()));
+        let is_new = self.backups.policies.insert(key.clone(), Arc::new(object.clone())).is_none();
+        let woken = if is_new { self.changes_beside(&key) } else { BTreeSet::new() };
         self.backups.woken.insert(BackupKey::Policy(key));
-        BTreeSet::new()
+        woken
     }
 
     /// A BackupPolicy was deleted.
@@ -153,8 +167,9 @@ impl Index {
             super::remove_from(&mut self.backups.policies_of_repository, &repository, key);
         }
         self.wake_active(key);
+        self.wake_drills_of_policy(key);
         self.backups.woken.insert(BackupKey::Policy(key.to_owned()));
-        BTreeSet::new()
+        self.changes_beside(key)
     }
 
     /// A BackupRepository was stored.
@@ -168,6 +183,7 @@ impl Index {
         if known.as_ref().is_none_or(|known| condition(known) != condition(object)) {
             let policies = self.backups.policies_of_repository.get(&key).into_iter().flatten().cloned();
             self.backups.woken.extend(policies.map(BackupKey::Policy));
+            self.wake_drills_at_repository(&key);
         }
         let holders = |repository: &crds::BackupRepository| {
             repository.status.as_ref().map(|status| status.holders.clone()).unwrap_or_default()
@@ -176,6 +192,7 @@ impl Index {
         let before: BTreeSet<_> = known.iter().flat_map(|known| holders(known)).map(|holder| holder.uid).collect();
         for holder in holders(object).into_iter().filter(|holder| !before.contains(&holder.uid)) {
             self.backups.woken.extend(self.backups.key_of_uid.get(&holder.uid).cloned().map(BackupKey::Run));
+            self.wake_drill_run_of_uid(&holder.uid);
         }
         self.backups.woken.insert(BackupKey::Repository(key));
         BTreeSet::new()
@@ -189,6 +206,7 @@ impl Index {
         self.backups.woken.extend(policies.map(BackupKey::Policy));
         let waiting = self.backups.at_repository.get(key).into_iter().flatten().cloned();
         self.backups.woken.extend(waiting.map(BackupKey::Run));
+        self.wake_drills_at_repository(key);
         self.backups.woken.insert(BackupKey::Repository(key.to_owned()));
         BTreeSet::new()
     }
@@ -281,7 +299,7 @@ impl Index {
         let runs = runs.map(|(key, _)| BackupKey::Run(key.clone()));
         let policies = self.backups.policies.keys().cloned().map(BackupKey::Policy);
         let repositories = self.backups.repositories.keys().cloned().map(BackupKey::Repository);
-        runs.chain(policies).chain(repositories).collect()
+        runs.chain(policies).chain(repositories).chain(self.all_drills()).collect()
     }
 
     /// The BackupPolicy of this key.
@@ -313,6 +331,13 @@ impl Index {
     pub fn backups_of(&self, policy: &str) -> Vec<Arc<crds::Backup>> {
         let names = self.backups.of_policy.get(&self.place_now(policy)).into_iter().flat_map(|runs| &runs.names);
         names.filter_map(|name| self.backup(&beside(policy, name))).collect()
+    }
+
+    /// Keys of the policies of a namespace.
+    pub(super) fn policies_in(&self, namespace: &str) -> impl Iterator<Item = String> + '_ {
+        let beginning = format!("{namespace}/");
+        let from = self.backups.policies.range(beginning.clone()..).map(|(key, _)| key.clone());
+        from.take_while(move |key| key.starts_with(&beginning))
     }
 
     /// Policies that put their backups into a repository.

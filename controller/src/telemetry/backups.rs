@@ -13,13 +13,13 @@ use prometheus_client::{
 use crate::index::RunsSummary;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Named {
+pub(super) struct Named {
     namespace: String,
     name: String,
 }
 
 impl Named {
-    fn of(key: &str) -> Self {
+    pub fn of(key: &str) -> Self {
         let (namespace, name) = key.split_once('/').unwrap_or(("", key));
         Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }

@@ -1,14 +1,16 @@
 //! Writes to backups: policies and repositories that could not be used are refused with all that is wrong, and a run that a
 //! person asks for is only that.
 
-use interlock_crds::{BackupPolicySpec, BackupRepositorySpec, BackupSpec, BackupTrigger};
+use interlock_crds::{
+    BackupPolicySpec, BackupRepositorySpec, BackupSpec, BackupTrigger, DrillRunSpec, DrillTrigger, RestoreDrillSpec,
+};
 use jiff::Timestamp;
 
 use super::{
     Operation, WriteRequest,
     own::{Answer, refuse, spec_of},
 };
-use crate::backup::validate;
+use crate::{backup::validate, drill};
 
 /// Longest that a hold without end is believed to be meant by a warning.
 const LONG_HOLD: i64 = 366 * 86_400;
@@ -40,6 +42,64 @@ pub(super) fn repository(request: &WriteRequest) -> Answer {
     }
 }
 
+/// A drill that could not be carried out, or could tell nothing, is not stored.
+pub(super) fn drill(request: &WriteRequest) -> Answer {
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return Ok(Vec::new());
+    }
+    let spec: RestoreDrillSpec = spec_of(request.object.as_ref(), request)?;
+    match drill::validate::problems(&spec).as_slice() {
+        [] => Ok(drill::validate::warnings(&spec)),
+        wrong => refuse(422, "BadRestoreDrill", format!("{}: {}", request.target(), wrong.join("; "))),
+    }
+}
+
+/// Drills of slots are begun by the controller; a person asks for one in their own name.
+pub(super) fn drill_run(controller: &str, request: &WriteRequest) -> Answer {
+    let user = request.user.name.as_str();
+    if user == controller || request.operation == Operation::Delete {
+        return Ok(Vec::new());
+    }
+    let spec: DrillRunSpec = spec_of(request.object.as_ref(), request)?;
+    if request.operation != Operation::Create {
+        return Ok(Vec::new());
+    }
+    if spec.trigger != DrillTrigger::Manual {
+        let why = format!("ask for a run now with `interlock drill run {}`", spec.drill_ref.name);
+        return slot_is_interlocks(request, &why);
+    }
+    own_name(request, spec.requester.as_deref())?;
+    Ok(match spec.fault_injection {
+        Some(fault) => vec![format!(
+            "fault {:?} damages the restored copy: the run proves that the drill can fail, and never passes",
+            fault.fault
+        )],
+        None => Vec::new(),
+    })
+}
+
+fn slot_is_interlocks(request: &WriteRequest, instead: &str) -> Answer {
+    refuse(
+        403,
+        "SlotsAreInterlocks",
+        format!("{} may not create {} for a slot: Interlock does; {instead}", request.user.name, request.target()),
+    )
+}
+
+/// Whoever asks says who they are.
+fn own_name(request: &WriteRequest, requester: Option<&str>) -> Answer {
+    let user = request.user.name.as_str();
+    if requester == Some(user) {
+        return Ok(Vec::new());
+    }
+    let said = requester.unwrap_or_default();
+    refuse(
+        403,
+        "NotRequester",
+        format!("{}: requester is {said}, and you are {user}; write your own name", request.target()),
+    )
+}
+
 /// Runs for slots are made by the controller; a person asks for a run in their own name.
 pub(super) fn run(controller: &str, request: &WriteRequest, now: Option<Timestamp>) -> Answer {
     let user = request.user.name.as_str();
@@ -49,27 +109,10 @@ pub(super) fn run(controller: &str, request: &WriteRequest, now: Option<Timestam
     let spec: BackupSpec = spec_of(request.object.as_ref(), request)?;
     if request.operation == Operation::Create {
         if spec.trigger != BackupTrigger::Manual {
-            return refuse(
-                403,
-                "SlotsAreInterlocks",
-                format!(
-                    "{user} may not create {} for a slot: Interlock does; ask for a run now with `interlock backup run {}`",
-                    request.target(),
-                    spec.policy_ref.name
-                ),
-            );
+            let instead = format!("ask for a run now with `interlock backup run {}`", spec.policy_ref.name);
+            return slot_is_interlocks(request, &instead);
         }
-        if spec.requester.as_deref() != Some(user) {
-            return refuse(
-                403,
-                "NotRequester",
-                format!(
-                    "{}: requester is {}, and you are {user}; write your own name",
-                    request.target(),
-                    spec.requester.unwrap_or_default()
-                ),
-            );
-        }
+        own_name(request, spec.requester.as_deref())?;
     }
     let held_for = |until: Timestamp| now.map(|now| until.duration_since(now).as_secs());
     let until = spec.hold.as_ref().map(|hold| hold.until.as_ref().map(|until| until.0));
@@ -123,6 +166,31 @@ mod tests {
         assert_eq!(asked(CONTROLLER, scheduled), Ok(vec![]));
         let held = json!({"policyRef": {"name": "p"}, "requester": "li", "hold": {"reason": "court"}});
         assert!(asked("li", held).unwrap()[0].contains("no end"));
+    }
+
+    #[test]
+    fn a_drill_that_could_tell_nothing_is_not_stored_and_a_person_asks_for_a_run_in_their_own_name() {
+        let spec = |critical: bool| {
+            json!({
+                "policyRef": {"name": "p"}, "schedule": "0 4 15 * *",
+                "validations": [{"name": "there", "critical": critical, "files": {}}],
+            })
+        };
+        assert_eq!(drill(&request("li", "RestoreDrill", &spec(true))).unwrap().len(), 1, "no objective");
+        let refused = drill(&request("li", "RestoreDrill", &spec(false))).unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), (422, "BadRestoreDrill"));
+        let asked = |user: &str, spec: Value| {
+            drill_run(CONTROLLER, &request(user, "DrillRun", &spec)).map_err(|why| why.reason)
+        };
+        let manual = json!({"drillRef": {"name": "d"}, "requester": "li"});
+        assert_eq!(asked("li", manual.clone()), Ok(vec![]));
+        assert_eq!(asked("wang", manual), Err("NotRequester".to_owned()));
+        let slot = json!({"drillRef": {"name": "d"}, "trigger": "Scheduled", "slot": "2026-11-23T02:00:00Z"});
+        assert_eq!(asked("li", slot.clone()), Err("SlotsAreInterlocks".to_owned()));
+        assert_eq!(asked(CONTROLLER, slot), Ok(vec![]));
+        let fault =
+            json!({"drillRef": {"name": "d"}, "requester": "li", "faultInjection": {"fault": "TamperHeartbeat"}});
+        assert!(asked("li", fault).unwrap()[0].contains("never passes"));
     }
 
     #[test]

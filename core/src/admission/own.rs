@@ -113,6 +113,8 @@ pub fn judge(facts: &OwnFacts<'_>, request: &WriteRequest) -> Verdict {
         ("BackupPolicy", None) => backups::policy(request),
         ("BackupRepository", None) => backups::repository(request),
         ("Backup", None) => backups::run(facts.controller, request, facts.now),
+        ("RestoreDrill", None) => backups::drill(request),
+        ("DrillRun", None) => backups::drill_run(facts.controller, request),
         (kind, None) if is_governing(&request.group, kind) => return governing(facts, request),
         _ => Ok(Vec::new()),
     };
@@ -720,9 +722,6 @@ fn policy(spec: &ChangePolicySpec) -> Result<(), Denial> {
         let off = interlock_crds::EnforceMode::Off;
         if gates.error_budget.as_ref().is_some_and(|g| g.mode != off) {
             return Err(later("gates.errorBudget", "it measures no service levels"));
-        }
-        if gates.restore_proof.as_ref().is_some_and(|g| g.mode != off) {
-            return Err(later("gates.restoreProof", "it runs no restore drills"));
         }
         if gates.open_incident.as_ref().is_some_and(|g| g.mode != off) {
             return Err(later("gates.openIncident", "it records no incidents"));

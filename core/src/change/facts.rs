@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     calendar::{CalendarView, WindowState},
+    drill::proof::Proof,
     object::{Change, Digest, ObjectId},
     people::People,
 };
@@ -324,8 +325,8 @@ pub struct IncidentFacts {
 pub struct LaterFacts {
     /// Share of the error budget that is left, -inf to 1, and when time alone will restore it.
     pub error_budget: Option<(f64, Option<Timestamp>)>,
-    /// When the oldest of the newest passed drills ended, and whether a newer one failed.
-    pub restore_proof: Option<(Timestamp, bool)>,
+    /// What the restore drills of the System prove.
+    pub restore_proof: Option<Proof>,
     /// Open incidents of the System.
     pub incidents: Option<Vec<IncidentFacts>>,
     /// Whether the named milestone is reached.

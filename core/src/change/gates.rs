@@ -16,7 +16,12 @@ use super::{
     votes::Tally,
 };
 use crate::calendar::{WindowState, describe_instant};
+use crate::drill::proof::{self, Proof};
 use crate::mutants::{self, Mutant};
+use crate::object::ObjectId;
+
+/// Kinds by which a System is protected.
+const PROTECTING_KINDS: [&str; 3] = ["BackupRepository", "BackupPolicy", "RestoreDrill"];
 
 /// A gate with what it found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -371,32 +376,33 @@ pub fn error_budget(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timesta
     .mode(rule.mode)
 }
 
-/// The gate RestoreProof.
+/// The gate RestoreProof. A change of nothing but backups and drills passes it: it is how proof comes to be.
 pub fn restore_proof(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timestamp) -> Option<Gate> {
     let rule = demands.gates.restore_proof.as_ref()?;
     let name = GateName::RestoreProof;
-    let gate = match facts.later.restore_proof {
-        None => Gate::unknown(
-            name,
-            "NoDrill",
-            "the policy demands a passed restore drill, and none is known for this System",
-        ),
-        Some((_, true)) => {
-            Gate::closed(name, "DrillFailed", "the newest restore drill failed; it opens with the next one that passes")
+    let objects = facts.content.as_ref().map(|content| content.objects.as_slice()).unwrap_or_default();
+    let is_about_backups =
+        |id: &ObjectId| id.group == interlock_crds::GROUP && PROTECTING_KINDS.contains(&id.kind.as_str());
+    let gate = if !objects.is_empty() && objects.iter().all(|object| is_about_backups(&object.id)) {
+        Gate::open(name, "ConcernsBackups", "it changes nothing but backups and drills, which is how proof comes to be")
+    } else {
+        match &facts.later.restore_proof {
+            None => Gate::unknown(name, "NoDrill", "it is not known which backups and drills the System has"),
+            Some(proof) => {
+                let answer = proof::gate(proof, rule, now)?;
+                let reason = match proof {
+                    Proof::None(_) => "NoDrill",
+                    Proof::Failed(..) => "DrillFailed",
+                    Proof::Passed(..) if answer.open => "DrillPassed",
+                    Proof::Passed(..) => "DrillTooOld",
+                };
+                if answer.open {
+                    Gate::open(name, reason, answer.sentence).until(answer.until)
+                } else {
+                    Gate::closed(name, reason, answer.sentence)
+                }
+            }
         }
-        Some((passed, false)) => match passed.checked_add(rule.max_age.signed()) {
-            Ok(end) if end > now => Gate::open(
-                name,
-                "DrillPassed",
-                format!("a restore drill passed {}", describe_instant(passed, now, "UTC")),
-            )
-            .until(Some(end)),
-            _ => Gate::closed(
-                name,
-                "DrillTooOld",
-                format!("the last passed restore drill is older than {}; run one", rule.max_age),
-            ),
-        },
     };
     gate.mode(rule.mode)
 }

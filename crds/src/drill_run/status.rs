@@ -55,6 +55,9 @@ pub struct DrillRunStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub jobs: Vec<JobRef>,
+    /// Since when no Job of the run reads the repository any more, nor ever will: others may have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_released_at: Option<Time>,
     /// Namespace and volumes that were made, noted before they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxRecord>,
@@ -278,4 +281,8 @@ pub struct SandboxRecord {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 16))]
     pub reclaim_policy: Option<String>,
+    /// Digest of the manifest of what was restored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub manifest_digest: Option<String>,
 }

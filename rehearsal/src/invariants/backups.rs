@@ -1,9 +1,12 @@
 //! Backups: a slot has one run, whoever removes is alone with the repository, and outcomes stand.
 
-use interlock_core::backup::{
-    observed,
-    plan::{PLAN_VARIABLE, RunnerPlan},
-    result::RunnerOperation,
+use interlock_core::{
+    backup::{
+        observed,
+        plan::{PLAN_VARIABLE, RunnerPlan},
+        result::RunnerOperation,
+    },
+    drill::plan as drill,
 };
 use interlock_crds::{Backup, GROUP};
 use serde_json::Value;
@@ -38,8 +41,15 @@ pub(super) fn one_run_a_slot(_: &mut Watchdog, world: &World, audit: &Audit) -> 
 fn touches(job: &Value) -> Option<(bool, String)> {
     let containers = job.pointer("/spec/template/spec/containers")?.as_array()?;
     let mut variables = containers.iter().filter_map(|container| container.get("env")?.as_array()).flatten();
-    let plan = variables.find(|variable| variable.get("name").and_then(Value::as_str) == Some(PLAN_VARIABLE))?;
-    let plan: RunnerPlan = serde_json::from_str(plan.get("value")?.as_str()?).ok()?;
+    let names = [PLAN_VARIABLE, drill::PLAN_VARIABLE];
+    let is_plan =
+        |variable: &&Value| variable.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name));
+    let text = variables.find(is_plan)?.get("value")?.as_str()?;
+    if let Ok(drill::DrillPlan { work: drill::DrillWork::Restore { repository, .. }, .. }) = serde_json::from_str(text)
+    {
+        return Some((false, repository));
+    }
+    let plan: RunnerPlan = serde_json::from_str(text).ok()?;
     Some((!matches!(plan.operation, RunnerOperation::Backup | RunnerOperation::Restore), plan.repository))
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Watchdog, backups, gray, read, read::plain};
+use super::{Watchdog, backups, drills, gray, read, read::plain};
 use crate::{cluster::Audit, world::World};
 
 fn is_executors(audit: &Audit) -> bool {
@@ -22,7 +22,7 @@ pub(super) fn only_what_was_approved(dog: &mut Watchdog, world: &World, audit: &
     if changes_nothing(audit) {
         return Ok(());
     }
-    if backups::is_job_of(world, audit) || gray::is_derived(dog, world, audit) {
+    if backups::is_job_of(world, audit) || drills::is_of_a_drill(world, audit) || gray::is_derived(dog, world, audit) {
         return Ok(());
     }
     let Some((uid, start)) = dog.running_with(&audit.id) else {

@@ -1,4 +1,5 @@
-//! Claims are bound at once, to a volume that is made for them and goes with them.
+//! Claims are bound at once, to a volume that is made for them or that they name. What becomes of the volume when its claim
+//! goes says its reclaim policy; one that is kept for another claim (`claimRef` without uid) is bound to that.
 
 use interlock_core::object::GroupKind;
 use jiff::Timestamp;
@@ -19,6 +20,15 @@ pub(super) fn reconcile(api: &mut Api, key: &Key) -> Result<Option<Timestamp>, A
         stated => stated.to_owned(),
     };
     let capacity = capacity_of(&claim);
+    if let Some(known) = api.get_arc(&volumes(), "", &volume) {
+        let of = |field: &str| read::text(&known, &format!("/spec/claimRef/{field}"));
+        let is_kept = (of("namespace"), of("name")) == (meta::namespace(&claim), meta::name(&claim));
+        if !is_kept || ![meta::uid(&claim), ""].contains(&of("uid")) {
+            // Another claim has it, or nobody kept it for this one.
+            return Ok(None);
+        }
+        writes::patch(api, BINDER, &known, json!({"spec": {"claimRef": {"uid": meta::uid(&claim)}}}))?;
+    }
     writes::ensure(api, BINDER, volume_of(&claim, &volume))?;
     let annotations = json!({
         "pv.kubernetes.io/bind-completed": "yes",
@@ -32,8 +42,7 @@ pub(super) fn reconcile(api: &mut Api, key: &Key) -> Result<Option<Timestamp>, A
         "capacity": {"storage": capacity},
     });
     writes::put_status(api, BINDER, &claim, status)?;
-    let kind = GroupKind::new("", "PersistentVolume");
-    if let Some(volume) = api.get_arc(&kind, "", &volume) {
+    if let Some(volume) = api.get_arc(&volumes(), "", &volume) {
         writes::put_status(api, BINDER, &volume, json!({"phase": "Bound"}))?;
     }
     Ok(None)
@@ -78,14 +87,38 @@ fn volume_of(claim: &Value, name: &str) -> Value {
 
 const PROVISIONER: &str = "csi.sim.interlock.dev";
 
-/// The claim is gone, and with it the volume that was made for it.
+fn volumes() -> GroupKind {
+    GroupKind::new("", "PersistentVolume")
+}
+
+/// The claim is gone; what becomes of its volume says the volume.
 pub(super) fn release(api: &mut Api, claim: &Value) -> Result<(), ApiError> {
     let name = read::text(claim, "/spec/volumeName");
-    match api.get_arc(&GroupKind::new("", "PersistentVolume"), "", name) {
+    match api.get_arc(&volumes(), "", name) {
         Some(volume) if read::text(&volume, "/spec/claimRef/uid") == meta::uid(claim) => {
             writes::put_status(api, BINDER, &volume, json!({"phase": "Released"}))?;
-            api.delete_as_system(BINDER, &volume)
+            reconcile_volume(api, &read::key(&volume)).map(|_| ())
         }
         _ => Ok(()),
     }
+}
+
+/// One look at a volume: a released one goes if its policy says so, and one that is kept for a claim is bound to it.
+pub(super) fn reconcile_volume(api: &mut Api, key: &Key) -> Result<Option<Timestamp>, ApiError> {
+    let Some(volume) = writes::live(api, key).filter(|volume| read::text(volume, "/status/phase") != "Bound") else {
+        return Ok(None);
+    };
+    let of = |field: &str| read::text(&volume, &format!("/spec/claimRef/{field}")).to_owned();
+    if of("uid").is_empty() {
+        writes::put_status(api, BINDER, &volume, json!({"phase": "Available"}))?;
+        let claim =
+            Key { kind: GroupKind::new("", "PersistentVolumeClaim"), namespace: of("namespace"), name: of("name") };
+        return if claim.name.is_empty() { Ok(None) } else { reconcile(api, &claim) };
+    }
+    if read::text(&volume, "/status/phase") == "Released"
+        && read::text(&volume, "/spec/persistentVolumeReclaimPolicy") == "Delete"
+    {
+        api.delete_as_system(BINDER, &volume)?;
+    }
+    Ok(None)
 }

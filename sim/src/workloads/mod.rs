@@ -97,7 +97,7 @@ impl Workloads {
         self.has_new_behaviours = true;
     }
 
-    /// From now on, pods of Jobs that end well leave what these programs say.
+    /// From now on, pods that end well leave what these programs say.
     pub fn set_program(&mut self, program: Arc<dyn Program>) {
         self.pods.program = Some(program);
     }
@@ -166,6 +166,7 @@ impl Workloads {
             ("", "Node") => self.nodes.reconcile(api, key),
             ("", "Namespace") => namespaces::reconcile(api, key),
             ("", "PersistentVolumeClaim") => claims::reconcile(api, key),
+            ("", "PersistentVolume") => claims::reconcile_volume(api, key),
             ("", "Service") => services::reconcile(api, key),
             ("apps", "Deployment") => deployment::reconcile(api, key),
             ("apps", "ReplicaSet") => replica_set::reconcile(api, key),

@@ -19,6 +19,10 @@ use crate::{backup::pods::RUN_LABEL, object::Digest};
 pub const RUN_NAME_LABEL: &str = "interlock.dev/drill-run";
 /// Annotation of the sandbox with the digest of its guards: whoever changes them is noticed.
 pub const GUARDS_ANNOTATION: &str = "interlock.dev/drill-guards";
+/// Component of sandboxes, as their label says.
+pub const SANDBOX_COMPONENT: &str = "drill-sandbox";
+/// Component of volumes that were handed over, as their label says.
+pub const VOLUME_COMPONENT: &str = "drill-volume";
 /// Default quota.
 const QUOTA_CPU: &str = "2";
 const QUOTA_MEMORY: &str = "4Gi";
@@ -67,7 +71,7 @@ pub fn sandbox(run: &RunRef<'_>, drill: &RestoreDrillSpec) -> Vec<Value> {
     let guards = guards(run, drill);
     let mut namespace = json!({
         "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": run.sandbox(), "labels": run.labels("drill-sandbox"), "annotations": {GUARDS_ANNOTATION: guards_digest(run, drill)}},
+        "metadata": {"name": run.sandbox(), "labels": run.labels(SANDBOX_COMPONENT), "annotations": {GUARDS_ANNOTATION: guards_digest(run, drill)}},
     });
     for mode in ["enforce", "audit", "warn"] {
         namespace["metadata"]["labels"][format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
@@ -106,7 +110,7 @@ fn without_empty(spec: &Value) -> Value {
 /// Quota and NetworkPolicies. Nothing gets in or out, except between pods of the sandbox; no name server either.
 fn guards(run: &RunRef<'_>, drill: &RestoreDrillSpec) -> Vec<Value> {
     let metadata =
-        |name: &str| json!({"name": name, "namespace": run.sandbox(), "labels": run.labels("drill-sandbox")});
+        |name: &str| json!({"name": name, "namespace": run.sandbox(), "labels": run.labels(SANDBOX_COMPONENT)});
     let quota = drill.sandbox.quota.clone().unwrap_or_default();
     let (cpu, memory) = (quota.cpu.as_deref().unwrap_or(QUOTA_CPU), quota.memory.as_deref().unwrap_or(QUOTA_MEMORY));
     let mut hard = json!({
@@ -137,9 +141,9 @@ fn guards(run: &RunRef<'_>, drill: &RestoreDrillSpec) -> Vec<Value> {
     ]
 }
 
-/// Lets a volume survive its claim.
-pub fn retain_patch() -> Value {
-    json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}})
+/// Lets a volume survive its claim, and says whose it is, so that the orphan sweep finds it.
+pub fn retain_patch(run: &RunRef<'_>) -> Value {
+    json!({"metadata": {"labels": run.labels(VOLUME_COMPONENT)}, "spec": {"persistentVolumeReclaimPolicy": "Retain"}})
 }
 
 /// Gives a volume its reclaim policy back.
@@ -149,7 +153,7 @@ pub fn return_patch(reclaim_policy: &str) -> Value {
 
 /// Keeps a volume for the claim in the sandbox (JSON merge patch): without uid, so that the claim that is made next is bound.
 pub fn rebind_patch(run: &RunRef<'_>) -> Value {
-    json!({"spec": {"claimRef": {
+    json!({"metadata": {"labels": run.labels(VOLUME_COMPONENT)}, "spec": {"claimRef": {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": run.sandbox(), "name": names::SANDBOX_CLAIM,
         "uid": null, "resourceVersion": null,
     }}})
@@ -157,7 +161,10 @@ pub fn rebind_patch(run: &RunRef<'_>) -> Value {
 
 /// Frees a volume that nobody provisioned for the run (JSON merge patch). A provisioned one is deleted instead.
 pub fn free_patch() -> Value {
-    json!({"spec": {"claimRef": null}})
+    let labels = json!({
+        "app.kubernetes.io/managed-by": null, "app.kubernetes.io/component": null, RUN_LABEL: null, RUN_NAME_LABEL: null,
+    });
+    json!({"metadata": {"labels": labels}, "spec": {"claimRef": null}})
 }
 
 /// Whether a volume was provisioned for its claim, and is deleted with it.
@@ -169,7 +176,7 @@ pub fn is_provisioned(volume: &Value) -> bool {
 pub fn sandbox_claim(run: &RunRef<'_>, record: &SandboxRecord, volume: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-        "metadata": {"name": names::SANDBOX_CLAIM, "namespace": record.namespace, "labels": run.labels("drill-sandbox")},
+        "metadata": {"name": names::SANDBOX_CLAIM, "namespace": record.namespace, "labels": run.labels(SANDBOX_COMPONENT)},
         "spec": {
             "accessModes": volume["spec"]["accessModes"],
             "storageClassName": volume["spec"].get("storageClassName").cloned().unwrap_or_else(|| json!("")),

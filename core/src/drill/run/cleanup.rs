@@ -8,7 +8,7 @@ use interlock_crds::{CleanupState, SandboxRecord};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{Access, DrillWrite, Pass, Seen};
+use super::{DrillWrite, Pass, Seen};
 use crate::drill::{
     names::{self, PodRole},
     plus, whole_seconds,
@@ -44,8 +44,9 @@ impl Pass<'_> {
             Seen::Unknown => false,
             Seen::Absent | Seen::Refused(_) | Seen::Foreign => self.has_arrived(),
         };
-        if ended && matches!(self.facts.repository, Access::Held(_)) {
-            self.writes.push(DrillWrite::ReleaseRepository);
+        if ended {
+            // The pass over the repository lets go of the claim once this stands there.
+            self.status.repository_released_at.get_or_insert(Time(whole_seconds(self.facts.now)));
         }
     }
 

@@ -178,8 +178,6 @@ pub struct SandboxState {
 pub enum DrillWrite {
     /// Ask the repository to let the run in.
     ClaimRepository,
-    /// Let go of the repository: no Job of the run reads it any more.
-    ReleaseRepository,
     /// Make the sandbox's namespace with its guards, or put missing guards back.
     CreateSandbox,
     /// Make the claim in the namespace of the repository.

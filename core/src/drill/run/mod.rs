@@ -18,7 +18,10 @@ pub use facts::{
     Seen, VolumeState,
 };
 
-use interlock_crds::{BackupPolicySpec, CleanupState, DrillPhase, DrillRun, DrillRunStatus, JobRef, RestoreDrillSpec};
+use interlock_crds::{
+    BackupPolicy, BackupPolicySpec, BackupRepository, CleanupState, DrillPhase, DrillRun, DrillRunSpec, DrillRunStatus,
+    JobRef, PinnedDrill, RestoreDrill, RestoreDrillSpec,
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -72,6 +75,35 @@ pub fn pinned(status: &DrillRunStatus) -> Result<(RestoreDrillSpec, BackupPolicy
     Ok((drill, policy))
 }
 
+/// The specs that a run carries out: those that were pinned, with its own selection and fault.
+pub fn carried_out(
+    spec: &DrillRunSpec,
+    status: &DrillRunStatus,
+) -> Result<(RestoreDrillSpec, BackupPolicySpec), Ending> {
+    let (mut drill, policy) = pinned(status)?;
+    drill.selection = spec.selection.clone().unwrap_or(drill.selection);
+    drill.fault_injection = spec.fault_injection.clone().or(drill.fault_injection);
+    Ok((drill, policy))
+}
+
+/// What a run is pinned to: a drill, its policy and its repository as they are.
+pub fn pin(drill: &RestoreDrill, policy: &BackupPolicy, repository: &BackupRepository) -> PinnedDrill {
+    let written = |spec: serde_json::Result<serde_json::Value>| spec.unwrap_or_default();
+    let digest = |value: &serde_json::Value| Digest::of_canonical(value).map(|d| d.to_string()).unwrap_or_default();
+    let (spec, policy_spec) = (written(serde_json::to_value(&drill.spec)), written(serde_json::to_value(&policy.spec)));
+    PinnedDrill {
+        drill_uid: drill.metadata.uid.clone().unwrap_or_default(),
+        generation: drill.metadata.generation.unwrap_or_default(),
+        spec_digest: digest(&spec),
+        spec,
+        policy_uid: policy.metadata.uid.clone().unwrap_or_default(),
+        policy_digest: digest(&policy_spec),
+        policy_spec,
+        repository: repository.metadata.name.clone().unwrap_or_default(),
+        repository_uid: repository.metadata.uid.clone().unwrap_or_default(),
+    }
+}
+
 struct Pass<'a> {
     facts: &'a DrillFacts<'a>,
     status: DrillRunStatus,
@@ -98,9 +130,7 @@ impl Pass<'_> {
         if self.status.phase == DrillPhase::Pending {
             self.admit()?;
         }
-        let (mut drill, policy) = pinned(&self.status)?;
-        drill.selection = self.facts.spec.selection.clone().unwrap_or(drill.selection);
-        drill.fault_injection = self.facts.spec.fault_injection.clone().or(drill.fault_injection);
+        let (drill, policy) = carried_out(self.facts.spec, &self.status)?;
         let plan = Plan { drill, policy };
         // Each part goes on to the next one when it is done, so that one decision takes a run as far as it can go.
         while self.part(&plan)? {}

@@ -147,6 +147,9 @@ impl Pass<'_> {
                 return self.wait_restoring(plan, "the restore is held up (fault Delay)");
             }
         }
+        if let Some(record) = &mut self.status.sandbox {
+            record.manifest_digest = Some(restored.manifest_digest.chars().take(80).collect());
+        }
         self.go_on(
             DrillPhase::HandingOver,
             format!("{} files, {} bytes were restored and read back", restored.files, restored.bytes),
@@ -186,6 +189,8 @@ impl Pass<'_> {
         let kept_for_sandbox = volume.claim.as_ref() == Some(&target);
         let write = match (facts.claim, facts.sandbox_claim) {
             _ if volume.reclaim_policy != "Retain" => Some(DrillWrite::RetainVolume(volume.name.clone())),
+            // A claim does not go as long as there is a pod that mounts it, also one that has ended.
+            _ if let Seen::Ours(job) = facts.restore_job => Some(DrillWrite::DeleteRestoreJob(job.uid.clone())),
             (Seen::Unknown, _) | (_, Seen::Unknown) => None,
             (Seen::Ours(claim), _) if claim.terminating => None,
             (Seen::Ours(claim), _) => Some(DrillWrite::DeleteClaim(claim.uid.clone())),

@@ -119,6 +119,8 @@ pub struct World {
     pub target: Option<String>,
     pub foreign_sandbox: bool,
     pub released: bool,
+    /// When the repository was let go, and how many writes had been made by then.
+    pub released_after: Option<(Timestamp, usize)>,
     /// All writes that were made.
     pub made: Vec<DrillWrite>,
     asked: Option<Timestamp>,
@@ -168,6 +170,7 @@ impl World {
             target: Some("10.0.0.9:8443".into()),
             foreign_sandbox: false,
             released: false,
+            released_after: None,
             made: Vec::new(),
             asked: None,
             held: None,
@@ -310,11 +313,6 @@ impl World {
                 let asked = *self.asked.get_or_insert(self.now);
                 self.held.get_or_insert(plus(asked, self.script.queue));
             }
-            DrillWrite::ReleaseRepository => {
-                let ended = self.job.as_ref().is_none_or(|job| plus(job.created, self.script.restore.0) <= self.now);
-                assert!(ended, "the repository was let go while a Job reads it");
-                (self.asked, self.held) = (None, None);
-            }
             DrillWrite::CreateSandbox => {
                 self.sandbox.get_or_insert((thing, false));
             }
@@ -413,6 +411,14 @@ impl World {
             return true;
         }
         self.status = decision.status;
+        if self.status.repository_released_at.is_some() && self.released_after.is_none() {
+            self.released_after = Some((self.now, self.made.len()));
+        }
+        if self.status.repository_released_at.is_some() {
+            let ended = self.job.as_ref().is_none_or(|job| plus(job.created, self.script.restore.0) <= self.now);
+            assert!(ended, "the repository was let go while a Job reads it");
+            (self.asked, self.held) = (None, None);
+        }
         if let Some(shuffle) = decision.shuffle {
             self.shuffle = shuffle;
         }

@@ -234,7 +234,9 @@ impl Pods {
                 *failed = failed.saturating_add(if policy == "Never" { 1 } else { left });
                 fails(JOB_RUNS, left)
             }
-            _ if policy == "Always" => Script::Runs { ready_after: Some(DEFAULT_READY) },
+            _ if policy == "Always" || self.program.as_ref().is_some_and(|program| program.serves(pod)) => {
+                Script::Runs { ready_after: Some(DEFAULT_READY) }
+            }
             _ => Script::Ends { after: JOB_RUNS, succeeds: true },
         }
     }

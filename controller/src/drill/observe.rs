@@ -1,0 +1,482 @@
+//! Reading: what a run made, as far as the part it is in looks at it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use interlock_core::{
+    backup::{
+        maintenance,
+        observed::JOB_NAME_LABEL,
+        repository::{self as claims_core, HolderState},
+    },
+    change::INTERLOCK_NAMESPACE,
+    drill::{
+        names::{self, PodRole},
+        observed, permit,
+        run::{self, Access, ClaimState, DrillFact, DrillFacts, JobState, PodState, SandboxState, Seen, VolumeState},
+        select::{self, Candidate},
+        validate,
+    },
+    object::ObjectId,
+    port::{Identity, Port, PortError},
+};
+use interlock_crds::{
+    Backup, BackupPolicy, BackupPolicySpec, BackupRepository, DrillPhase, DrillRun, DrillRunStatus, PinnedDrill,
+    RestoreDrill, RestoreDrillSpec, ShuffleState,
+};
+use jiff::Timestamp;
+use serde_json::Value;
+
+use super::act::Thing;
+use crate::{
+    backup::{observe as backups, repository},
+    change::Context,
+    claims,
+    index::beside,
+};
+
+/// The Service that is dialled unless a drill names another one: the webhook's, whose pods answer.
+const OWN_SERVICE: &str = "interlock-webhook";
+
+/// What a run refers to.
+pub(super) struct Parts {
+    pub drill: Option<Arc<RestoreDrill>>,
+    pub policy: Option<Arc<BackupPolicy>>,
+    pub repository: Option<Arc<BackupRepository>>,
+    pin: Option<PinnedDrill>,
+    refusal: Option<String>,
+    /// Under whose rights the namespace of the repository is written.
+    pub executor: Result<Identity, String>,
+    /// What is carried out, once it is pinned.
+    pub plan: Option<(RestoreDrillSpec, BackupPolicySpec)>,
+}
+
+/// What cannot be used of a drill and what it refers to.
+pub(super) fn problems<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    drill: &RestoreDrill,
+) -> (Option<Arc<BackupPolicy>>, Option<Arc<BackupRepository>>, Vec<String>) {
+    let (policy, repository) = context.ask(|index| {
+        let policy = index.backup_policy(&beside(key, &drill.spec.policy_ref.name));
+        let repository =
+            policy.as_ref().and_then(|policy| index.backup_repository(&beside(key, &policy.spec.repository_ref.name)));
+        (policy, repository)
+    });
+    let mut wrong = validate::problems(&drill.spec);
+    wrong.extend(validate::references(&drill.spec, policy.as_ref().map(|policy| &policy.spec)));
+    if let (Some(policy), None) = (&policy, &repository) {
+        wrong.push(format!("BackupRepository {} does not exist in this namespace", policy.spec.repository_ref.name));
+    }
+    let namespace = drill.metadata.namespace.as_deref().unwrap_or_default();
+    wrong.extend(backups::executor(context, namespace).err());
+    (policy, repository, wrong)
+}
+
+pub(super) fn parts<P: Port>(context: &Context<P>, key: &str, object: &DrillRun) -> Parts {
+    let status = object.status.clone().unwrap_or_default();
+    let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
+    let drill = context.ask(|index| index.restore_drill(&beside(key, &object.spec.drill_ref.name)));
+    let (policy, mut repository, wrong) = match &drill {
+        Some(drill) => problems(context, key, drill),
+        None => (None, None, Vec::new()),
+    };
+    let pin = drill.as_deref().zip(policy.as_deref()).zip(repository.as_deref());
+    let pin = pin.map(|((drill, policy), repository)| run::pin(drill, policy, repository));
+    if let Some(pinned) = &status.pinned {
+        repository = context.ask(|index| index.backup_repository(&beside(key, &pinned.repository)));
+        repository = repository.filter(|known| known.metadata.uid.as_ref() == Some(&pinned.repository_uid));
+    }
+    Parts {
+        refusal: (!wrong.is_empty()).then(|| wrong.join("; ")),
+        executor: backups::executor(context, namespace),
+        plan: status.pinned.as_ref().and_then(|_| run::carried_out(&object.spec, &status).ok()),
+        drill,
+        policy,
+        repository,
+        pin,
+    }
+}
+
+/// What is there of a run.
+pub(super) struct Observed {
+    candidates: Vec<Candidate>,
+    proven: BTreeSet<String>,
+    shuffle: ShuffleState,
+    held: Option<Timestamp>,
+    kept_out: Option<String>,
+    job: Seen<JobState>,
+    claim: Seen<ClaimState>,
+    volume: Seen<VolumeState>,
+    /// The volume as it was read.
+    pub live_volume: Option<Value>,
+    sandbox: Seen<SandboxState>,
+    sandbox_claim: Seen<ClaimState>,
+    pods: BTreeMap<PodRole, Seen<PodState>>,
+    target: Option<String>,
+    /// Names and addresses of the pods that serve.
+    pub aliases: Vec<(String, String)>,
+}
+
+impl Observed {
+    /// Whether the sandbox's namespace is not there for this run.
+    pub fn facts<'a>(
+        &'a self,
+        object: &'a DrillRun,
+        recorded: &'a DrillRunStatus,
+        parts: &'a Parts,
+        hmac: &'a dyn Fn(&str) -> String,
+        drill: Option<DrillFact<'a>>,
+        now: Timestamp,
+    ) -> DrillFacts<'a> {
+        DrillFacts {
+            name: object.metadata.name.as_deref().unwrap_or_default(),
+            uid: object.metadata.uid.as_deref().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            deleting: object.metadata.deletion_timestamp.is_some(),
+            spec: &object.spec,
+            status: recorded,
+            drill,
+            candidates: Some(&self.candidates),
+            shuffle: &self.shuffle,
+            proven: &self.proven,
+            repository: match (self.held, self.kept_out.as_deref()) {
+                (Some(since), _) => Access::Held(since),
+                (None, Some(why)) => Access::Waiting(why),
+                (None, None) => Access::Unknown,
+            },
+            repository_id: repository_id(parts),
+            restore_job: &self.job,
+            claim: &self.claim,
+            volume: &self.volume,
+            sandbox: &self.sandbox,
+            sandbox_claim: &self.sandbox_claim,
+            pods: &self.pods,
+            target: self.target.as_deref(),
+            skew: interlock_core::drill::clock::CLOCK_SKEW,
+            hmac,
+            now,
+        }
+    }
+}
+
+/// restic's id of the repository.
+pub(super) fn repository_id(parts: &Parts) -> Option<&str> {
+    parts.repository.as_ref()?.status.as_ref()?.repository_id.as_deref()
+}
+
+impl Parts {
+    /// The drill as the core looks at it.
+    pub fn drill_fact(&self) -> Option<DrillFact<'_>> {
+        Some(DrillFact { pin: self.pin.as_ref()?, refusal: self.refusal.as_deref() })
+    }
+
+    /// A pin for a drill that cannot be begun, so that its refusal is told.
+    pub fn refused(&self) -> Option<(PinnedDrill, &str)> {
+        let (drill, why) = (self.drill.as_ref()?, self.refusal.as_deref()?);
+        let pin = PinnedDrill {
+            drill_uid: drill.metadata.uid.clone().unwrap_or_default(),
+            generation: drill.metadata.generation.unwrap_or_default(),
+            spec_digest: String::new(),
+            spec: Value::Null,
+            policy_uid: String::new(),
+            policy_digest: String::new(),
+            policy_spec: Value::Null,
+            repository: String::new(),
+            repository_uid: String::new(),
+        };
+        self.pin.is_none().then_some((pin, why))
+    }
+}
+
+/// Every pod that a drill may have.
+pub(super) fn roles(drill: &RestoreDrillSpec) -> Vec<PodRole> {
+    let fixed = [PodRole::OutsideProbe, PodRole::InsideProbe, PodRole::Fault, PodRole::Application, PodRole::Wipe];
+    let dependencies = (0..drill.sandbox.dependencies.len()).map(PodRole::Dependency);
+    let validations = (0..drill.validations.len()).map(PodRole::Validation);
+    fixed.into_iter().chain(dependencies).chain(validations).collect()
+}
+
+struct Look<'a, P> {
+    context: &'a Context<P>,
+    object: &'a DrillRun,
+    recorded: &'a DrillRunStatus,
+    parts: &'a Parts,
+    refused: &'a BTreeMap<Thing, String>,
+}
+
+/// Looks at what the run made; from now on each change of that wakes it.
+pub(super) async fn observe<P: Port>(
+    context: &Context<P>,
+    waiter: &str,
+    key: &str,
+    object: &DrillRun,
+    recorded: &DrillRunStatus,
+    parts: &Parts,
+    refused: &BTreeMap<Thing, String>,
+    now: Timestamp,
+) -> Result<Observed, PortError> {
+    let look = Look { context, object, recorded, parts, refused };
+    context.port.watch(waiter, &look.interest());
+    let (candidates, proven, shuffle) = look.points(key).await?;
+    let (held, kept_out) = look.access(key, now).await?;
+    let phase = recorded.phase;
+    let over = phase.is_terminal() && recorded.cleanup.state != interlock_crds::CleanupState::Done;
+    let made = recorded.sandbox.is_some();
+    let job = if look.may_have_job() { look.job().await? } else { Seen::Absent };
+    let hands_over = made && (phase == DrillPhase::HandingOver || over);
+    let claim =
+        if made && (phase == DrillPhase::Provisioning || hands_over) { look.claim().await? } else { Seen::Unknown };
+    let (volume, live_volume) = if hands_over { look.volume(&claim).await? } else { (Seen::Unknown, None) };
+    let sandbox = if made && (phase >= DrillPhase::Provisioning) { look.sandbox().await? } else { Seen::Unknown };
+    let sandbox_claim = if hands_over { look.sandbox_claim().await? } else { Seen::Unknown };
+    let has_pods =
+        matches!(phase, DrillPhase::Probing | DrillPhase::Starting | DrillPhase::Validating) || (made && over);
+    let (pods, aliases) = if has_pods { look.pods().await? } else { (BTreeMap::new(), Vec::new()) };
+    let target = if phase == DrillPhase::Probing { look.target().await? } else { None };
+    Ok(Observed {
+        candidates,
+        proven,
+        shuffle,
+        held,
+        kept_out,
+        job,
+        claim,
+        volume,
+        live_volume,
+        sandbox,
+        sandbox_claim,
+        pods,
+        target,
+        aliases,
+    })
+}
+
+impl<P: Port> Look<'_, P> {
+    fn name(&self) -> &str {
+        self.object.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn uid(&self) -> &str {
+        self.object.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    fn namespace(&self) -> &str {
+        self.object.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn sandbox_name(&self) -> String {
+        names::sandbox(self.name(), self.uid())
+    }
+
+    fn may_have_job(&self) -> bool {
+        let name = names::restore_job(self.name());
+        let announced = self.recorded.jobs.iter().any(|job| job.name == name);
+        announced && (self.recorded.phase <= DrillPhase::HandingOver || self.recorded.phase.is_terminal())
+            || (announced && self.recorded.repository_released_at.is_none())
+    }
+
+    /// What is waited for.
+    fn interest(&self) -> Vec<ObjectId> {
+        let phase = self.recorded.phase;
+        if self.recorded.sandbox.is_none() {
+            return Vec::new();
+        }
+        let (sandbox, namespace) = (self.sandbox_name(), self.namespace().to_owned());
+        let mut all = vec![core_id("Namespace", None, &sandbox)];
+        if phase <= DrillPhase::HandingOver || phase.is_terminal() {
+            all.push(id("batch", "v1", "Job", Some(&namespace), &names::restore_job(self.name())));
+            all.push(core_id("PersistentVolumeClaim", Some(&namespace), &names::claim(self.name())));
+            all.push(core_id("PersistentVolumeClaim", Some(&sandbox), names::SANDBOX_CLAIM));
+            let volume = self.recorded.sandbox.as_ref().and_then(|record| record.volume.as_deref());
+            all.extend(volume.map(|volume| core_id("PersistentVolume", None, volume)));
+        }
+        if phase >= DrillPhase::Probing
+            && let Some((drill, _)) = &self.parts.plan
+        {
+            all.extend(roles(drill).into_iter().map(|role| {
+                let namespace = if role == PodRole::OutsideProbe { INTERLOCK_NAMESPACE } else { &sandbox };
+                core_id("Pod", Some(namespace), &role.name(self.uid()))
+            }));
+        }
+        all
+    }
+
+    /// Recovery points, what earlier runs proved, and how far the shuffle got. The point that was chosen is read anew: a prune
+    /// may have forgotten it while the run waited.
+    async fn points(&self, key: &str) -> Result<(Vec<Candidate>, BTreeSet<String>, ShuffleState), PortError> {
+        let drill = self.parts.drill.as_ref();
+        let shuffle = drill.and_then(|drill| drill.status.as_ref()?.shuffle.clone()).unwrap_or_default();
+        if self.recorded.phase > DrillPhase::Queued {
+            return Ok((Vec::new(), BTreeSet::new(), shuffle));
+        }
+        let Some(policy) = &self.parts.policy else { return Ok((Vec::new(), BTreeSet::new(), shuffle)) };
+        let policy_uid = policy.metadata.uid.as_deref().unwrap_or_default();
+        let policy_key = beside(key, policy.metadata.name.as_deref().unwrap_or_default());
+        let (backups_of, runs) = self.context.ask(|index| {
+            let runs = index.runs_of_drill(&beside(key, &self.object.spec.drill_ref.name));
+            (index.backups_of(&policy_key), runs)
+        });
+        let mut candidates: Vec<_> =
+            backups_of.iter().filter_map(|backup| select::candidate(backup, policy_uid)).collect();
+        if let Some(chosen) = &self.recorded.chosen {
+            let live: Option<Backup> = backups::own(self.context, "Backup", &beside(key, &chosen.backup)).await?;
+            let live = live.as_ref().and_then(|backup| select::candidate(backup, policy_uid));
+            candidates.retain(|candidate| candidate.uid != chosen.uid);
+            candidates.extend(live);
+        }
+        let digest = self.parts.pin.as_ref().map(|pin| pin.spec_digest.as_str());
+        let passed = runs.iter().filter_map(|run| run.status.as_ref()).filter(|status| {
+            status.phase == DrillPhase::Passed
+                && status.pinned.as_ref().map(|pinned| pinned.spec_digest.as_str()) == digest
+        });
+        let proven = passed.filter_map(|status| Some(status.chosen.as_ref()?.backup.clone())).collect();
+        Ok((candidates, proven, shuffle))
+    }
+
+    /// Since when the run holds its repository, and what keeps it out if it does not.
+    async fn access(&self, key: &str, now: Timestamp) -> Result<(Option<Timestamp>, Option<String>), PortError> {
+        let (true, Some(known)) = (self.recorded.phase == DrillPhase::Queued, &self.parts.repository) else {
+            return Ok((None, None));
+        };
+        let held = claims::read(&self.context.port, known.metadata.uid.as_deref().unwrap_or_default()).await?;
+        if let Some(own) = held.holders.iter().find(|claim| claim.uid == self.uid()) {
+            return Ok((Some(own.since), None));
+        }
+        let kept_out = known.status.as_ref().map_or_else(
+            || Some("nothing is known of it yet".to_owned()),
+            |status| maintenance::keeps_runs_out(&known.spec, status, &[]),
+        );
+        if kept_out.is_some() {
+            return Ok((None, kept_out));
+        }
+        let wanting =
+            repository::wanting(self.context, &beside(key, known.metadata.name.as_deref().unwrap_or_default()), known);
+        let arrangement = claims_core::arrange(&held.holders, &wanting, |_| HolderState::Live, now);
+        Ok((None, arrangement.told(self.uid()).map(ToOwned::to_owned)))
+    }
+
+    async fn get(&self, id: &ObjectId) -> Result<Option<Value>, PortError> {
+        self.context.port.live_get(&Identity::Controller, id).await
+    }
+
+    fn or_refused<T>(&self, seen: Seen<T>, thing: &Thing) -> Seen<T> {
+        match (seen, self.refused.get(thing)) {
+            (Seen::Absent, Some(why)) => Seen::Refused(why.clone()),
+            (seen, _) => seen,
+        }
+    }
+
+    async fn job(&self) -> Result<Seen<JobState>, PortError> {
+        let (namespace, name) = (self.namespace(), names::restore_job(self.name()));
+        let job = self.get(&backups::job_id(namespace, &name)).await?;
+        let pods = match &job {
+            Some(_) => {
+                let label = format!("{JOB_NAME_LABEL}={name}");
+                self.context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?
+            }
+            None => Vec::new(),
+        };
+        Ok(self.or_refused(observed::job(job.as_ref(), &pods, self.uid()), &Thing::RestoreJob))
+    }
+
+    async fn claim(&self) -> Result<Seen<ClaimState>, PortError> {
+        let id = core_id("PersistentVolumeClaim", Some(self.namespace()), &names::claim(self.name()));
+        Ok(self.or_refused(observed::claim(self.get(&id).await?.as_ref(), self.uid()), &Thing::Claim))
+    }
+
+    async fn sandbox_claim(&self) -> Result<Seen<ClaimState>, PortError> {
+        let id = core_id("PersistentVolumeClaim", Some(&self.sandbox_name()), names::SANDBOX_CLAIM);
+        Ok(self.or_refused(observed::claim(self.get(&id).await?.as_ref(), self.uid()), &Thing::SandboxClaim))
+    }
+
+    async fn volume(&self, claim: &Seen<ClaimState>) -> Result<(Seen<VolumeState>, Option<Value>), PortError> {
+        let recorded = self.recorded.sandbox.as_ref().and_then(|record| record.volume.clone());
+        let of_claim = match claim {
+            Seen::Ours(claim) => claim.volume.clone(),
+            _ => None,
+        };
+        let Some(name) = recorded.or(of_claim) else { return Ok((Seen::Unknown, None)) };
+        let live = self.get(&core_id("PersistentVolume", None, &name)).await?;
+        Ok((observed::volume(live.as_ref()), live))
+    }
+
+    async fn sandbox(&self) -> Result<Seen<SandboxState>, PortError> {
+        let name = self.sandbox_name();
+        let namespace = self.get(&core_id("Namespace", None, &name)).await?;
+        let mut guards = Vec::new();
+        if namespace.is_some() && self.recorded.phase == DrillPhase::Provisioning {
+            for (group, kind) in [("", "ResourceQuota"), ("", "LimitRange"), ("networking.k8s.io", "NetworkPolicy")] {
+                let listed = self.context.port.live_list(group, "v1", kind, Some(&name)).await?;
+                // A list's items do not say what they are.
+                guards.extend(listed.into_iter().map(|mut item| {
+                    item["kind"] = Value::from(kind);
+                    item
+                }));
+            }
+        }
+        let reference = permit::reference(self.object);
+        let Some((drill, _)) = &self.parts.plan else { return Ok(Seen::Unknown) };
+        Ok(self.or_refused(observed::sandbox(namespace.as_ref(), &guards, &reference, drill), &Thing::Sandbox))
+    }
+
+    async fn pods(&self) -> Result<(BTreeMap<PodRole, Seen<PodState>>, Vec<(String, String)>), PortError> {
+        let Some((drill, _)) = &self.parts.plan else { return Ok((BTreeMap::new(), Vec::new())) };
+        let listed = self.context.port.live_list("", "v1", "Pod", Some(&self.sandbox_name())).await?;
+        let named =
+            |name: &str| listed.iter().find(|pod| pod.pointer("/metadata/name").and_then(Value::as_str) == Some(name));
+        let mut pods = BTreeMap::new();
+        for role in roles(drill) {
+            let name = role.name(self.uid());
+            let outside;
+            let live = if role == PodRole::OutsideProbe {
+                outside = self.get(&core_id("Pod", Some(INTERLOCK_NAMESPACE), &name)).await?;
+                outside.as_ref()
+            } else {
+                named(&name)
+            };
+            let seen = observed::pod(live, self.uid(), role);
+            pods.insert(role, self.or_refused(seen, &Thing::Pod(role)));
+        }
+        let address = |role: PodRole, name: &str| {
+            let pod = named(&role.name(self.uid())).filter(|pod| observed::is_of(pod, self.uid()))?;
+            let address = pod.pointer("/status/podIP").and_then(Value::as_str)?;
+            Some((name.to_owned(), address.to_owned()))
+        };
+        let dependencies = drill.sandbox.dependencies.iter().enumerate();
+        let mut aliases: Vec<_> =
+            dependencies.filter_map(|(index, known)| address(PodRole::Dependency(index), &known.name)).collect();
+        aliases.extend(address(PodRole::Application, validate::APPLICATION_HOST));
+        Ok((pods, aliases))
+    }
+
+    /// What the probes dial: the one that was noted, as long as it answers.
+    async fn target(&self) -> Result<Option<String>, PortError> {
+        let Some((drill, _)) = &self.parts.plan else { return Ok(None) };
+        let named = drill.sandbox.isolation_target.as_ref();
+        let (service, namespace) =
+            named.and_then(|target| target.service.split_once('.')).unwrap_or((OWN_SERVICE, INTERLOCK_NAMESPACE));
+        let label = format!("kubernetes.io/service-name={service}");
+        let group = "discovery.k8s.io";
+        let slices =
+            self.context.port.live_list_labelled(group, "v1", "EndpointSlice", Some(namespace), &label).await?;
+        let found = observed::targets(&slices, named.map(|target| target.port));
+        let noted = self.recorded.isolation.as_ref().map(|isolation| isolation.target.clone());
+        Ok(noted.filter(|noted| found.contains(noted)).or_else(|| found.into_iter().next()))
+    }
+}
+
+/// The id of an object of the core group.
+pub(super) fn core_id(kind: &str, namespace: Option<&str>, name: &str) -> ObjectId {
+    id("", "v1", kind, namespace, name)
+}
+
+pub(super) fn id(group: &str, version: &str, kind: &str, namespace: Option<&str>, name: &str) -> ObjectId {
+    ObjectId {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        kind: kind.to_owned(),
+        namespace: namespace.map(ToOwned::to_owned),
+        name: name.to_owned(),
+    }
+}

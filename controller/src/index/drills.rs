@@ -1,0 +1,254 @@
+//! Restore drills and their runs, by the questions that their passes, and gates, ask.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use interlock_core::{
+    change::facts::SystemFacts,
+    drill::{
+        proof::{self, PolicyProof, Proof},
+        run, status,
+    },
+};
+use interlock_crds::{self as crds, CleanupState};
+
+use super::{BackupKey, ChangeKey, Index, backups::beside, key_of};
+
+/// What is kept of drills.
+#[derive(Debug, Default)]
+pub(super) struct Drills {
+    drills: BTreeMap<String, Arc<crds::RestoreDrill>>,
+    runs: BTreeMap<String, Arc<crds::DrillRun>>,
+    /// Keys of drills by that of their policy.
+    of_policy: HashMap<String, BTreeSet<String>>,
+    /// Keys of runs by that of their drill.
+    of_drill: HashMap<String, BTreeSet<String>>,
+    key_of_uid: HashMap<String, String>,
+    /// Runs that have not let go of their repository, by its key.
+    at_repository: HashMap<String, BTreeSet<String>>,
+    /// Namespaces that are sandboxes, with their own uid and that of their run.
+    sandboxes: BTreeMap<String, (String, String)>,
+}
+
+impl Index {
+    /// A RestoreDrill was stored.
+    pub fn restore_drill_stored(&mut self, object: &crds::RestoreDrill) -> BTreeSet<ChangeKey> {
+        let key = key_of(&object.metadata);
+        self.forget_drill(&key);
+        let policy = beside(&key, &object.spec.policy_ref.name);
+        self.drills.of_policy.entry(policy).or_default().insert(key.clone());
+        let known = self.drills.drills.insert(key.clone(), Arc::new(object.clone()));
+        self.backups.woken.insert(BackupKey::Drill(key.clone()));
+        // What a gate looks at.
+        let proof = |drill: &crds::RestoreDrill| {
+            let results = drill.status.as_ref().map(status::recorded).unwrap_or_default();
+            (drill.spec.policy_ref.clone(), results.passed, results.failed)
+        };
+        if known.is_some_and(|known| proof(&known) == proof(object)) {
+            return BTreeSet::new();
+        }
+        self.changes_beside(&key)
+    }
+
+    /// A RestoreDrill was deleted.
+    pub fn restore_drill_deleted(&mut self, key: &str) -> BTreeSet<ChangeKey> {
+        self.forget_drill(key);
+        self.drills.drills.remove(key);
+        self.backups.woken.insert(BackupKey::Drill(key.to_owned()));
+        let runs = self.drills.of_drill.get(key).into_iter().flatten().cloned();
+        self.backups.woken.extend(runs.map(BackupKey::DrillRun));
+        self.changes_beside(key)
+    }
+
+    fn forget_drill(&mut self, key: &str) {
+        if let Some(known) = self.drills.drills.get(key) {
+            let policy = beside(key, &known.spec.policy_ref.name);
+            super::remove_from(&mut self.drills.of_policy, &policy, key);
+        }
+    }
+
+    /// A DrillRun was stored.
+    pub fn drill_run_stored(&mut self, object: &crds::DrillRun) -> BTreeSet<ChangeKey> {
+        let key = key_of(&object.metadata);
+        self.forget_drill_run(&key);
+        let mut run = object.clone();
+        run.metadata.managed_fields = None;
+        let drill = beside(&key, &run.spec.drill_ref.name);
+        self.drills.of_drill.entry(drill.clone()).or_default().insert(key.clone());
+        if let Some(uid) = &run.metadata.uid {
+            self.drills.key_of_uid.insert(uid.clone(), key.clone());
+        }
+        if let Some(repository) = repository_of(&key, &run) {
+            if holds_on(&run) {
+                self.drills.at_repository.entry(repository.clone()).or_default().insert(key.clone());
+            }
+            self.backups.woken.insert(BackupKey::Repository(repository));
+        }
+        self.backups.woken.extend([BackupKey::DrillRun(key.clone()), BackupKey::Drill(drill)]);
+        self.drills.runs.insert(key, Arc::new(run));
+        BTreeSet::new()
+    }
+
+    /// A DrillRun was deleted.
+    pub fn drill_run_deleted(&mut self, key: &str) -> BTreeSet<ChangeKey> {
+        if let Some(run) = self.forget_drill_run(key) {
+            self.backups.woken.extend(repository_of(key, &run).map(BackupKey::Repository));
+            self.backups.woken.insert(BackupKey::Drill(beside(key, &run.spec.drill_ref.name)));
+        }
+        // Whoever takes finalizers away leaves something behind.
+        self.backups.woken.extend([BackupKey::DrillRun(key.to_owned()), BackupKey::DrillOrphans]);
+        BTreeSet::new()
+    }
+
+    fn forget_drill_run(&mut self, key: &str) -> Option<Arc<crds::DrillRun>> {
+        let run = self.drills.runs.remove(key)?;
+        super::remove_from(&mut self.drills.of_drill, &beside(key, &run.spec.drill_ref.name), key);
+        if let Some(repository) = repository_of(key, &run) {
+            super::remove_from(&mut self.drills.at_repository, &repository, key);
+        }
+        self.drills.key_of_uid.remove(run.metadata.uid.as_deref().unwrap_or_default());
+        Some(run)
+    }
+
+    /// A namespace was stored that may be a sandbox.
+    pub(super) fn sandbox_stored(&mut self, namespace: &k8s_openapi::api::core::v1::Namespace) {
+        let name = namespace.metadata.name.clone().unwrap_or_default();
+        let labels = namespace.metadata.labels.clone().unwrap_or_default();
+        let component = labels.get("app.kubernetes.io/component").map(String::as_str);
+        match labels.get(interlock_core::backup::pods::RUN_LABEL) {
+            Some(run) if component == Some(interlock_core::drill::objects::SANDBOX_COMPONENT) => {
+                let uid = namespace.metadata.uid.clone().unwrap_or_default();
+                self.drills.sandboxes.insert(name, (uid, run.clone()));
+            }
+            _ => drop(self.drills.sandboxes.remove(&name)),
+        }
+    }
+
+    /// A namespace is gone.
+    pub(super) fn sandbox_deleted(&mut self, name: &str) {
+        self.drills.sandboxes.remove(name);
+    }
+
+    /// Sandboxes whose run is not known, with their uid and that of their run.
+    pub fn orphaned_sandboxes(&self) -> Vec<(String, String, String)> {
+        let all = self.drills.sandboxes.iter();
+        let orphans = all.filter(|(_, (_, run))| !self.drills.key_of_uid.contains_key(run));
+        orphans.map(|(name, (uid, run))| (name.clone(), uid.clone(), run.clone())).collect()
+    }
+
+    pub(super) fn wake_drills_of_policy(&mut self, policy: &str) {
+        for drill in self.drills.of_policy.get(policy).cloned().unwrap_or_default() {
+            let runs = self.drills.of_drill.get(&drill).into_iter().flatten();
+            let active = runs.filter(|run| self.drills.runs.get(*run).is_some_and(|run| is_active(run))).cloned();
+            self.backups.woken.extend(active.map(BackupKey::DrillRun));
+            self.backups.woken.insert(BackupKey::Drill(drill));
+        }
+    }
+
+    pub(super) fn wake_drills_at_repository(&mut self, repository: &str) {
+        let runs = self.drills.at_repository.get(repository).into_iter().flatten().cloned();
+        self.backups.woken.extend(runs.map(BackupKey::DrillRun));
+        for policy in self.policies_of_repository(repository) {
+            let drills = self.drills.of_policy.get(&key_of(&policy.metadata)).into_iter().flatten().cloned();
+            self.backups.woken.extend(drills.map(BackupKey::Drill));
+        }
+    }
+
+    pub(super) fn wake_drill_run_of_uid(&mut self, uid: &str) {
+        self.backups.woken.extend(self.drills.key_of_uid.get(uid).cloned().map(BackupKey::DrillRun));
+    }
+
+    /// Every drill, every run that is not over, and the orphans.
+    pub(super) fn all_drills(&self) -> BTreeSet<BackupKey> {
+        let drills = self.drills.drills.keys().cloned().map(BackupKey::Drill);
+        let runs = self.drills.runs.iter().filter(|(_, run)| !is_over(run));
+        drills.chain(runs.map(|(key, _)| BackupKey::DrillRun(key.clone()))).chain([BackupKey::DrillOrphans]).collect()
+    }
+
+    /// The RestoreDrill of this key.
+    pub fn restore_drill(&self, key: &str) -> Option<Arc<crds::RestoreDrill>> {
+        self.drills.drills.get(key).cloned()
+    }
+
+    /// The DrillRun of this key.
+    pub fn drill_run(&self, key: &str) -> Option<Arc<crds::DrillRun>> {
+        self.drills.runs.get(key).cloned()
+    }
+
+    /// The runs of a drill.
+    pub fn runs_of_drill(&self, drill: &str) -> Vec<Arc<crds::DrillRun>> {
+        let keys = self.drills.of_drill.get(drill).into_iter().flatten();
+        keys.filter_map(|key| self.drill_run(key)).collect()
+    }
+
+    /// Runs of drills that wait for a repository or have not let go of it.
+    pub fn drills_at_repository(&self, repository: &str) -> Vec<Arc<crds::DrillRun>> {
+        let keys = self.drills.at_repository.get(repository).into_iter().flatten();
+        keys.filter_map(|key| self.drill_run(key)).collect()
+    }
+
+    /// Ids of the snapshots of a policy that drills need until their verdict.
+    pub fn held_by_drills(&self, policy: &str) -> BTreeSet<String> {
+        let drills = self.drills.of_policy.get(policy).into_iter().flatten();
+        let runs: Vec<_> = drills.flat_map(|drill| self.runs_of_drill(drill)).collect();
+        run::holds(runs.iter().map(Arc::as_ref))
+    }
+
+    /// What the drills of a System prove.
+    pub fn restore_proof(&self, system: &SystemFacts) -> Proof {
+        let mut policies: Vec<(String, Vec<Arc<crds::RestoreDrill>>)> = Vec::new();
+        for namespace in &system.spec.namespaces {
+            for policy in self.policies_in(namespace) {
+                let drills = self.drills.of_policy.get(&policy).into_iter().flatten();
+                policies.push((policy.clone(), drills.filter_map(|drill| self.restore_drill(drill)).collect()));
+            }
+        }
+        let proofs: Vec<_> = policies
+            .iter()
+            .map(|(policy, drills)| PolicyProof {
+                policy,
+                drills: drills
+                    .iter()
+                    .map(|drill| {
+                        let results = drill.status.as_ref().map(status::recorded).unwrap_or_default();
+                        (drill.metadata.name.as_deref().unwrap_or_default(), results)
+                    })
+                    .collect(),
+            })
+            .collect();
+        proof::proof(&proofs)
+    }
+
+    /// Changes that wait in the System of the namespace of `key`.
+    pub(super) fn changes_beside(&self, key: &str) -> BTreeSet<ChangeKey> {
+        let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
+        self.system_of(namespace).map(|system| self.changes_of_system(&system.resolved.name)).unwrap_or_default()
+    }
+}
+
+/// Whether its verdict has not fallen.
+pub(crate) fn is_active(run: &crds::DrillRun) -> bool {
+    !run.status.as_ref().is_some_and(|status| status.phase.is_terminal())
+}
+
+/// Whether nothing more is to be done for it.
+pub(crate) fn is_over(run: &crds::DrillRun) -> bool {
+    let kept = run.metadata.finalizers.iter().flatten().any(|f| f == interlock_core::drill::objects::FINALIZER);
+    let done = run
+        .status
+        .as_ref()
+        .is_some_and(|status| status.phase.is_terminal() && status.cleanup.state == CleanupState::Done);
+    !kept && done
+}
+
+/// Whether it waits for its repository, or has not let go of it.
+fn holds_on(run: &crds::DrillRun) -> bool {
+    let status = run.status.as_ref();
+    status.is_none_or(|status| status.repository_released_at.is_none() && (is_active(run) || !status.jobs.is_empty()))
+}
+
+/// The key of the repository that a run is pinned to.
+fn repository_of(key: &str, run: &crds::DrillRun) -> Option<String> {
+    let pinned = run.status.as_ref()?.pinned.as_ref()?;
+    Some(beside(key, &pinned.repository))
+}

@@ -1,0 +1,361 @@
+//! Restore drills in the simulated cluster: from a slot to a verdict, a certificate and nothing left, also when the controller
+//! dies after each write.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
+
+use interlock_core::{drill::certificate, seal::KeyRing};
+use interlock_crds::{
+    API_VERSION, Backup, BackupPolicy, CleanupState, DrillPhase, DrillRun, GROUP, PointVerdict, RestoreDrill,
+};
+use interlock_rehearsal::{
+    faults::Faults,
+    history::{Bank, start},
+    invariants::Watchdog,
+    people::{Act, user},
+    vault::Trouble,
+    world::{Happening, Options, World},
+};
+use interlock_sim::workloads::{Behaviour, Effect};
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn own(kind: &str, name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": "teller"}, "spec": spec})
+}
+
+/// A repository, a policy that backs up at 20 past, and somebody who answers outside every sandbox.
+fn ground() -> Vec<Value> {
+    let labels = json!({"app": "echo"});
+    let restic = json!({"url": "rest:https://vault.bank.example/teller/", "secretRef": {"name": "vault"}});
+    vec![
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "teller"},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+        }),
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "echo", "namespace": "teller"},
+            "spec": {"selector": {"matchLabels": labels}, "template": {
+                "metadata": {"labels": labels}, "spec": {"containers": [{"name": "echo", "image": "echo:1"}]},
+            }},
+        }),
+        json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "echo", "namespace": "teller"},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]},
+        }),
+        own("BackupRepository", "vault", &json!({ "restic": restic })),
+        own(
+            "BackupPolicy",
+            "files",
+            &json!({
+                "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}},
+                "schedules": [{"name": "hourly", "schedule": "20 * * * *"}], "retention": {"keepLast": 2},
+            }),
+        ),
+    ]
+}
+
+fn drill(change: impl FnOnce(&mut Value)) -> Value {
+    let mut spec = json!({
+        "policyRef": {"name": "files"},
+        "schedule": "50 * * * *",
+        "objectives": {"rto": "30m"},
+        "sandbox": {
+            "isolationTarget": {"service": "echo.teller", "port": 8080},
+            "application": {"podTemplate": {"spec": {"containers": [{"name": "app", "image": "app:1"}]}}},
+        },
+        "validations": [
+            {"name": "there", "files": {}},
+            {"name": "page", "critical": false, "http": {"port": 8080}},
+        ],
+    });
+    change(&mut spec);
+    own("RestoreDrill", "hourly", &spec)
+}
+
+struct Play {
+    world: World,
+    dog: Watchdog,
+    begun: Timestamp,
+}
+
+impl Play {
+    fn of(drill: Value, seed: u64, controllers: usize) -> Self {
+        let mut world = World::new(&Options { seed, start: start(), controllers, faults: Faults::default() });
+        let bank = Bank { votes: 1, ..Bank::default() }.objects();
+        world.seed_objects(&[bank, ground(), vec![drill]].concat()).unwrap();
+        Self { begun: start(), world, dog: Watchdog::default() }
+    }
+
+    fn minutes_with(&mut self, minutes: i64, mut each: impl FnMut(&mut World, &Happening)) {
+        let until = self.begun + SignedDuration::from_mins(minutes);
+        let mut steps = 0;
+        while self.world.step(until) {
+            steps += 1;
+            assert!(steps < 400_000, "no end");
+            for happening in self.world.take_happened() {
+                if let Happening::Stored(audit) = &happening {
+                    self.dog.stored(&self.world, audit).unwrap_or_else(|broken| panic!("{broken}"));
+                }
+                each(&mut self.world, &happening);
+            }
+        }
+    }
+
+    fn minutes(&mut self, minutes: i64) {
+        self.minutes_with(minutes, |_, _| ());
+    }
+
+    fn all<T: DeserializeOwned>(&self, kind: &str) -> Vec<T> {
+        let objects = self.world.objects(GROUP, kind);
+        objects.iter().map(|object| serde_json::from_value((**object).clone()).unwrap()).collect()
+    }
+
+    fn drill(&self) -> RestoreDrill {
+        self.all("RestoreDrill").remove(0)
+    }
+
+    /// Phase and reason of every run, in the order of their names: those of slots by time.
+    fn ends(&self) -> Vec<String> {
+        let end = |run: &DrillRun| {
+            let status = run.status.clone().unwrap_or_default();
+            format!("{:?} {}", status.phase, status.reason.unwrap_or_default())
+        };
+        self.all::<DrillRun>("DrillRun").iter().map(end).collect()
+    }
+
+    /// What is left of drills anywhere.
+    fn leftovers(&self) -> Vec<String> {
+        let kinds = ["Namespace", "PersistentVolume", "PersistentVolumeClaim", "Pod"];
+        let all = kinds.iter().flat_map(|kind| self.world.objects("", kind)).chain(self.world.objects("batch", "Job"));
+        let label = |object: &Value| {
+            let labels = object.pointer("/metadata/labels")?;
+            labels.get("app.kubernetes.io/component")?.as_str().map(|component| component.starts_with("drill-"))
+        };
+        let name = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
+        all.filter(|object| label(object) == Some(true)).map(|object| name(&object)).collect()
+    }
+
+    fn holders(&self) -> Vec<String> {
+        let leases = self.world.objects("coordination.k8s.io", "Lease");
+        let held = leases.iter().filter_map(|lease| lease.pointer("/metadata/annotations/interlock.dev~1holders"));
+        held.map(|held| held.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+#[test]
+fn a_slot_becomes_a_pass_with_a_certificate_and_nothing_is_left() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(59);
+    assert_eq!(play.ends(), ["Passed Complete"], "{:#?}", play.all::<DrillRun>("DrillRun"));
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+    assert_eq!(play.holders(), ["[]"]);
+    let run = play.all::<DrillRun>("DrillRun").remove(0);
+    let status = run.status.unwrap();
+    assert_eq!(status.cleanup.state, CleanupState::Done);
+    let total: i64 = status
+        .segments
+        .iter()
+        .map(|s| s.finished_at.as_ref().unwrap().0.duration_since(s.started_at.0).as_secs())
+        .sum();
+    assert_eq!((status.segments.len(), total), (5, status.rto.unwrap().seconds), "segments sum up");
+    assert_eq!(status.rto.unwrap().met, Some(true));
+    // The certificate is in the namespace, and holds.
+    let noted = status.certificate.unwrap();
+    let map = play.world.object("", "ConfigMap", "teller", &noted.config_map).expect("the certificate is stored");
+    let public = play.world.public_key();
+    for file in ["certificate.json", "certificate.html"] {
+        let text = map["data"][file].as_str().unwrap();
+        let says = certificate::verify(text, &public).unwrap();
+        assert_eq!((says["evidence"]["verdict"].as_str(), says["system"].as_str()), (Some("Passed"), Some("teller")));
+    }
+    let mut ring = KeyRing::default();
+    ring.insert(&public);
+    // The backup is proven, the drill too.
+    let proven: Vec<_> = play.all::<Backup>("Backup").into_iter().filter_map(|b| b.status?.verified).collect();
+    assert_eq!(proven.iter().map(|v| v.verdict).collect::<Vec<_>>(), [PointVerdict::Proven]);
+    let policy: BackupPolicy = play.all("BackupPolicy").remove(0);
+    assert!(policy.status.unwrap().last_proven.is_some());
+    let drill = play.drill().status.unwrap();
+    assert_eq!(format!("{:?}", drill.phase), "Proven", "{drill:#?}");
+    let calls = play.world.calls_made();
+    play.minutes(75);
+    assert_eq!(play.world.calls_made(), calls, "nothing happens, so nothing is asked");
+}
+
+#[test]
+fn d10_a_controller_that_dies_after_each_write_comes_to_the_same_end_and_leaves_nothing() {
+    let mut undisturbed = Play::of(drill(|_| ()), 1, 1);
+    undisturbed.minutes(58);
+    let mut play = Play::of(drill(|_| ()), 1, 2);
+    let mut kills = 0;
+    play.minutes_with(90, |world, happening| {
+        if let Happening::Stored(audit) = happening
+            && ["interlock-controller", ":executor", ":interlock-drill"].iter().any(|user| audit.user.ends_with(user))
+            && audit.id.kind != "Lease"
+            && (audit.id.kind != "Backup" || audit.id.name.starts_with("hourly"))
+        {
+            kills += 1;
+            world.crash();
+        }
+    });
+    assert!(kills > 40, "{kills} kills");
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+    let t0 = |play: &Play| play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().t0.unwrap().0;
+    let difference = t0(&play).duration_since(t0(&undisturbed)).abs();
+    assert!(difference < SignedDuration::from_secs(60), "T0 moved by {difference}");
+}
+
+#[test]
+fn what_goes_wrong_fails_with_its_reason_condemns_what_it_proves_bad_and_is_cleaned_up() {
+    use PointVerdict::{Corrupt, Unverified};
+    let flipped = Trouble::Restores(1, "ciphertext verification failed".into());
+    for (place, name, trouble, end, point) in [
+        ("teller", "hourly-", flipped, "Failed DataCorrupt", Some(Corrupt)),
+        ("teller", "hourly-", Trouble::Lies, "Failed EmptyRestore", Some(Corrupt)),
+        ("teller", "hourly-", Trouble::Restores(1, "disk full".into()), "Failed RestoreFailed", Some(Unverified)),
+        ("teller", "hourly-", Trouble::Opens(12), "Failed WrongPassword", None),
+        ("teller", "hourly-", Trouble::Silent, "Failed NoResult", None),
+        ("*", "probe", Trouble::Unenforced, "Failed IsolationNotEnforced", None),
+        ("*", "probe", Trouble::Silent, "Failed IsolationUnknown", None),
+        ("*", "validation-0", Trouble::Wrong, "Failed ValidationFailed", Some(Unverified)),
+        ("*", "validation-0", Trouble::Silent, "Failed ValidationError", Some(Unverified)),
+        ("*", "validation-1", Trouble::Wrong, "Passed Complete", Some(PointVerdict::Proven)),
+    ] {
+        let mut play = Play::of(drill(|_| ()), 1, 1);
+        play.minutes(45);
+        play.world.vault.trouble(place, name, Some(trouble.clone()));
+        play.minutes(75);
+        assert_eq!(play.ends(), [end], "{trouble:?}: {:#?}", play.all::<DrillRun>("DrillRun")[0].status);
+        assert_eq!(play.leftovers(), Vec::<String>::new(), "{trouble:?}");
+        assert_eq!(play.holders(), ["[]"], "{trouble:?}");
+        let verdicts: Vec<_> = play.all::<Backup>("Backup").into_iter().filter_map(|b| b.status?.verified).collect();
+        assert_eq!(verdicts.first().map(|v| v.verdict), point, "{trouble:?}");
+        if point == Some(Corrupt) {
+            let policy: BackupPolicy = play.all("BackupPolicy").remove(0);
+            assert!(policy.status.unwrap().last_good.is_none(), "a corrupt point is no longer the last good one");
+        }
+        if trouble == Trouble::Unenforced {
+            let run = play.all::<DrillRun>("DrillRun").remove(0).status.unwrap();
+            assert!(run.jobs.iter().all(|job| job.name != "application"), "the application was never started");
+        }
+    }
+}
+
+#[test]
+fn d11_and_d8_what_never_answers_times_out_and_is_cleaned_up() {
+    let hangs = |workload: &str| Behaviour { workload: Some(workload.to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    for (workload, end) in [
+        ("hourly-*-restore", "Failed RestoreTimedOut"),
+        ("application", "Failed StartTimedOut"),
+        ("validation-0", "Failed TimedOut"),
+    ] {
+        let mut play =
+            Play::of(drill(|spec| spec["timeouts"] = json!({"restore": "5m", "start": "5m", "validate": "5m"})), 1, 1);
+        play.minutes(45);
+        play.world.workloads.set_behaviours(vec![hangs(workload)]);
+        play.minutes(80);
+        assert_eq!(play.ends(), [end], "{workload}");
+        assert_eq!(play.leftovers(), Vec::<String>::new(), "{workload}");
+        assert_eq!(play.holders(), ["[]"], "{workload}");
+    }
+}
+
+#[test]
+fn d12_a_drill_waits_for_the_prune_and_a_slot_is_skipped_while_a_run_is_active() {
+    let hangs = Behaviour { workload: Some("hourly-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    let mut play = Play::of(drill(|spec| spec["schedule"] = json!("*/10 * * * *")), 1, 1);
+    play.minutes(25);
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(55);
+    let status = play.drill().status.unwrap();
+    assert!(status.skipped_slots.unwrap().total >= 2, "slots while the run is active are skipped");
+    assert_eq!(format!("{:?}", status.phase), "Running");
+    // A backup goes on beside the restore.
+    play.minutes(85);
+    assert!(play.all::<Backup>("Backup").iter().filter(|b| b.status.as_ref().unwrap().point.is_some()).count() >= 2);
+}
+
+#[test]
+fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
+    let mut play = Play::of(
+        drill(|spec| {
+            spec.as_object_mut().unwrap().remove("schedule");
+        }),
+        1,
+        1,
+    );
+    play.minutes(30);
+    let bob = || user("bob", &["sre"]);
+    let asked = |name: &str, more: Value| {
+        let mut spec = json!({"drillRef": {"name": "hourly"}, "requester": "bob"});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        own("DrillRun", name, &spec)
+    };
+    let fault = json!({"faultInjection": {"fault": "DeleteFiles", "path": "/data"}});
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(bob(), asked("proof", fault)));
+    play.minutes(40);
+    // The simulated validation finds nothing wrong, and that is told.
+    assert_eq!(play.ends(), ["Failed FaultNotNoticed"]);
+    assert!(play.drill().status.unwrap().last_failed.is_none(), "a fault says nothing about the data");
+    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    play.world.workloads.set_behaviours(vec![hangs]);
+    let run = asked("gone", json!({}));
+    let id = interlock_core::object::ObjectId::of(&run).unwrap();
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(bob(), run));
+    play.minutes(43);
+    assert!(!play.leftovers().is_empty());
+    let now = play.world.now();
+    play.world.schedule(now, Act::Delete(user("admin", &["system:masters"]), id));
+    play.minutes(50);
+    assert_eq!(play.ends(), ["Failed FaultNotNoticed"], "the other one is gone");
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
+    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(54);
+    assert!(!play.leftovers().is_empty());
+    let run = play.all::<DrillRun>("DrillRun").remove(0);
+    let id = interlock_core::object::ObjectId::of(&serde_json::to_value(&run).unwrap()).unwrap();
+    {
+        use interlock_sim::api::{Verb, Write};
+        let admin = user("admin", &["system:masters"]);
+        let mut shared = play.world.shared.lock();
+        let patch = json!({"metadata": {"finalizers": null}});
+        shared.api.write(Write::new(&admin, "admin", Verb::MergePatch { id: id.clone(), patch })).unwrap();
+        shared.api.write(Write::delete(&admin, &id)).unwrap();
+    }
+    play.minutes(58);
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn under_a_storm_of_faults_a_drill_ends_and_leaves_nothing() {
+    for seed in 1..5 {
+        let mut play = Play::of(drill(|spec| spec["schedule"] = json!("*/15 * * * *")), seed, 2);
+        play.minutes(25);
+        play.world.faults = Faults::storm();
+        play.minutes(70);
+        play.world.calm();
+        play.minutes(140);
+        let ends = play.ends();
+        assert!(ends.last().is_some_and(|end| end == "Passed Complete"), "seed {seed}: {ends:?}");
+        let active = play
+            .all::<DrillRun>("DrillRun")
+            .iter()
+            .filter(|run| run.status.as_ref().is_none_or(|status| status.phase < DrillPhase::Passed))
+            .count();
+        assert!(active <= 1, "seed {seed}: {ends:?}");
+        if active == 0 {
+            assert_eq!(play.leftovers(), Vec::<String>::new(), "seed {seed}");
+        }
+    }
+}
