@@ -379,8 +379,7 @@ impl World {
                 let mut cluster = self.shared.lock();
                 self.workloads.step(&mut cluster.api);
                 self.gateway.step(&mut cluster.api);
-                let is_collecting = cluster.api.collect_garbage();
-                cluster.api.finish_namespaces();
+                let is_collecting = cluster.api.collect_garbage() | cluster.api.finish_namespaces();
                 // A cascade takes several steps, and each is its own event.
                 if !is_collecting {
                     self.cluster_seen = cluster.api.resource_version();

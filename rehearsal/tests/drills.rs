@@ -201,7 +201,7 @@ fn d10_a_controller_that_dies_after_each_write_comes_to_the_same_end_and_leaves_
     });
     assert!(kills > 40, "{kills} kills");
     assert_eq!(play.ends(), ["Passed Complete"]);
-    assert_eq!(play.leftovers(), Vec::<String>::new());
+    assert_eq!(play.leftovers(), Vec::<String>::new(), "{:#?}", play.all::<DrillRun>("DrillRun"));
     let t0 = |play: &Play| play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().t0.unwrap().0;
     let difference = t0(&play).duration_since(t0(&undisturbed)).abs();
     assert!(difference < SignedDuration::from_secs(60), "T0 moved by {difference}");
@@ -347,7 +347,11 @@ fn under_a_storm_of_faults_a_drill_ends_and_leaves_nothing() {
         play.world.calm();
         play.minutes(140);
         let ends = play.ends();
-        assert!(ends.last().is_some_and(|end| end == "Passed Complete"), "seed {seed}: {ends:?}");
+        assert!(
+            ends.last().is_some_and(|end| end == "Passed Complete"),
+            "seed {seed}: {ends:?} {:#?}",
+            play.all::<DrillRun>("DrillRun").last()
+        );
         let active = play
             .all::<DrillRun>("DrillRun")
             .iter()

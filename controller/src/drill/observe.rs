@@ -291,6 +291,11 @@ impl<P: Port> Look<'_, P> {
             let volume = self.recorded.sandbox.as_ref().and_then(|record| record.volume.as_deref());
             all.extend(volume.map(|volume| core_id("PersistentVolume", None, volume)));
         }
+        if phase == DrillPhase::Probing {
+            // An EndpointSlice goes by the name of its Service.
+            let (service, namespace, _) = self.dialled();
+            all.push(id("discovery.k8s.io", "v1", "EndpointSlice", Some(namespace), service));
+        }
         if phase >= DrillPhase::Probing
             && let Some((drill, _)) = &self.parts.plan
         {
@@ -450,17 +455,23 @@ impl<P: Port> Look<'_, P> {
         Ok((pods, aliases))
     }
 
+    /// Name and namespace of the Service whose pods the probes dial, and the port if it is not that of the Service.
+    fn dialled(&self) -> (&str, &str, Option<u16>) {
+        let named = self.parts.plan.as_ref().and_then(|(drill, _)| drill.sandbox.isolation_target.as_ref());
+        let of_drill = named.and_then(|target| Some((target.service.split_once('.')?, target.port)));
+        of_drill.map_or((OWN_SERVICE, INTERLOCK_NAMESPACE, None), |((service, namespace), port)| {
+            (service, namespace, Some(port))
+        })
+    }
+
     /// What the probes dial: the one that was noted, as long as it answers.
     async fn target(&self) -> Result<Option<String>, PortError> {
-        let Some((drill, _)) = &self.parts.plan else { return Ok(None) };
-        let named = drill.sandbox.isolation_target.as_ref();
-        let (service, namespace) =
-            named.and_then(|target| target.service.split_once('.')).unwrap_or((OWN_SERVICE, INTERLOCK_NAMESPACE));
+        let (service, namespace, port) = self.dialled();
         let label = format!("kubernetes.io/service-name={service}");
         let group = "discovery.k8s.io";
         let slices =
             self.context.port.live_list_labelled(group, "v1", "EndpointSlice", Some(namespace), &label).await?;
-        let found = observed::targets(&slices, named.map(|target| target.port));
+        let found = observed::targets(&slices, port);
         let noted = self.recorded.isolation.as_ref().map(|isolation| isolation.target.clone());
         Ok(noted.filter(|noted| found.contains(noted)).or_else(|| found.into_iter().next()))
     }

@@ -84,7 +84,11 @@ impl Pass<'_> {
         left.truncate(32);
         cleanup.leftovers = left;
         self.condition();
-        self.wake(plus(now, LOOK_AGAIN));
+        if now < limit {
+            self.wake(limit);
+        }
+        // What is left is watched; this is for what a watch may miss, and no fact about the run.
+        self.look_again = Some(plus(now, LOOK_AGAIN));
     }
 
     /// Removes what can be removed now, and lists what is left.
@@ -203,7 +207,7 @@ impl Pass<'_> {
         cleanup.finished_at = Some(Time(whole_seconds(self.facts.now)));
         cleanup.message = Some("nothing is left".into());
         cleanup.leftovers.clear();
-        self.wake_at = None;
+        (self.wake_at, self.look_again) = (None, None);
         self.condition();
         self.release = true;
     }

@@ -36,11 +36,12 @@ use crate::object::Digest;
 pub fn decide(facts: &DrillFacts<'_>) -> DrillDecision {
     let mut status = facts.status.clone();
     status.observed_generation = Some(facts.generation);
-    let mut pass = Pass { facts, status, writes: Vec::new(), wake_at: None, release: false };
+    let mut pass = Pass { facts, status, writes: Vec::new(), wake_at: None, look_again: None, release: false };
     pass.step();
     pass.status.next_transition = pass.wake_at.map(Time);
     let shuffle = pass.shuffle();
-    DrillDecision { status: pass.status, writes: pass.writes, shuffle, wake_at: pass.wake_at, release: pass.release }
+    let wake_at = earlier(pass.wake_at, pass.look_again);
+    DrillDecision { status: pass.status, writes: pass.writes, shuffle, wake_at, release: pass.release }
 }
 
 /// Ids of the snapshots that runs need: retention must not forget them. A run needs its point, and the base of it, until its
@@ -109,6 +110,7 @@ struct Pass<'a> {
     status: DrillRunStatus,
     writes: Vec<DrillWrite>,
     wake_at: Option<Timestamp>,
+    look_again: Option<Timestamp>,
     release: bool,
 }
 
@@ -179,7 +181,7 @@ impl Pass<'_> {
         self.status.reason = Some(ending.reason.name());
         self.say(ending.message.clone());
         self.status.finished_at = Some(Time(whole_seconds(self.facts.now)));
-        self.wake_at = None;
+        (self.wake_at, self.look_again) = (None, None);
         self.writes.clear();
         let stays = pinned(&self.status).ok().and_then(|(drill, _)| match ending.phase {
             DrillPhase::Passed => drill.cleanup.after,
