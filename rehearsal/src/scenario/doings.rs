@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{
     folder::{Folder, is_own},
-    format::{EvidenceFile, StepFile},
+    format::{EvidenceFile, StepFile, TroubleFile},
 };
 use crate::{faults::Faults, metrics::Source, people::Change};
 
@@ -36,6 +36,10 @@ pub enum Doing {
     Delete(ObjectRef),
     /// Evidence is stated.
     Evidence(EvidenceFile, Change),
+    /// A backup of a policy, or a run of a drill, is asked for.
+    Ask(Asked, Change),
+    /// Something goes wrong with pods of backups and drills, or no more.
+    Trouble(TroubleFile),
     /// The controller that leads is killed.
     Crash,
     /// A node is lost, or is back.
@@ -46,6 +50,15 @@ pub enum Doing {
     Metric(String, Source),
     /// Something else goes wrong from now on.
     GoWrong(Faults),
+}
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// A Backup.
+    Backup,
+    /// A DrillRun.
+    Drill,
 }
 
 impl Doing {
@@ -99,6 +112,10 @@ impl Doing {
                 .as_ref()
                 .map(|metric| ("metric", metric.source().map(|source| Self::Metric(metric.analysis.clone(), source)))),
         );
+        for (name, text, asked) in [("backup", &step.backup, Asked::Backup), ("drill", &step.drill, Asked::Drill)] {
+            found.extend(text.as_ref().map(|text| (name, change(text).map(|of| Self::Ask(asked, of)))));
+        }
+        found.extend(step.trouble.clone().map(|trouble| ("trouble", Ok(Self::Trouble(trouble)))));
         found.extend((step.crash == Some(true)).then_some(("crash", Ok(Self::Crash))));
         found.extend(step.lose_node.as_ref().map(|name| ("loseNode", node(name, true))));
         found.extend(step.return_node.as_ref().map(|name| ("returnNode", node(name, false))));
@@ -115,7 +132,13 @@ impl Doing {
     pub const fn needs_somebody(&self) -> bool {
         !matches!(
             self,
-            Self::Propose(_) | Self::Crash | Self::Node(..) | Self::Behave(_) | Self::Metric(..) | Self::GoWrong(_)
+            Self::Propose(_)
+                | Self::Crash
+                | Self::Node(..)
+                | Self::Behave(_)
+                | Self::Metric(..)
+                | Self::GoWrong(_)
+                | Self::Trouble(_)
         )
     }
 

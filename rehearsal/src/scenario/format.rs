@@ -10,6 +10,7 @@ use super::times::{self, At};
 use crate::{
     faults::Faults,
     metrics::{Source, Values},
+    vault::Trouble,
 };
 
 /// A scenario: who does what and when, what goes wrong, and what is expected.
@@ -131,6 +132,12 @@ pub struct StepFile {
     pub evidence: Option<EvidenceFile>,
     /// What an analysis measures from now on.
     pub metric: Option<MetricFile>,
+    /// Asks for a backup of the policy `namespace/name` now.
+    pub backup: Option<String>,
+    /// Asks for a run of the drill `namespace/name` now.
+    pub drill: Option<String>,
+    /// What goes wrong with pods of backups and drills from now on.
+    pub trouble: Option<TroubleFile>,
     /// Kills the controller that leads.
     pub crash: Option<bool>,
     /// A node, `node-1` to `node-3`, is not heard of any more.
@@ -160,6 +167,73 @@ pub struct RolloutFile {
     pub change: String,
     /// The command.
     pub verb: RolloutVerb,
+}
+
+/// What goes wrong with pods of backups and drills from now on:
+///
+/// ```yaml
+/// trouble: {namespace: teller, pods: teller-db-, with: WrongPassword}
+/// trouble: {pods: validation-, with: WrongAnswer}
+/// trouble: {pods: validation-, with: Nothing}
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TroubleFile {
+    /// Namespace of the pods. Left out: any, as sandboxes have names that follow from uids.
+    #[serde(default = "any_namespace")]
+    pub namespace: String,
+    /// How names of their Jobs, or of pods without one, begin: `POLICY-` for backups, `DRILL-` for restores, `probe`,
+    /// `validation-0`, `application` in sandboxes.
+    pub pods: String,
+    /// What goes wrong.
+    pub with: TroubleKind,
+}
+
+fn any_namespace() -> String {
+    "*".to_owned()
+}
+
+/// What can go wrong with pods of backups and drills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum TroubleKind {
+    /// Nothing any more.
+    Nothing,
+    /// The repository has another password.
+    WrongPassword,
+    /// There is no repository at its address.
+    RepositoryMissing,
+    /// Some files of the source cannot be read.
+    UnreadableFiles,
+    /// The source has no files.
+    EmptySource,
+    /// Data in the repository is damaged.
+    DamagedData,
+    /// The restore says that all is well, and restores nothing.
+    NothingRestored,
+    /// The network lets a sandbox reach others.
+    OpenNetwork,
+    /// A validation does not hold.
+    WrongAnswer,
+    /// The pod ends without a word.
+    Silence,
+}
+
+impl TroubleKind {
+    /// What the pods do.
+    pub fn trouble(self) -> Option<Trouble> {
+        Some(match self {
+            Self::Nothing => return None,
+            Self::WrongPassword => Trouble::Opens(12),
+            Self::RepositoryMissing => Trouble::Opens(10),
+            Self::UnreadableFiles => Trouble::Partial,
+            Self::EmptySource => Trouble::Empty,
+            Self::DamagedData => Trouble::Restores(1, "ciphertext verification failed".to_owned()),
+            Self::NothingRestored => Trouble::Lies,
+            Self::OpenNetwork => Trouble::Unenforced,
+            Self::WrongAnswer => Trouble::Wrong,
+            Self::Silence => Trouble::Silent,
+        })
+    }
 }
 
 /// Commands on a gray release.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{
     board::{Board, Seen},
     cast::Cast,
-    releases,
+    recoveries, releases,
     report::{Entry, EntryKind, Refusal},
     words::{difference, named, refusal},
 };
@@ -76,6 +76,17 @@ impl Narrator {
         if audit.id.group == GROUP && audit.id.kind == "Rollout" {
             let entries = audit.new.as_deref().map(|new| releases::told(audit.at, audit.old.as_deref(), new));
             return entries.unwrap_or_default().into_iter().map(|entry| self.cast.in_entry(entry)).collect();
+        }
+        if audit.id.group == GROUP
+            && let Some(new) = audit.new.as_deref()
+        {
+            let entries = recoveries::told(&audit.id.kind, audit.at, audit.old.as_deref(), new);
+            if !entries.is_empty() {
+                return entries;
+            }
+        }
+        if recoveries::is_of_one(audit.new.as_deref().or(audit.old.as_deref())) {
+            return Vec::new();
         }
         if audit.user == CONTROLLER && audit.id.kind == "Secret" && audit.old.is_none() {
             let text = format!("the state before the change is stored in {}", named(&audit.id));

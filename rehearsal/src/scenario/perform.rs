@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     BadInput, Player, Scenario,
-    doings::{Doing, ObjectRef},
+    doings::{Asked, Doing, ObjectRef},
     look,
     report::EntryKind,
 };
@@ -47,6 +47,12 @@ impl Player {
                 let list = behaviours(list).map_err(BadInput)?;
                 self.world.workloads.set_behaviours(list);
                 self.entry(EntryKind::Fault, "from now on programs behave differently");
+                return Ok(());
+            }
+            Doing::Trouble(trouble) => {
+                self.world.vault.trouble(&trouble.namespace, &trouble.pods, trouble.with.trouble());
+                let with = format!("{:?}", trouble.with);
+                self.entry(EntryKind::Fault, format!("from now on pods {}*: {with}", trouble.pods));
                 return Ok(());
             }
             Doing::Metric(analysis, source) => {
@@ -125,7 +131,24 @@ impl Player {
                     }),
                 )
             }
-            Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::Metric(..) | Doing::GoWrong(_) => {
+            Doing::Ask(asked, of) => {
+                let (kind, reference) = match asked {
+                    Asked::Backup => ("Backup", "policyRef"),
+                    Asked::Drill => ("DrillRun", "drillRef"),
+                };
+                let name = format!("{}-by-hand-{}", of.name, self.made);
+                let object = json!({
+                    "apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": of.namespace},
+                    "spec": {reference: {"name": of.name}, "requester": user.name},
+                });
+                Act::Create(user, object)
+            }
+            Doing::Crash
+            | Doing::Node(..)
+            | Doing::Behave(_)
+            | Doing::Metric(..)
+            | Doing::GoWrong(_)
+            | Doing::Trouble(_) => {
                 return Err("nobody does this".to_owned());
             }
         })
@@ -149,9 +172,14 @@ fn words(doing: &Doing) -> String {
         Doing::Edit(object, _) => format!("edit {object}"),
         Doing::Delete(object) => format!("delete {object}"),
         Doing::Evidence(_, change) => format!("state evidence about {change}"),
-        Doing::Crash | Doing::Node(..) | Doing::Behave(_) | Doing::Metric(..) | Doing::GoWrong(_) => {
-            "happen".to_owned()
-        }
+        Doing::Ask(Asked::Backup, of) => format!("ask for a backup of {of}"),
+        Doing::Ask(Asked::Drill, of) => format!("ask for a run of drill {of}"),
+        Doing::Crash
+        | Doing::Node(..)
+        | Doing::Behave(_)
+        | Doing::Metric(..)
+        | Doing::GoWrong(_)
+        | Doing::Trouble(_) => "happen".to_owned(),
     }
 }
 
