@@ -2,7 +2,7 @@
 
 use interlock_core::backup::{
     outcome::short,
-    plan::{PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
+    plan::{OBJECTS_PATH, PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
     result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
 };
 use serde_json::Value;
@@ -115,6 +115,19 @@ impl Work<'_> {
         came
     }
 
+    /// Manifests as plain files: a kubelet mounts them as links.
+    fn lay_out_objects(&self) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("the manifests cannot be laid out: {error}");
+        let target = self.place.at(SOURCE_PATH);
+        for entry in std::fs::read_dir(self.place.at(OBJECTS_PATH)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_string_lossy().starts_with("..") {
+                std::fs::copy(entry.path(), target.join(entry.file_name())).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The newest heartbeat before anything is copied. Without it the copy is as good as any: it is told, no more.
     async fn read_heartbeat(&self, result: &mut RunResult) {
         let Some(planned) = &self.plan.heartbeat else { return };
@@ -171,6 +184,10 @@ impl Work<'_> {
                 args.extend(paths.iter().map(|path| self.place.text(path)));
             }
             PlannedSource::Objects => {
+                if let Err(why) = self.lay_out_objects() {
+                    result.exit_code = None;
+                    return result.errors.push(why);
+                }
                 args.extend(["--".to_owned(), self.place.text(SOURCE_PATH)]);
             }
             PlannedSource::Command { command, file_name } => piped(file_name, command),
