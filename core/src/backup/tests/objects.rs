@@ -10,8 +10,10 @@ use crate::backup::{
 };
 
 fn system(governs: &Value) -> SystemSpec {
-    serde_json::from_value(json!({"namespaces": ["teller"], "changePolicyRef": {"name": "bank"}, "governs": governs}))
-        .unwrap()
+    serde_json::from_value(
+        json!({"tier": "Medium", "namespaces": ["teller"], "policyRef": {"name": "bank"}, "governs": governs}),
+    )
+    .unwrap()
 }
 
 fn source(value: Value) -> ObjectsSource {
