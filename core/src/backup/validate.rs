@@ -116,6 +116,12 @@ pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
     {
         told.push(format!("retention.keepWithin ({within}) is shorter than objectives.rpo ({rpo})"));
     }
+    let hooks = spec.hooks.iter().flat_map(|hooks| hooks.before.iter().chain(&hooks.after));
+    if hooks.into_iter().any(|hook| hook.exec.is_some()) {
+        told.push(
+            "hooks with exec run in the name of the System's executor, which needs create and get on pods/exec; `interlock install --print-executor NAMESPACE/NAME --with-role` prints that".to_owned(),
+        );
+    }
     if spec.source.command.is_some() {
         told.push("the image of source.command runs with the credentials of the repository's secretRef".to_owned());
     }

@@ -102,6 +102,7 @@ fn heartbeats_commands_and_objects_are_carried_out() {
         s["hooks"] = json!({"before": [hook]});
     });
     assert_eq!((policy(&whole), not_yet(&whole)), (vec![], vec![]));
+    assert!(policy_warnings(&whole).iter().any(|told| told.contains("pods/exec")));
     let objects = policy_spec(|s| s["source"] = json!({"objects": {"includeSecrets": true}}));
     assert_eq!((policy(&objects), not_yet(&objects)), (vec![], vec![]));
 }
