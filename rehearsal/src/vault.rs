@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interlock_core::{
     backup::{
+        heartbeat::NONCE_DIGITS,
         plan::{PLAN_VARIABLE, RunnerPlan},
         result::{HeartbeatRead, RunResult, RunnerOperation, RunnerStage, SnapshotResult},
     },
@@ -55,8 +56,8 @@ struct Content {
     repositories: BTreeMap<String, Repository>,
     /// By namespace and the beginning of a Job's name; the first that fits.
     troubles: Vec<(String, String, Trouble)>,
-    /// The newest heartbeat in whatever is restored.
-    hearts: Option<HeartbeatRead>,
+    /// By run of a drill: when the data was copied that it restored.
+    restored: BTreeMap<String, Timestamp>,
 }
 
 /// All repositories.
@@ -77,7 +78,7 @@ impl Vault {
     fn drill(&self, pod: &Value, plan: &DrillPlan) -> Vec<(String, String)> {
         let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-        let content = self.lock();
+        let mut content = self.lock();
         // Sandboxes have names that nobody knows beforehand: `*` is every namespace.
         let trouble =
             content.troubles.iter().find(|(of, begins, _)| (of == namespace || of == "*") && name.starts_with(begins));
@@ -87,18 +88,19 @@ impl Vault {
         }
         let address = |repository: &str| format!("{namespace} {repository}");
         let repository = match &plan.work {
-            DrillWork::Restore { repository, .. } => content.repositories.get(&address(repository)),
+            DrillWork::Restore { repository, .. } => content.repositories.get(&address(repository)).cloned(),
             _ => None,
         };
         let inside = namespace != interlock_core::change::INTERLOCK_NAMESPACE;
-        let report = report(plan, repository, content.hearts.as_ref(), trouble.as_ref(), inside);
+        let copied = content.restored.get(&plan.run).copied();
+        let report = report(plan, repository.as_ref(), copied, trouble.as_ref(), inside);
+        let snapshot = report.restored.as_ref().map(|restored| &restored.snapshot_id);
+        let copied = repository.as_ref().zip(snapshot).and_then(|(known, id)| known.snapshots.get(id).copied());
+        if let Some(at) = copied {
+            content.restored.insert(plan.run.clone(), at);
+        }
         let Ok(message) = serde_json::to_string(&report) else { return Vec::new() };
         SPEAKERS.iter().map(|name| ((*name).to_owned(), message.clone())).collect()
-    }
-
-    /// The heartbeat of the policies whose data is restored: number, time and nonce.
-    pub fn heart(&self, heartbeat: Option<HeartbeatRead>) {
-        self.lock().hearts = heartbeat;
     }
 
     /// From now on Jobs whose names begin so have this trouble; none: no more.
@@ -166,7 +168,7 @@ fn id_of(text: &str) -> String {
 fn report(
     plan: &DrillPlan,
     repository: Option<&Repository>,
-    heart: Option<&HeartbeatRead>,
+    copied: Option<Timestamp>,
     trouble: Option<&Trouble>,
     inside: bool,
 ) -> DrillReport {
@@ -210,9 +212,10 @@ fn report(
             if validation.sql.is_some() {
                 report.number = Some(if wrong { 0.0 } else { 1_500.0 });
             } else if validation.heartbeat.is_some() {
-                report.heartbeat = heart
-                    .cloned()
-                    .map(|heart| HeartbeatRead { seq: if wrong { heart.seq - 1_000 } else { heart.seq }, ..heart });
+                report.heartbeat = copied.map(heart_at).map(|heart| {
+                    let seq = if wrong { heart.seq - 1_000 } else { heart.seq };
+                    HeartbeatRead { seq, ..heart }
+                });
             } else if validation.command.is_some() {
                 report.exit_code = Some(i32::from(wrong));
             } else {
@@ -222,6 +225,12 @@ fn report(
         DrillWork::Fault { .. } | DrillWork::Serve { .. } | DrillWork::Wipe => {}
     }
     report
+}
+
+/// One record a second, as if a writer had written since ever.
+fn heart_at(time: Timestamp) -> HeartbeatRead {
+    let nonce = id_of(&time.to_string()).chars().take(NONCE_DIGITS).collect();
+    HeartbeatRead { seq: time.as_second(), time, nonce, read_at: Some(time) }
 }
 
 fn run(
@@ -252,6 +261,7 @@ fn run(
             if trouble == Some(&Trouble::Partial) {
                 (result.exit_code, result.error_count) = (Some(3), 2);
             }
+            result.heartbeat = plan.heartbeat.as_ref().map(|_| heart_at(began));
             let id = id_of(&plan.run);
             repository.snapshots.insert(id.clone(), began);
             result.snapshot = Some(SnapshotResult {

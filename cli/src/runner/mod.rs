@@ -4,6 +4,7 @@
 //! image beside it, `tool` does the work in the image of the source and always leaves a note of how it ended, `report` reads
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
+mod heartbeat;
 mod install;
 mod note;
 mod postgres;
@@ -47,6 +48,13 @@ enum RunnerCommand {
     Tool,
     /// Read back and tell
     Report,
+    /// Write the heartbeat of a policy until the pod is ended
+    #[command(hide = true)]
+    Heartbeat {
+        /// Only say whether it is being written.
+        #[arg(long)]
+        ready: bool,
+    },
     /// Run the program whose output is stored, and note how it ended
     #[command(hide = true)]
     Source {
@@ -90,6 +98,8 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
             tool::execute(&place).await;
             Ok(())
         }
+        RunnerCommand::Heartbeat { ready: true } => heartbeat::is_ready(&place),
+        RunnerCommand::Heartbeat { ready: false } => heartbeat::write(&place).await,
         RunnerCommand::Report => return report::execute(&place).await,
     };
     match done {

@@ -2,13 +2,13 @@
 
 use interlock_core::backup::{
     outcome::short,
-    plan::{PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
+    plan::{OBJECTS_PATH, PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
     result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
 };
 use serde_json::Value;
 
 use super::{
-    Place, install, note, plan, postgres,
+    Place, heartbeat, install, note, plan, postgres,
     redact::Secrets,
     restic::{Came, Restic},
     source,
@@ -73,6 +73,9 @@ impl Work<'_> {
             result.errors.push("the repository has another id than before; nothing was done".to_owned());
             return result;
         }
+        if self.plan.operation == RunnerOperation::Backup {
+            self.read_heartbeat(&mut result).await;
+        }
         result.stage = RunnerStage::Work;
         match self.plan.operation {
             RunnerOperation::Initialize => result.stage = RunnerStage::Done,
@@ -112,6 +115,42 @@ impl Work<'_> {
         came
     }
 
+    /// Manifests as plain files: a kubelet mounts them as links.
+    fn lay_out_objects(&self) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("the manifests cannot be laid out: {error}");
+        let target = self.place.at(SOURCE_PATH);
+        for entry in std::fs::read_dir(self.place.at(OBJECTS_PATH)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_string_lossy().starts_with("..") {
+                std::fs::copy(entry.path(), target.join(entry.file_name())).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The newest heartbeat before anything is copied. Without it the copy is as good as any: it is told, no more.
+    async fn read_heartbeat(&self, result: &mut RunResult) {
+        let Some(planned) = &self.plan.heartbeat else { return };
+        result.stage = RunnerStage::Heartbeat;
+        let server = match &self.plan.source {
+            Some(PlannedSource::Postgres { host, port, ssl_mode, .. }) => {
+                Some(postgres::Server { host, port: *port, ssl_mode: *ssl_mode })
+            }
+            _ => None,
+        };
+        match heartbeat::read(self.place, planned, self.plan.host.as_deref(), server.as_ref()).await {
+            Ok(read) => {
+                println!("the newest heartbeat is number {} of {}", read.seq, read.time);
+                result.heartbeat = Some(read);
+            }
+            Err(why) => {
+                let why = self.secrets.redact(&why);
+                println!("the heartbeat cannot be read: {why}");
+                result.heartbeat_error = Some(why);
+            }
+        }
+    }
+
     async fn backup(&self, result: &mut RunResult) {
         let Some(source) = &self.plan.source else {
             result.exit_code = None;
@@ -145,6 +184,10 @@ impl Work<'_> {
                 args.extend(paths.iter().map(|path| self.place.text(path)));
             }
             PlannedSource::Objects => {
+                if let Err(why) = self.lay_out_objects() {
+                    result.exit_code = None;
+                    return result.errors.push(why);
+                }
                 args.extend(["--".to_owned(), self.place.text(SOURCE_PATH)]);
             }
             PlannedSource::Command { command, file_name } => piped(file_name, command),

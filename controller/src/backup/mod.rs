@@ -4,7 +4,9 @@
 //! index says who is to look again.
 
 pub(crate) mod act;
+mod heartbeat;
 mod hooks;
+mod objects;
 pub(crate) mod observe;
 pub mod permit;
 mod policy;

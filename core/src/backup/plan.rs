@@ -12,8 +12,10 @@ use super::result::RunnerOperation;
 
 /// The environment variable with the plan, JSON.
 pub const PLAN_VARIABLE: &str = "INTERLOCK_PLAN";
-/// Where the source's volume, or the manifests of objects, are mounted.
+/// Where the source's volume is mounted, or the manifests of objects are copied to.
 pub const SOURCE_PATH: &str = "/data";
+/// Where the Secrets with manifests of objects are mounted, to be copied to [`SOURCE_PATH`].
+pub const OBJECTS_PATH: &str = "/interlock/objects";
 /// Where a repository on a volume is mounted.
 pub const REPOSITORY_PATH: &str = "/repository";
 /// Where the programs are copied to.
@@ -125,7 +127,7 @@ pub enum PlannedSource {
         /// Physical: replication slot.
         slot: Option<String>,
     },
-    /// Manifests below [`SOURCE_PATH`].
+    /// Manifests below [`OBJECTS_PATH`], one file each, copied as files of [`SOURCE_PATH`].
     Objects,
 }
 
@@ -232,7 +234,8 @@ impl RunnerPlan {
         snapshot: &str,
     ) -> Self {
         // Files were copied from where they go back to; everything else is one file at the top.
-        let folder = policy.source.files.as_ref().map(|_| SOURCE_PATH.to_owned());
+        let folders = policy.source.files.is_some() || policy.source.objects.is_some();
+        let folder = folders.then(|| SOURCE_PATH.to_owned());
         let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder };
         Self { restore: Some(restore), ..Self::new(run, RunnerOperation::Restore, repository, id) }
     }

@@ -1,7 +1,10 @@
 //! The scenarios of backups, as tables and as properties.
 
 mod exposure;
+mod heartbeat;
+mod hooks;
 mod maintenance;
+mod objects;
 mod observed;
 mod outcome;
 mod pods;

@@ -7,6 +7,7 @@ use interlock_core::{
         result::RunnerOperation,
     },
     drill::plan as drill,
+    object::{Digest, canonical_json},
 };
 use interlock_crds::{Backup, GROUP};
 use serde_json::Value;
@@ -111,4 +112,54 @@ pub(super) fn is_job_of(world: &World, audit: &Audit) -> bool {
         _ => false,
     };
     owner.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid) && known
+}
+
+/// The owner that an object names, if it is there with that uid.
+fn owner(world: &World, audit: &Audit, kind: &str) -> Option<Value> {
+    let object = audit.new.as_deref().or(audit.old.as_deref())?;
+    let text = |field: &str| object.pointer(&format!("/metadata/ownerReferences/0/{field}")).and_then(Value::as_str);
+    let found = world.object(GROUP, kind, audit.id.namespace.as_deref().unwrap_or_default(), text("name")?)?;
+    let is_owner = text("kind") == Some(kind) && found.pointer("/metadata/uid").and_then(Value::as_str) == text("uid");
+    is_owner.then(|| (*found).clone())
+}
+
+/// Whether the executor made the writer of a heartbeat that its policy asks for and had announced, or takes one away.
+pub(super) fn is_writer_of(world: &World, audit: &Audit) -> bool {
+    if audit.id.kind != "Deployment" || audit.subresource.is_some() {
+        return false;
+    }
+    let Some(policy) = owner(world, audit, "BackupPolicy") else { return false };
+    let name = policy.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    let (Some(new), None) = (audit.new.as_deref(), audit.old.as_deref()) else {
+        return audit.id.name == format!("{name}-heartbeat") && is_going(audit);
+    };
+    let conditions = policy.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+    let announced = conditions.into_iter().any(|condition| condition["type"] == "HeartbeatReady");
+    let container = new.pointer("/spec/template/spec/containers/0");
+    let plan = container.and_then(|container| container.pointer("/env/0/value")?.as_str()).unwrap_or_default();
+    let plan: Value = serde_json::from_str(plan).unwrap_or_default();
+    let of_policy = plan.get("policy") == policy.pointer("/metadata/uid");
+    let only =
+        new.pointer("/spec/template/spec/containers").and_then(Value::as_array).is_some_and(|all| all.len() == 1);
+    audit.id.name == format!("{name}-heartbeat")
+        && policy.pointer("/spec/heartbeat").is_some()
+        && (announced, of_policy, only) == (true, true, true)
+}
+
+/// Whether the object is deleted, or is on its way there.
+fn is_going(audit: &Audit) -> bool {
+    audit.new.as_deref().is_none_or(|new| new.pointer("/metadata/deletionTimestamp").is_some())
+}
+
+/// Whether the executor stored manifests of a run as they were recorded before, or takes them away.
+pub(super) fn are_manifests_of(world: &World, audit: &Audit) -> bool {
+    if audit.id.kind != "Secret" || audit.subresource.is_some() {
+        return false;
+    }
+    let Some(run) = owner(world, audit, "Backup") else { return false };
+    let (Some(new), None) = (audit.new.as_deref(), audit.old.as_deref()) else { return is_going(audit) };
+    let index = audit.id.name.rsplit_once("-objects-").and_then(|(_, index)| index.parse::<usize>().ok());
+    let recorded = index.and_then(|index| run.pointer(&format!("/status/objects/chunks/{index}"))?.as_str());
+    let data = new.get("data").and_then(|data| canonical_json(data).ok());
+    data.is_some_and(|data| recorded == Some(Digest::of_bytes(&data).to_string().as_str()))
 }

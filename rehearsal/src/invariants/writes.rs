@@ -22,7 +22,9 @@ pub(super) fn only_what_was_approved(dog: &mut Watchdog, world: &World, audit: &
     if changes_nothing(audit) {
         return Ok(());
     }
-    if backups::is_job_of(world, audit) || drills::is_of_a_drill(world, audit) || gray::is_derived(dog, world, audit) {
+    let of_backups = backups::is_job_of(world, audit) || backups::is_writer_of(world, audit);
+    let of_recovery = of_backups || backups::are_manifests_of(world, audit) || drills::is_of_a_drill(world, audit);
+    if of_recovery || gray::is_derived(dog, world, audit) {
         return Ok(());
     }
     let Some((uid, start)) = dog.running_with(&audit.id) else {

@@ -1,15 +1,15 @@
 //! B6 to B9, B13: one run from its object to its outcome.
 
-use interlock_crds::{BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, PinnedPolicy};
+use interlock_crds::{BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, ObjectsRecord, PinnedPolicy};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{at, outcome::good, policy_spec};
 use crate::backup::{
     hooks::HookDone,
-    outcome::PodEnd,
+    outcome::{Outcome, PodEnd, Reason},
     result::HeartbeatRead,
-    run::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
+    run::{JobEnd, JobFact, JobState, ObjectsFact, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
 };
 
 const START: &str = "2026-11-23T02:00:00Z";
@@ -26,6 +26,7 @@ struct Run {
     deleting: bool,
     replaced_by: Option<&'static str>,
     hooks_done: Vec<HookDone>,
+    objects: Option<ObjectsFact>,
     now: Timestamp,
 }
 
@@ -55,6 +56,7 @@ impl Run {
             deleting: false,
             replaced_by: None,
             hooks_done: vec![],
+            objects: None,
             now: at(START),
         }
     }
@@ -74,6 +76,7 @@ impl Run {
             job: &self.job,
             replaced_by: self.replaced_by,
             hooks_done: &self.hooks_done,
+            objects: self.objects.as_ref(),
             hmac: &|nonce| format!("hmac of {nonce}"),
             now: self.now,
         })
@@ -145,8 +148,25 @@ fn a_good_run_has_a_recovery_point_with_its_heartbeat() {
     assert_eq!(point.data_time.0, at("2026-11-23T02:00:07Z"));
     let heartbeat = run.status.heartbeat.as_ref().unwrap();
     assert_eq!((heartbeat.seq, heartbeat.hmac.as_str()), (41, "hmac of n"));
+    let told = &run.status.conditions[0];
+    assert_eq!((told.type_.as_str(), told.status.as_str()), ("HeartbeatRead", "True"));
     assert_eq!((run.status.exit_code, run.status.log_tail.as_deref()), (Some(0), None));
     assert_eq!(run.status.queued_at.as_ref().unwrap().0, at(START));
+}
+
+#[test]
+fn a_heartbeat_that_cannot_be_read_is_told_and_the_copy_counts() {
+    let mut run = Run::running();
+    run.later(60);
+    let mut result = good();
+    result.heartbeat_error = Some("the writer is gone".into());
+    run.end(result.encode().ok(), false);
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    assert_eq!(run.status.heartbeat, None);
+    assert!(run.status.message.as_ref().unwrap().ends_with("the writer is gone"));
+    let told = &run.status.conditions[0];
+    assert_eq!((told.type_.as_str(), told.status.as_str()), ("HeartbeatRead", "False"));
 }
 
 #[test]
@@ -414,4 +434,34 @@ fn a_refused_job_is_not_made_again_once_what_was_frozen_is_thawed() {
     run.hooks_done.push(done("tell", true, None));
     assert_eq!(run.pass(), RunStep::Release);
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
+}
+
+#[test]
+fn objects_are_recorded_before_they_are_stored_and_stored_before_the_job_is_made() {
+    let objects = |run: &mut Run| {
+        run.policy = Some(policy_spec(|spec| spec["source"] = json!({"objects": {}})));
+        assert_eq!(run.pass(), RunStep::Claim);
+        run.repository = RepositoryFact::Held;
+        assert_eq!(run.later(1).pass(), RunStep::StoreObjects);
+        assert_eq!(run.status.objects, None);
+    };
+    let record = ObjectsRecord { manifests: 3, bytes: 99, chunks: vec!["sha256:1".into()], secrets: 1, stored: false };
+    let mut run = Run::new();
+    objects(&mut run);
+    run.objects = Some(ObjectsFact::Read(record.clone()));
+    assert_eq!(run.pass(), RunStep::StoreObjects);
+    assert_eq!(run.status.objects.as_ref(), Some(&record));
+    // A crash: what was recorded may be stored in part, so it is read and recorded anew.
+    run.objects = None;
+    assert_eq!(run.pass(), RunStep::StoreObjects);
+    run.objects = Some(ObjectsFact::Stored);
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    assert!(run.status.objects.as_ref().unwrap().stored);
+    run.objects = None;
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    let mut run = Run::new();
+    objects(&mut run);
+    run.objects = Some(ObjectsFact::Failed(Outcome::failed(Reason::Forbidden, "may not list Secrets")));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "Forbidden"));
 }
