@@ -16,7 +16,7 @@ use crate::{
     },
     drill::{
         names::{self, PodRole},
-        plan::{self, DATA_FOLDER, DrillPlan, DrillWork, MANIFEST_FOLDER, PLAN_VARIABLE, RESTORED_PATH},
+        plan::{self, DATA_FOLDER, DrillPlan, DrillWork, MANIFEST_FOLDER, PLAN_VARIABLE, RESTORED_PATH, WorkTool},
         template,
     },
 };
@@ -56,14 +56,9 @@ pub fn pod(context: &PodContext<'_>, role: PodRole) -> Option<Value> {
         PodRole::Fault => {
             let fault = context.drill.fault_injection.as_ref()?;
             let work = plan::fault(fault, context.policy)?;
-            let table = matches!(&work, DrillWork::Fault { heartbeat: Some(heartbeat), path: None, .. } if heartbeat.table.is_some());
-            if table {
-                context.with_tool(&context.postgres_image(), &work, 300, false)
-            } else {
-                context.one("fault", &work, 300, true)
-            }
+            context.work("fault", &work, 300, true)
         }
-        PodRole::Wipe => context.one("wipe", &DrillWork::Wipe, 3_600, true),
+        PodRole::Wipe => context.wipe(),
         PodRole::Dependency(index) => {
             context.of_template(&context.drill.sandbox.dependencies.get(index)?.pod_template, role)
         }
@@ -156,20 +151,38 @@ impl PodContext<'_> {
     fn validation(&self, validation: &DrillValidation) -> Body {
         let seconds = validation.timeout.seconds();
         let heartbeat = plan::heartbeat(self.policy).filter(|_| validation.heartbeat.is_some());
-        let from_table = heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.table.is_some());
         let work = DrillWork::Validate {
             timeout_seconds: seconds,
             validation: Box::new(validation.clone()),
             heartbeat,
             manifest_digest: self.manifest_digest.map(ToOwned::to_owned),
         };
-        match &validation.command {
-            Some(command) => self.with_tool(&command.image, &work, seconds, true),
-            None if validation.sql.is_some() || from_table => {
-                self.with_tool(&self.postgres_image(), &work, seconds, false)
-            }
-            None => self.one("validate", &work, seconds, false),
+        self.work("validate", &work, seconds, false)
+    }
+
+    /// A pod in which the tool of the work runs, if it has one. `writes` is whether Interlock's own changes the data.
+    fn work(&self, name: &str, work: &DrillWork, seconds: i64, writes: bool) -> Body {
+        match work.tool() {
+            Some(WorkTool::Image(image)) => self.with_tool(image, work, seconds, true),
+            Some(WorkTool::Postgres) => self.with_tool(&self.postgres_image(), work, seconds, false),
+            None => self.one(name, work, seconds, writes),
         }
+    }
+
+    /// What a server wrote belongs to its user alone, and not every storage gives a pod's group access: it goes first, as that
+    /// user.
+    fn wipe(&self) -> Body {
+        let mut body = self.one("wipe", &DrillWork::Wipe, 3_600, true);
+        let application = self.drill.sandbox.application.as_ref();
+        if let Some(postgres) = application.and_then(|application| application.postgres.as_ref()) {
+            let mut first = body.spec["containers"][0].clone();
+            first["name"] = json!("wipe-server");
+            for field in ["runAsUser", "runAsGroup"] {
+                first["securityContext"][field] = json!(postgres.run_as_user.unwrap_or(POSTGRES_USER));
+            }
+            body.spec["initContainers"] = json!([first]);
+        }
+        body
     }
 
     fn postgres_image(&self) -> String {

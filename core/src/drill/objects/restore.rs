@@ -90,6 +90,13 @@ pub fn restore_job(
     }
     let mut report = tool("report", images.interlock, &["interlock", "runner", "report"]);
     report["terminationMessagePolicy"] = json!("File");
+    if options.read_all {
+        // Files that were given their owners back are read again, and the manifest is written beside them.
+        report["securityContext"] = json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false, "runAsUser": 0,
+            "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE"]},
+        });
+    }
     let mut spec = json!({
         "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
         "terminationGracePeriodSeconds": 60, "securityContext": pod_security(options),
