@@ -5,6 +5,7 @@
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
 mod drill;
+mod heartbeat;
 mod install;
 mod note;
 mod postgres;
