@@ -294,7 +294,7 @@ fn d04_a_wrong_password_another_repository_and_none_are_told_apart() {
     };
     empty();
     let (_, gone) = pod.restore(&["f".repeat(64)]);
-    assert_eq!(judged(&gone, &chosen).is_err(), true, "{gone:?}");
+    assert!(judged(&gone, &chosen).is_err(), "{gone:?}");
     empty();
     pod.password = "another-long-password";
     let (told, wrong) = pod.restore(&ids(&chosen));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RunRef,
-    restore::{NOBODY, install, restricted},
+    restore::{install, restricted, user},
 };
 use crate::{
     backup::{
@@ -21,8 +21,6 @@ use crate::{
     },
 };
 
-/// User of PostgreSQL's own images.
-const POSTGRES_USER: i64 = 999;
 /// A pod is ended by the cluster so long after the runner should have ended it.
 const GRACE_SECONDS: i64 = 60;
 /// The folder of the restored volume that is shown to a command: data is read there, never changed.
@@ -58,7 +56,7 @@ pub fn pod(context: &PodContext<'_>, role: PodRole) -> Option<Value> {
             let work = plan::fault(fault, context.policy)?;
             context.work("fault", &work, 300, true)
         }
-        PodRole::Wipe => context.wipe(),
+        PodRole::Wipe => context.one("wipe", &DrillWork::Wipe, 3_600, true),
         PodRole::Dependency(index) => {
             context.of_template(&context.drill.sandbox.dependencies.get(index)?.pod_template, role)
         }
@@ -169,22 +167,6 @@ impl PodContext<'_> {
         }
     }
 
-    /// What a server wrote belongs to its user alone, and not every storage gives a pod's group access: it goes first, as that
-    /// user.
-    fn wipe(&self) -> Body {
-        let mut body = self.one("wipe", &DrillWork::Wipe, 3_600, true);
-        let application = self.drill.sandbox.application.as_ref();
-        if let Some(postgres) = application.and_then(|application| application.postgres.as_ref()) {
-            let mut first = body.spec["containers"][0].clone();
-            first["name"] = json!("wipe-server");
-            for field in ["runAsUser", "runAsGroup"] {
-                first["securityContext"][field] = json!(postgres.run_as_user.unwrap_or(POSTGRES_USER));
-            }
-            body.spec["initContainers"] = json!([first]);
-        }
-        body
-    }
-
     fn postgres_image(&self) -> String {
         let application = self.drill.sandbox.application.as_ref();
         let given = application
@@ -222,11 +204,7 @@ impl PodContext<'_> {
             json!({"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}),
             claim(),
         ];
-        let mut spec = self.frame(&[install(self.images.interlock)], &server, &volumes, 0);
-        let user = postgres.run_as_user.unwrap_or(POSTGRES_USER);
-        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-            spec["securityContext"][field] = json!(user);
-        }
+        let spec = self.frame(&[install(self.images.interlock)], &server, &volumes, 0);
         Body { labels: json!({}), spec }
     }
 
@@ -246,11 +224,12 @@ impl PodContext<'_> {
 
     /// What all pods of Interlock's own have in common. Without `seconds` a pod runs until it is deleted.
     fn frame(&self, init: &[Value], container: &Value, volumes: &[Value], seconds: i64) -> Value {
+        let user = user(self.drill);
         let mut spec = json!({
             "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 10, "hostAliases": template::host_aliases(self.aliases),
             "securityContext": {
-                "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
+                "runAsNonRoot": true, "runAsUser": user, "runAsGroup": user, "fsGroup": user,
                 "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
             },
             "initContainers": init, "containers": [container], "volumes": volumes,
