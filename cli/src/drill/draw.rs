@@ -76,7 +76,7 @@ fn point(status: &DrillRunStatus) -> Vec<String> {
         chosen.files,
         size(chosen.bytes)
     );
-    vec![line("recovery point", &what)]
+    vec![line("restores", &what)]
 }
 
 /// Parts of the recovery time below each other, each where it lies in the whole.
@@ -251,18 +251,19 @@ mod tests {
     fn a_run_is_told_with_its_times_what_was_lost_and_what_is_left() {
         let now = "2026-11-23T03:00:00Z".parse().unwrap();
         let text = whole(&run(), now, Ui::new(Color::Never)).join("\n");
+        let on_one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for said in [
-            "teller-now-x7  Failed (ValidationFailed)",
+            "teller-now-x7 Failed (ValidationFailed)",
             "teller, asked for by alice",
             "nightly-1 (Latest): data of 2026-11-23T01:00:00Z, 12 files, 2.0 KiB",
             "1m 10s lost, between 38s and 1m 42s, objective 1h, met",
             "✘ accounts Failed, result 3: result > 5 does not hold",
             "- page (not critical) Skipped",
             "10.0.0.9:8443: Connected from outside, Blocked from inside",
-            "cleanup        Failed: left: Namespace/x",
+            "cleanup Failed: left: Namespace/x",
             "3m 20s, not ended",
         ] {
-            assert!(text.contains(said), "{said}\n{text}");
+            assert!(on_one_line.contains(said), "{said}\n{text}");
         }
         let news = news(&run());
         assert_eq!((news.len(), news[0].as_str()), (3, "Failed: validation accounts failed"));

@@ -17,7 +17,7 @@ use interlock_core::{
 use interlock_crds::{Fault, ProbeResult, ValidationVerdict};
 use serde_json::{Value, json};
 
-use super::{Pod, verdict};
+use crate::{Pod, RUN, verdict};
 
 const PASSED: (ValidationVerdict, &str) = (ValidationVerdict::Passed, "Passed");
 const FAILED: (ValidationVerdict, &str) = (ValidationVerdict::Failed, "Failed");
@@ -89,7 +89,7 @@ fn d06_a_command_passes_by_its_exit_code_in_time_and_is_ended_with_what_it_start
     // What a command leaves for the next container does not pass for the runner's own word.
     let forged = format!(
         "echo '{{\"version\":1,\"run\":\"{}\",\"stage\":\"Done\",\"exitCode\":0}}' > {}; exit 3",
-        super::RUN,
+        RUN,
         pod.at("interlock/run/drill.json").display()
     );
     assert_eq!(verdict(&command(&forged, "20s")), FAILED);

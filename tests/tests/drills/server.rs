@@ -15,7 +15,7 @@ use interlock_crds::{Fault, PostgresMode, ValidationVerdict};
 use interlock_tests::{eventually, world::binary};
 use serde_json::{Value, json};
 
-use super::{Pod, RUN, printed, verdict};
+use crate::{Pod, RUN, printed, verdict};
 
 const PASSED: (ValidationVerdict, &str) = (ValidationVerdict::Passed, "Passed");
 const FAILED: (ValidationVerdict, &str) = (ValidationVerdict::Failed, "Failed");
@@ -110,7 +110,7 @@ impl Pod {
         child
     }
 
-    fn sql(&self, query: &str, expect: &str) -> super::Validated {
+    fn sql(&self, query: &str, expect: &str) -> crate::Validated {
         self.open();
         self.validate(json!({"sql": {"database": "bank", "query": query, "expect": expect}}), None)
     }
