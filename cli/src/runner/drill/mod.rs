@@ -130,7 +130,9 @@ fn tell(place: &Place, report: &DrillReport) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    println!("{message}");
+    // A nonce that is known could be written back.
+    let nonce = report.heartbeat.as_ref().map(|heartbeat| heartbeat.nonce.as_str()).filter(|nonce| !nonce.is_empty());
+    println!("{}", nonce.map_or_else(|| message.clone(), |nonce| message.replace(nonce, "***")));
     if let Err(error) = fs::write(place.at(MESSAGE_PATH), &message) {
         eprintln!("error: {MESSAGE_PATH} cannot be written: {error}");
         return ExitCode::FAILURE;
