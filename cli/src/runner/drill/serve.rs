@@ -57,7 +57,9 @@ async fn logical(pod: &Pod<'_>) -> Result<(), String> {
     let owner = dumps.iter().find_map(Dump::superuser).unwrap_or_else(|| "postgres".to_owned());
     let folder = folder(pod.place)?;
     initialize(&folder, &owner).await?;
-    let mut server = start(pod, &folder, dumps.iter().any(Dump::has_tablespaces))?;
+    // Servers of other releases may not know the setting.
+    let tablespaces = dumps.iter().any(Dump::has_tablespaces).then(|| "allow_in_place_tablespaces=on".to_owned());
+    let mut server = start(pod, &folder, tablespaces.as_slice())?;
     let work = async {
         until_answered(pod, &owner).await?;
         for dump in &dumps {
@@ -136,15 +138,15 @@ async fn initialize(folder: &Path, owner: &str) -> Result<(), String> {
         .map_err(|error| format!("{} cannot be written: {error}", hba.display()))
 }
 
-/// Starts a server on these files.
+/// Starts a server on these files, with more settings than every server of a drill has.
 ///
 /// # Errors
 /// It cannot be started.
-fn start(pod: &Pod<'_>, folder: &Path, tablespaces: bool) -> Result<Child, String> {
+fn start(pod: &Pod<'_>, folder: &Path, more: &[String]) -> Result<Child, String> {
     let mut server = Command::new(sql::program("postgres")?);
     server.arg("-D").arg(folder).args(["-p", &pod.application.postgres_port.to_string()]);
     let sockets = format!("unix_socket_directories={}", pod.place.text(SCRATCH_PATH));
-    let mut settings = vec![
+    let settings = [
         "listen_addresses=*",
         &sockets,
         "ssl=off",
@@ -158,10 +160,7 @@ fn start(pod: &Pod<'_>, folder: &Path, tablespaces: bool) -> Result<Child, Strin
         "log_error_verbosity=terse",
         "log_statement=none",
     ];
-    if tablespaces {
-        settings.push("allow_in_place_tablespaces=on");
-    }
-    server.args(settings.iter().flat_map(|setting| ["-c", setting]));
+    server.args(settings.into_iter().chain(more.iter().map(String::as_str)).flat_map(|setting| ["-c", setting]));
     server.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     server.spawn().map_err(|error| format!("postgres cannot be started: {error}"))
 }
