@@ -93,6 +93,7 @@ impl Pod {
     fn run(&self, work: DrillWork) -> (String, DrillReport) {
         fs::remove_dir_all(self.at("interlock/run")).unwrap();
         fs::create_dir_all(self.at("interlock/run")).unwrap();
+        fs::set_permissions(self.at("interlock/run"), fs::Permissions::from_mode(0o777)).unwrap();
         let _ = fs::remove_file(self.at("dev/termination-log"));
         let restores = matches!(work, DrillWork::Restore { .. });
         let plan = DrillPlan::new(RUN, work);
