@@ -116,8 +116,10 @@ pub(super) fn bad(ended: &Ended, report: &mut DrillReport) {
 fn only_row(csv: &str) -> Option<String> {
     let mut quoted = false;
     let (mut first, mut in_first, mut rows) = (String::new(), true, 0);
-    for character in csv.chars() {
+    let mut characters = csv.chars().peekable();
+    while let Some(character) = characters.next() {
         match character {
+            '"' if quoted && characters.next_if_eq(&'"').is_some() => first.extend(in_first.then_some('"')),
             '"' => quoted = !quoted,
             ',' if !quoted => in_first = false,
             '\n' if !quoted => {
@@ -141,6 +143,7 @@ mod tests {
         assert_eq!(only_row("t,\"a\nb\"\n").as_deref(), Some("t"));
         assert_eq!(only_row("\"a\n1\"\n").as_deref(), Some("a\n1"), "one value of two lines");
         assert_eq!(only_row("\n").as_deref(), Some(""), "null");
+        assert_eq!(only_row("\"{\"\"seq\"\": 3, 4}\"\n").as_deref(), Some("{\"seq\": 3, 4}"), "JSON, quoted");
         assert_eq!([only_row(""), only_row("1\n2\n"), only_row("\"1\n")], [None, None, None]);
     }
 }
