@@ -104,7 +104,7 @@ pub(super) async fn watch(run: &DrillRun, context: &Context, ui: Ui) -> Result<E
         if ui.is_terminal() {
             draw_over(&found, ui);
         } else if ended {
-            draw::whole(&found, now(), ui).iter().for_each(|line| ui.line(line));
+            ui.line(&draw::whole(&found, now(), ui).join("\n"));
         } else {
             tell(&found, &mut told, ui);
         }

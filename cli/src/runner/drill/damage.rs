@@ -12,7 +12,7 @@ use super::super::Place;
 use super::{Pod, data, done, failed, heartbeat, manifest};
 
 /// How long a change of a table may take.
-const LIMIT: Duration = Duration::from_secs(240);
+const LIMIT: Duration = Duration::from_mins(4);
 /// So many bytes of a file are changed, spread over it.
 const FLIPPED: u64 = 16;
 

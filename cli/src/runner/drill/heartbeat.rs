@@ -48,7 +48,7 @@ pub(super) async fn validate(
         (None, Some(file)) => match of_file(&pod.place.at(file)) {
             // When it was read says nothing: it is a copy.
             Ok(beat) => {
-                report.heartbeat = beat.map(|beat| HeartbeatRead { read_at: None, ..beat.read(Timestamp::UNIX_EPOCH) })
+                report.heartbeat = beat.map(|beat| HeartbeatRead { read_at: None, ..beat.read(Timestamp::UNIX_EPOCH) });
             }
             Err(why) => {
                 failed(report, &why);

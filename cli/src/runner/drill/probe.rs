@@ -1,7 +1,7 @@
 //! An attempt to connect: any answer of the other side, if only a refusal, means that it is reached.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use interlock_core::drill::report::DrillReport;
@@ -15,12 +15,11 @@ const PAUSE: Duration = Duration::from_millis(250);
 
 /// Tries for so many seconds.
 pub(super) async fn execute(address: &str, port: u16, seconds: u32, report: &mut DrillReport) {
-    let found = match address.parse::<IpAddr>() {
-        Ok(address) => dial(SocketAddr::new(address, port), Duration::from_secs(u64::from(seconds))).await,
-        Err(_) => {
-            eprintln!("error: {address} is no address");
-            ProbeResult::NotTried
-        }
+    let found = if let Ok(address) = address.parse() {
+        dial(SocketAddr::new(address, port), Duration::from_secs(u64::from(seconds))).await
+    } else {
+        eprintln!("error: {address} is no address");
+        ProbeResult::NotTried
     };
     println!("{address} port {port}: {found:?}");
     report.probe = Some(found);
