@@ -89,7 +89,7 @@ impl Pass<'_> {
         self.status.heartbeat = result.heartbeat.as_ref().map(|read| read.record((self.facts.hmac)(&read.nonce)));
         match (&result.heartbeat, &result.heartbeat_error) {
             (_, Some(why)) => {
-                self.condition("HeartbeatRead", "False", "Unreadable", format!("{HEARTBEAT_LOST}: {why}"))
+                self.condition("HeartbeatRead", "False", "Unreadable", format!("{HEARTBEAT_LOST}: {why}"));
             }
             (Some(read), None) => {
                 let message = format!("number {} of {} was the newest before the copying", read.seq, read.time);
