@@ -4,7 +4,7 @@ mod parts;
 
 pub use parts::{
     BackupPhase, HeartbeatRecord, HookRecord, JobRef, PinnedPolicy, PointVerdict, RecoveryPoint, RetentionRecord,
-    StopRecord, Verification,
+    StopRecord, Verification, WalRange,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

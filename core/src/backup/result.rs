@@ -50,6 +50,27 @@ pub enum RunnerStage {
     Done,
 }
 
+/// What of the source was not as it must be, so that nothing was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceFailure {
+    /// The server did not answer, or its program failed.
+    Failed,
+    /// It is of a kind or version that is not copied like this.
+    Unsupported,
+    /// There is no replication slot, or it was lost.
+    SlotMissing,
+    /// A segment of the write-ahead log is missing.
+    WalGap,
+    /// No segment has arrived that would carry the base on.
+    WalNotReceived,
+    /// The base copy that is carried on cannot be read.
+    BaseMissing,
+    /// The base copy is not what its manifest says.
+    BaseNotVerified,
+    /// There is no room for a base copy.
+    ScratchTooSmall,
+}
+
 /// The termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +92,9 @@ pub struct RunResult {
     /// Exit code of the program whose output was copied (dump, command).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_exit_code: Option<i32>,
+    /// What of the source was not as it must be; the first of the errors is the sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<SourceFailure>,
     /// restic's id of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
@@ -126,6 +150,9 @@ pub struct SnapshotResult {
     /// Major version of PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<u32>,
+    /// Its segments of write-ahead log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<interlock_crds::WalRange>,
 }
 
 /// A heartbeat record as it was read. The controller keeps an HMAC of its nonce, not the nonce.
@@ -181,6 +208,7 @@ impl RunResult {
             exit_code: None,
             signal: None,
             source_exit_code: None,
+            failure: None,
             repository_id: None,
             snapshot: None,
             heartbeat: None,

@@ -10,6 +10,7 @@ mod retention;
 mod run;
 mod slots;
 mod validate;
+mod wal;
 
 use interlock_crds::{BackupPolicySpec, BackupRepositorySpec, Duration};
 use jiff::Timestamp;
