@@ -180,7 +180,7 @@ pub struct BackupStatus {
     /// When the controller will look again, if time alone changes the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_transition: Option<Time>,
-    /// HooksSucceeded.
+    /// HeartbeatRead, HooksSucceeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,

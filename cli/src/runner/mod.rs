@@ -4,6 +4,7 @@
 //! image beside it, `tool` does the work in the image of the source and always leaves a note of how it ended, `report` reads
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
+mod heartbeat;
 mod install;
 mod note;
 mod postgres;

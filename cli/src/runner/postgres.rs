@@ -59,6 +59,32 @@ async fn ask(place: &Place, server: &Server<'_>, query: &str) -> Result<Vec<Stri
     }
 }
 
+/// What psql answers to one statement in a database, without its column names.
+///
+/// # Errors
+/// What it wrote to its standard error, or that it took longer than `limit`.
+pub(super) async fn psql(
+    place: &Place,
+    server: &Server<'_>,
+    database: &str,
+    statement: &str,
+    limit: std::time::Duration,
+) -> Result<String, String> {
+    let mut psql = client(place, server, "psql");
+    psql.args(["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]);
+    psql.args(["--dbname", database, "--command", statement]).stdin(std::process::Stdio::null()).kill_on_drop(true);
+    let answer = tokio::time::timeout(limit, psql.output())
+        .await
+        .map_err(|_| format!("the server did not answer within {} s", limit.as_secs()))?
+        .map_err(|error| format!("psql cannot be started: {error}"))?;
+    if answer.status.success() {
+        return Ok(String::from_utf8_lossy(&answer.stdout).into_owned());
+    }
+    let told = String::from_utf8_lossy(&answer.stderr);
+    let told = told.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
+    Err(if told.is_empty() { "psql failed and said nothing".to_owned() } else { told })
+}
+
 /// The server's major version.
 pub(super) async fn version(place: &Place, server: &Server<'_>) -> Option<u32> {
     let answer = ask(place, server, "show server_version_num").await.ok()?;

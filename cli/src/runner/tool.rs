@@ -8,7 +8,7 @@ use interlock_core::backup::{
 use serde_json::Value;
 
 use super::{
-    Place, install, note, plan, postgres,
+    Place, heartbeat, install, note, plan, postgres,
     redact::Secrets,
     restic::{Came, Restic},
     source,
@@ -73,6 +73,9 @@ impl Work<'_> {
             result.errors.push("the repository has another id than before; nothing was done".to_owned());
             return result;
         }
+        if self.plan.operation == RunnerOperation::Backup {
+            self.read_heartbeat(&mut result).await;
+        }
         result.stage = RunnerStage::Work;
         match self.plan.operation {
             RunnerOperation::Initialize => result.stage = RunnerStage::Done,
@@ -110,6 +113,29 @@ impl Work<'_> {
             .map(ToOwned::to_owned)
             .filter(|_| came.is_good());
         came
+    }
+
+    /// The newest heartbeat before anything is copied. Without it the copy is as good as any: it is told, no more.
+    async fn read_heartbeat(&self, result: &mut RunResult) {
+        let Some(planned) = &self.plan.heartbeat else { return };
+        result.stage = RunnerStage::Heartbeat;
+        let server = match &self.plan.source {
+            Some(PlannedSource::Postgres { host, port, ssl_mode, .. }) => {
+                Some(postgres::Server { host, port: *port, ssl_mode: *ssl_mode })
+            }
+            _ => None,
+        };
+        match heartbeat::read(self.place, planned, self.plan.host.as_deref(), server.as_ref()).await {
+            Ok(read) => {
+                println!("the newest heartbeat is number {} of {}", read.seq, read.time);
+                result.heartbeat = Some(read);
+            }
+            Err(why) => {
+                let why = self.secrets.redact(&why);
+                println!("the heartbeat cannot be read: {why}");
+                result.heartbeat_error = Some(why);
+            }
+        }
     }
 
     async fn backup(&self, result: &mut RunResult) {

@@ -6,6 +6,7 @@
 
 pub mod choose;
 pub mod exposure;
+pub mod heartbeat;
 pub mod hooks;
 pub mod maintenance;
 pub mod observed;

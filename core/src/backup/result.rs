@@ -3,6 +3,8 @@
 //! The kubelet cuts messages at 4,096 bytes. What does not fit (a log, a list) is written to the log as a framed record whose
 //! digest stands here. No message, a cut one or one of another run is never a success.
 
+use interlock_crds::HeartbeatRecord;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 /// Longest message, in bytes.
@@ -104,6 +106,9 @@ pub struct RunResult {
     /// The newest heartbeat before the copying, or in the restored data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heartbeat: Option<HeartbeatRead>,
+    /// Why it could not be read, if it was to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heartbeat_error: Option<String>,
     /// Number of files that could not be read, or of errors that a check found.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub error_count: u64,
@@ -170,6 +175,15 @@ pub struct HeartbeatRead {
     pub read_at: Option<jiff::Timestamp>,
 }
 
+impl HeartbeatRead {
+    /// What is recorded of it, with the HMAC of its nonce. Times are whole seconds, as the API server keeps them: records of
+    /// a backup and of a drill are compared.
+    pub fn record(&self, hmac: String) -> HeartbeatRecord {
+        let whole = |at: jiff::Timestamp| Time(jiff::Timestamp::from_second(at.as_second()).unwrap_or(at));
+        HeartbeatRecord { seq: self.seq, time: whole(self.time), hmac, read_at: self.read_at.map(whole) }
+    }
+}
+
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]
 fn is_zero(number: &u64) -> bool {
     *number == 0
@@ -212,6 +226,7 @@ impl RunResult {
             repository_id: None,
             snapshot: None,
             heartbeat: None,
+            heartbeat_error: None,
             error_count: 0,
             errors: Vec::new(),
             forgotten: 0,
@@ -229,7 +244,8 @@ impl RunResult {
         let mut fitting = self.clone();
         // No more of the shortest would fit.
         fitting.errors.truncate(MAX_RESULT_BYTES / 3);
-        fitting.errors.iter_mut().for_each(|line| *line = line.chars().take(200).collect());
+        let lines = fitting.errors.iter_mut().chain(&mut fitting.heartbeat_error);
+        lines.for_each(|line| *line = line.chars().take(200).collect());
         loop {
             let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
             if text.len() <= MAX_RESULT_BYTES {

@@ -1,6 +1,7 @@
 //! The scenarios of backups, as tables and as properties.
 
 mod exposure;
+mod heartbeat;
 mod maintenance;
 mod observed;
 mod outcome;

@@ -1,6 +1,6 @@
 //! The end of a run: its outcome, its recovery point, and the hooks around it.
 
-use interlock_crds::{BackupPhase, HeartbeatRecord, RecoveryPoint};
+use interlock_crds::{BackupPhase, RecoveryPoint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{JobEnd, JobFact, Pass, RunStep, over_time, stop_record};
@@ -9,6 +9,9 @@ use crate::backup::{
     outcome::{self, Expected, Outcome, Reason},
     result::RunResult,
 };
+
+/// What a heartbeat that cannot be read means.
+const HEARTBEAT_LOST: &str = "the heartbeat could not be read, so a drill of this point cannot tell what was lost";
 
 impl Pass<'_> {
     /// The next step for the hooks of one list; none when they are complete.
@@ -66,6 +69,9 @@ impl Pass<'_> {
         let errors = result.as_ref().map(|result| result.errors.join("\n")).filter(|errors| !errors.is_empty());
         if let Some(result) = result {
             self.keep(&result, &outcome);
+            if let Some(why) = &result.heartbeat_error {
+                outcome.message = format!("{}; {HEARTBEAT_LOST}: {why}", outcome.message);
+            }
         }
         if outcome.phase != BackupPhase::Succeeded {
             self.status.log_tail = end.log_tail.clone().or(errors).map(|log| tail(&log, 4_000));
@@ -76,12 +82,17 @@ impl Pass<'_> {
 
     pub(super) fn keep(&mut self, result: &RunResult, outcome: &Outcome) {
         self.status.exit_code = result.exit_code;
-        self.status.heartbeat = result.heartbeat.as_ref().map(|read| HeartbeatRecord {
-            seq: read.seq,
-            time: Time(read.time),
-            hmac: (self.facts.hmac)(&read.nonce),
-            read_at: read.read_at.map(Time),
-        });
+        self.status.heartbeat = result.heartbeat.as_ref().map(|read| read.record((self.facts.hmac)(&read.nonce)));
+        match (&result.heartbeat, &result.heartbeat_error) {
+            (_, Some(why)) => {
+                self.condition("HeartbeatRead", "False", "Unreadable", format!("{HEARTBEAT_LOST}: {why}"))
+            }
+            (Some(read), None) => {
+                let message = format!("number {} of {} was the newest before the copying", read.seq, read.time);
+                self.condition("HeartbeatRead", "True", "Recorded", message);
+            }
+            (None, None) => {}
+        }
         let counts = matches!(outcome.phase, BackupPhase::Succeeded | BackupPhase::PartiallyFailed);
         if let Some(pinned) = self.status.pinned.as_mut().filter(|pinned| counts && pinned.repository_id.is_none()) {
             pinned.repository_id.clone_from(&result.repository_id);
@@ -153,14 +164,22 @@ impl Pass<'_> {
                 format!("hooks failed: {}; look whether what they freeze is still frozen", failed.join(", ")),
             )
         };
-        self.status.conditions = vec![Condition {
-            type_: "HooksSucceeded".into(),
+        self.condition("HooksSucceeded", status, reason, message);
+    }
+
+    fn condition(&mut self, type_: &str, status: &str, reason: &str, message: String) {
+        let all = &mut self.status.conditions;
+        let known = all.iter().position(|condition| condition.type_ == type_).map(|at| all.remove(at));
+        let since = known.filter(|known| known.status == status).map(|known| known.last_transition_time);
+        all.push(Condition {
+            type_: type_.into(),
             status: status.into(),
             reason: reason.into(),
             message,
             observed_generation: Some(self.facts.generation),
-            last_transition_time: Time(self.facts.now),
-        }];
+            last_transition_time: since.unwrap_or(Time(self.facts.now)),
+        });
+        all.sort_by(|a, b| a.type_.cmp(&b.type_));
     }
 }
 

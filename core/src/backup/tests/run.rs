@@ -145,8 +145,25 @@ fn a_good_run_has_a_recovery_point_with_its_heartbeat() {
     assert_eq!(point.data_time.0, at("2026-11-23T02:00:07Z"));
     let heartbeat = run.status.heartbeat.as_ref().unwrap();
     assert_eq!((heartbeat.seq, heartbeat.hmac.as_str()), (41, "hmac of n"));
+    let told = &run.status.conditions[0];
+    assert_eq!((told.type_.as_str(), told.status.as_str()), ("HeartbeatRead", "True"));
     assert_eq!((run.status.exit_code, run.status.log_tail.as_deref()), (Some(0), None));
     assert_eq!(run.status.queued_at.as_ref().unwrap().0, at(START));
+}
+
+#[test]
+fn a_heartbeat_that_cannot_be_read_is_told_and_the_copy_counts() {
+    let mut run = Run::running();
+    run.later(60);
+    let mut result = good();
+    result.heartbeat_error = Some("the writer is gone".into());
+    run.end(result.encode().ok(), false);
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    assert_eq!(run.status.heartbeat, None);
+    assert!(run.status.message.as_ref().unwrap().ends_with("the writer is gone"));
+    let told = &run.status.conditions[0];
+    assert_eq!((told.type_.as_str(), told.status.as_str()), ("HeartbeatRead", "False"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Validations, one after the other, and the verdict.
 
-use interlock_crds::{DrillValidation, HeartbeatRecord, SegmentName, ValidationRecord, ValidationVerdict};
+use interlock_crds::{DrillValidation, SegmentName, ValidationRecord, ValidationVerdict};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -115,12 +115,7 @@ impl Pass<'_> {
 
     fn note(&mut self, index: usize, started: Timestamp, finished: Timestamp, found: &Validated) {
         if let Some(Some(read)) = &found.heartbeat {
-            self.status.heartbeat = Some(HeartbeatRecord {
-                seq: read.seq,
-                time: Time(read.time),
-                hmac: (self.facts.hmac)(&read.nonce),
-                read_at: read.read_at.map(Time),
-            });
+            self.status.heartbeat = Some(read.record((self.facts.hmac)(&read.nonce)));
         }
         let Some(record) = self.status.validations.get_mut(index) else { return };
         record.verdict = found.verdict;
