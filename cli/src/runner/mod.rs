@@ -7,12 +7,16 @@
 mod heartbeat;
 mod install;
 mod note;
+mod physical;
 mod postgres;
+mod recover;
 mod redact;
 mod report;
 mod restic;
 mod source;
+mod spool;
 mod tool;
+mod wal;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +52,12 @@ enum RunnerCommand {
     Tool,
     /// Read back and tell
     Report,
+    /// Receive the write-ahead log of a PostgreSQL server, until the pod is deleted
+    Wal {
+        /// Only say, by the exit code, whether it is received.
+        #[arg(long)]
+        check: bool,
+    },
     /// Run the program whose output is stored, and note how it ended
     #[command(hide = true)]
     Source {
@@ -92,6 +102,8 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
             Ok(())
         }
         RunnerCommand::Report => return report::execute(&place).await,
+        RunnerCommand::Wal { check: true } => wal::check(&place),
+        RunnerCommand::Wal { check: false } => return wal::execute(&place).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,10 @@ use interlock_core::backup::{
     outcome::short,
     plan::{BASE_PATH, PlannedSource, WAL_PATH},
     result::SourceFailure,
-    wal::{BaseRecord, DATA_DIRECTORY, ENDED_FOLDER, OLDEST_POSTGRES, RECORD_FILE, RECORD_VERSION, WalRecord, first_segment},
+    wal::{
+        BaseRecord, DATA_DIRECTORY, ENDED_FOLDER, OLDEST_POSTGRES, RECORD_FILE, RECORD_VERSION, WalRecord,
+        first_segment,
+    },
 };
 use interlock_crds::WalRange;
 use jiff::Timestamp;
@@ -25,6 +28,8 @@ const MARK: &str = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-M
      pg_walfile_name(pg_create_restore_point('interlock'))";
 /// How long the segment with the mark is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that does not answer a question within this does not answer.
+const LIMIT: Duration = Duration::from_secs(60);
 /// Room beside the databases: log that is written meanwhile, and what no database counts.
 const MARGIN_BYTES: u64 = 256 << 20;
 
@@ -60,6 +65,8 @@ pub(super) struct Ready {
     pub recoverable_until: Timestamp,
     /// Segments.
     pub wal: WalRange,
+    /// Of segments: the first one that the base needs. What is older may go once it is stored.
+    pub base_from: Option<String>,
 }
 
 /// A run, and what it needs.
@@ -78,9 +85,11 @@ impl<'a> Physical<'a> {
         Some(Self { place, secrets, server: Server { host, port: *port, ssl_mode: *ssl_mode }, slot })
     }
 
+    /// The first row that the server answers.
     async fn query(&self, sql: &str) -> Result<Vec<String>, String> {
-        let rows = postgres::query(self.place, &self.server, sql).await.map_err(|why| self.secrets.redact(&why))?;
-        Ok(rows.into_iter().next().unwrap_or_default())
+        let told = postgres::psql(self.place, &self.server, "postgres", sql, LIMIT).await;
+        let told = told.map_err(|why| self.secrets.redact(&why))?;
+        Ok(told.lines().next().unwrap_or_default().split('|').map(ToOwned::to_owned).collect())
     }
 
     /// Makes a base copy and verifies it.
@@ -119,6 +128,7 @@ impl<'a> Physical<'a> {
             postgres_version: version,
             recoverable_until: ended_at,
             wal,
+            base_from: None,
         })
     }
 
@@ -127,7 +137,8 @@ impl<'a> Physical<'a> {
         let settings = "select current_setting('server_version_num'), \
             (select count(*) from pg_tablespace where spcname not in ('pg_default', 'pg_global')), \
             coalesce(current_setting('max_slot_wal_keep_size', true), '')";
-        let row = self.query(settings).await.map_err(|why| Stop::failed(format!("the server did not answer: {why}")))?;
+        let row =
+            self.query(settings).await.map_err(|why| Stop::failed(format!("the server did not answer: {why}")))?;
         let number = row.first().and_then(|text| text.parse::<u32>().ok()).unwrap_or_default();
         let version = number / 10_000;
         let unsupported = |why: String| Err(Stop::new(SourceFailure::Unsupported, why));
@@ -144,7 +155,10 @@ impl<'a> Physical<'a> {
             ));
         }
         if install::find("pg_verifybackup").is_none() {
-            return unsupported("the image of the run has no pg_verifybackup: set source.postgres.image to one of the server's".to_owned());
+            return unsupported(
+                "the image of the run has no pg_verifybackup: set source.postgres.image to one of the server's"
+                    .to_owned(),
+            );
         }
         if row.get(1).is_some_and(|count| count != "0") {
             return unsupported(
@@ -160,7 +174,8 @@ impl<'a> Physical<'a> {
     /// The slot keeps what the receiver has not got yet.
     async fn has_slot(&self) -> Result<(), Stop> {
         let slot = self.slot;
-        let sql = format!("select slot_type, coalesce(wal_status, '') from pg_replication_slots where slot_name = '{slot}'");
+        let sql =
+            format!("select slot_type, coalesce(wal_status, '') from pg_replication_slots where slot_name = '{slot}'");
         let row = self.query(&sql).await.map_err(Stop::failed)?;
         let missing = |why: String| Err(Stop::new(SourceFailure::SlotMissing, why));
         match (row.first().map(String::as_str), row.get(1).map(String::as_str)) {
@@ -215,7 +230,8 @@ impl<'a> Physical<'a> {
         let mark = marked.filter(|(_, name)| received.has_in(&wal, name)).map(|(time, _)| time);
         let newest = spool::newest_end(&folder, &wal, self.secrets).await;
         // Without any record later than the base nothing is known to be newer than the base itself.
-        let until = mark.max(newest.map(interlock_core::backup::wal::reachable)).unwrap_or(base.ended_at).max(base.ended_at);
+        let until =
+            mark.max(newest.map(interlock_core::backup::wal::reachable)).unwrap_or(base.ended_at).max(base.ended_at);
         let record =
             WalRecord { version: RECORD_VERSION, base: base_id.to_owned(), wal: wal.clone(), recoverable_until: until };
         write_record(&folder.join(RECORD_FILE), &record).map_err(Stop::failed)?;
@@ -226,6 +242,7 @@ impl<'a> Physical<'a> {
             postgres_version: base.postgres_version,
             recoverable_until: until,
             wal,
+            base_from: Some(base.wal.from),
         })
     }
 
@@ -276,7 +293,10 @@ impl<'a> Physical<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| format!("{name} cannot be started: {error}"))?;
         let mut told = Vec::new();
-        for line in [&output.stdout, &output.stderr].into_iter().flat_map(|bytes| String::from_utf8_lossy(bytes).lines().map(ToOwned::to_owned).collect::<Vec<_>>()) {
+        for line in [&output.stdout, &output.stderr]
+            .into_iter()
+            .flat_map(|bytes| String::from_utf8_lossy(bytes).lines().map(ToOwned::to_owned).collect::<Vec<_>>())
+        {
             let line = self.secrets.redact(&line);
             println!("{line}");
             told.push(line);
@@ -320,7 +340,8 @@ fn segments_of(data: &std::path::Path) -> Result<WalRange, String> {
     let label = fs::read_to_string(data.join("backup_label")).map_err(|error| format!("backup_label: {error}"))?;
     let from = first_segment(&label).ok_or("backup_label names no segment")?;
     let folder = data.join("pg_wal");
-    let read = spool::read_header(&folder.join(&from)).ok_or_else(|| format!("segment {from} of the base copy cannot be read"))?;
+    let read = spool::read_header(&folder.join(&from))
+        .ok_or_else(|| format!("segment {from} of the base copy cannot be read"))?;
     let names = spool::names(&folder)?;
     let range = WalRange {
         system_id: read.system_id.to_string(),

@@ -77,7 +77,9 @@ pub(super) fn prepare(folder: &Path, moment: Moment) -> Result<Prepared, String>
     close(&data).map_err(failed("cannot be made its owner's alone"))?;
     for left in ["standby.signal", "postmaster.pid", "postmaster.opts"] {
         match fs::remove_file(data.join(left)) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed("cannot be cleared")(error)),
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed("cannot be cleared")(error));
+            }
             _ => {}
         }
     }

@@ -74,8 +74,9 @@ impl Received {
     /// # Errors
     /// None do.
     pub fn carries_on(&self, base: &WalRange, slot: &str) -> Result<WalRange, Stop> {
-        let start = Segment::parse(&base.from, self.segment_bytes)
-            .ok_or_else(|| Stop::new(SourceFailure::BaseMissing, "the base copy names no segment: take a Full backup"))?;
+        let start = Segment::parse(&base.from, self.segment_bytes).ok_or_else(|| {
+            Stop::new(SourceFailure::BaseMissing, "the base copy names no segment: take a Full backup")
+        })?;
         let (from, to) = self.spool.around(start).map_err(|problem| match problem {
             WalProblem::Gap { missing, next } => Stop::new(
                 SourceFailure::WalGap,
@@ -150,7 +151,10 @@ pub(super) async fn newest_end(folder: &Path, range: &WalRange, secrets: &Secret
                 }
             }
             Err(error) => {
-                println!("{}", secrets.redact(&format!("when the last commit was cannot be told: pg_waldump: {error}")));
+                println!(
+                    "{}",
+                    secrets.redact(&format!("when the last commit was cannot be told: pg_waldump: {error}"))
+                );
                 return None;
             }
         }
@@ -193,7 +197,10 @@ pub(super) async fn clean(place: &Place, restic: &Restic<'_>, base_id: &str, bas
             removed += 1;
         }
     }
-    println!("{removed} segments before the base were removed from the spool; snapshot {} has them", interlock_core::backup::outcome::short(parent));
+    println!(
+        "{removed} segments before the base were removed from the spool; snapshot {} has them",
+        interlock_core::backup::outcome::short(parent)
+    );
     if ended.exists() && fs::remove_dir_all(&ended).is_ok() {
         println!("segments that nothing carried on any more were removed from the spool");
     }

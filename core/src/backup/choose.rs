@@ -76,10 +76,7 @@ pub struct Recovery<'a> {
 ///
 /// # Errors
 /// The sentence why there is none.
-pub fn choose_recovery<'a>(
-    backups: &'a [Backup],
-    wanted: &Wanted,
-) -> Result<(Recovery<'a>, Option<String>), String> {
+pub fn choose_recovery<'a>(backups: &'a [Backup], wanted: &Wanted) -> Result<(Recovery<'a>, Option<String>), String> {
     let good: Vec<Physical<'_>> = backups.iter().filter_map(Physical::good).collect();
     if let Wanted::At(at) = wanted {
         return at_moment(&good, *at).map(|recovery| (recovery, None));

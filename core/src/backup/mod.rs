@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod permit;
 pub mod plan;
 pub mod pods;
+pub mod receiver;
 pub mod repository;
 pub mod result;
 pub mod retention;

@@ -77,9 +77,7 @@ pub fn not_yet(spec: &BackupPolicySpec) -> Vec<String> {
     let source = &spec.source;
     let hooks = spec.hooks.iter().flat_map(|hooks| hooks.before.iter().chain(&hooks.after));
     let exec = hooks.into_iter().any(|hook| hook.exec.is_some());
-    let physical = source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
     [
-        (physical, "source.postgres.mode Physical: use Logical"),
         (source.objects.is_some(), "source.objects: leave the objects to your Git repository meanwhile"),
         (spec.heartbeat.is_some(), "heartbeat: leave it out; data loss is not measured meanwhile"),
         (exec, "hooks with exec: use http"),
@@ -104,6 +102,16 @@ pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
         && within < rpo
     {
         told.push(format!("retention.keepWithin ({within}) is shorter than objectives.rpo ({rpo})"));
+    }
+    let physical = spec.source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
+    if physical && !spec.schedules.is_empty() && !spec.schedules.iter().any(|s| s.mode == BackupMode::Incremental) {
+        told.push("no schedule is in mode Incremental: write-ahead log is received, and no run stores it".to_owned());
+    }
+    if physical && !keeps_every_moment(&spec.retention) {
+        told.push(
+            "retention.keepWithin is not set: between two chains of base copy and log, moments can be lost when points are thinned out"
+                .to_owned(),
+        );
     }
     if spec.source.command.is_some() {
         told.push("the image of source.command runs with the credentials of the repository's secretRef".to_owned());
@@ -164,6 +172,11 @@ pub fn references(
         }
     }
     wrong
+}
+
+/// Only a rule that keeps every point keeps those that join two chains.
+fn keeps_every_moment(rules: &Retention) -> bool {
+    rules.keep_within.is_some()
 }
 
 fn retention(rules: &Retention) -> Vec<String> {

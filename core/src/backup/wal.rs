@@ -11,7 +11,7 @@ use interlock_crds::WalRange;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use spool::{Segment, Spool, WalProblem, header, history, lsn};
+pub use spool::{Header, Segment, Spool, WalProblem, header, history, lsn};
 
 use super::slots::minus;
 

@@ -219,7 +219,9 @@ impl<'a> Pod<'a> {
             "seccompProfile": {"type": "RuntimeDefault"},
         });
         // A fresh volume belongs to root.
-        if let Some(group) = options.fs_group.or((self.restores || self.shares_spool).then_some(options.run_as_group.unwrap_or(NOBODY))) {
+        if let Some(group) =
+            options.fs_group.or((self.restores || self.shares_spool).then_some(options.run_as_group.unwrap_or(NOBODY)))
+        {
             context["fsGroup"] = json!(group);
             context["fsGroupChangePolicy"] = json!("OnRootMismatch");
         }

@@ -108,7 +108,7 @@ fn a_server_is_told_where_its_log_is_and_to_whom_it_must_not_speak() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
     }
-    assert!(!recovery_settings("../../wal", None).contains("recovery_target_time"));
+    assert!(!recovery_settings("../../wal", None).contains("recovery_target_time ="));
 }
 
 #[test]
