@@ -37,8 +37,9 @@ pub(super) async fn read(
         return Err("the plan names neither a file nor a table of a server".to_owned());
     };
     let database = planned.database.as_deref().unwrap_or("postgres");
-    let told = postgres::psql(place, server, database, &heartbeat::query(table, policy), LIMIT);
-    let found = told.await.and_then(|told| heartbeat::answer(told.lines().next()));
+    let query = heartbeat::query(table, policy);
+    let told = postgres::psql(place, server, database, &query, LIMIT).await;
+    let found = told.and_then(|told| heartbeat::answer(told.lines().next()));
     found.map_err(|why| format!("table {table} of database {database}: {why}"))
 }
 
