@@ -120,7 +120,8 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
     let borrowed = pods::Images { interlock: &images.interlock, restic: &images.restic, postgres: &images.postgres };
     let job = pods::restore_job(&namespace, &restore, &policy.spec, &repository.spec, &borrowed, permitted)
         .map_err(|error| CliError::Usage(error.to_string()))?;
-    let mut objects: Vec<Value> = args.to_claim.iter().map(|name| volume(name, &namespace, chosen.bytes, args)).collect();
+    let mut objects: Vec<Value> =
+        args.to_claim.iter().map(|name| volume(name, &namespace, chosen.bytes, args)).collect();
     objects.push(job);
     propose::these(objects, asks, &propose, context, ui).await
 }

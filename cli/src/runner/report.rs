@@ -81,9 +81,10 @@ async fn read_back(place: &Place, plan: &RunnerPlan, secrets: &Secrets, result: 
     let Some(record) = record else {
         return result.errors.push("restic ended well, but listed no snapshot".to_owned());
     };
-    let missing = wal.as_ref().and_then(Segment::of_range).and_then(|(from, to)| {
-        (from.number..=to.number).find(|number| !segments.contains(number))
-    });
+    let missing = wal
+        .as_ref()
+        .and_then(Segment::of_range)
+        .and_then(|(from, to)| (from.number..=to.number).find(|number| !segments.contains(number)));
     if let Some(missing) = missing {
         result.errors.push(format!("segment number {missing} of the write-ahead log is not in the snapshot"));
         return result.snapshot = Some(told);
