@@ -108,10 +108,12 @@ impl<'a> Physical<'a> {
         copy.args(["--manifest-checksums=SHA256", "--label", &format!("interlock {run}"), "--pgdata"]).arg(&data);
         self.run(copy, "pg_basebackup").await.map_err(Stop::failed)?;
         // No earlier moment is consistent.
-        let clock = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')";
+        let clock = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
+            (select rolname from pg_roles where oid = 10)";
         let row = self.query(clock).await.map_err(Stop::failed)?;
         let ended_at = row.first().and_then(|time| time.parse().ok());
         let ended_at = ended_at.ok_or_else(|| Stop::failed("the server's time cannot be read"))?;
+        let owner = row.get(1).cloned().unwrap_or_default();
         println!("the copy is compared with its manifest by pg_verifybackup");
         let mut verify = Command::new("pg_verifybackup");
         verify.arg(&data);
@@ -120,7 +122,8 @@ impl<'a> Physical<'a> {
             Stop::new(SourceFailure::BaseNotVerified, format!("{what}: {why}"))
         })?;
         let wal = segments_of(&data).map_err(Stop::failed)?;
-        let record = BaseRecord { version: RECORD_VERSION, wal: wal.clone(), ended_at, postgres_version: version };
+        let record =
+            BaseRecord { version: RECORD_VERSION, wal: wal.clone(), ended_at, postgres_version: version, owner };
         write_record(&folder.join(RECORD_FILE), &record).map_err(Stop::failed)?;
         Ok(Ready {
             path: BASE_PATH,

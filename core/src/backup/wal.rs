@@ -38,6 +38,8 @@ pub struct BaseRecord {
     pub ended_at: Timestamp,
     /// Major version of the server.
     pub postgres_version: u32,
+    /// The role that made the server's database cluster: a superuser.
+    pub owner: String,
 }
 
 /// What a snapshot of segments is.
