@@ -174,6 +174,29 @@ pub trait Port: Send + Sync {
         }
     }
 
+    /// Like [`Port::live_list`], in the name of `identity` and in the version that the server prefers; none if it serves no such
+    /// kind. A port that lists in nobody's name says so.
+    fn live_list_as(
+        &self,
+        identity: &Identity,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> impl Future<Output = Result<Option<Vec<Value>>, PortError>> + Send {
+        let _ = (identity, group, kind, namespace);
+        std::future::ready(Err(PortError::Invalid("objects of a kind cannot be listed from here".to_owned())))
+    }
+
+    /// The version in which the server prefers to serve the kind; none if it serves no such kind.
+    fn preferred_version(
+        &self,
+        group: &str,
+        kind: &str,
+    ) -> impl Future<Output = Result<Option<String>, PortError>> + Send {
+        let _ = (group, kind);
+        std::future::ready(Ok(None))
+    }
+
     /// How the server addresses the kind, in whatever version; none if it serves no such kind. A cluster that cannot tell
     /// serves none.
     fn served(&self, group: &str, kind: &str) -> impl Future<Output = Result<Option<Served>, PortError>> + Send {

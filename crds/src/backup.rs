@@ -3,8 +3,8 @@
 mod parts;
 
 pub use parts::{
-    BackupPhase, HeartbeatRecord, HookRecord, JobRef, PinnedPolicy, PointVerdict, RecoveryPoint, RetentionRecord,
-    StopRecord, Verification, WalRange,
+    BackupPhase, HeartbeatRecord, HookRecord, JobRef, ObjectsRecord, PinnedPolicy, PointVerdict, RecoveryPoint,
+    RetentionRecord, StopRecord, Verification, WalRange,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -158,6 +158,9 @@ pub struct BackupStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub hooks: Vec<HookRecord>,
+    /// The manifests that are copied, of a policy with `source.objects`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<ObjectsRecord>,
     /// Exit code of the tool.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

@@ -29,7 +29,8 @@ impl Values {
 /// What the source of an analysis says from some instant on.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
-    /// Values of the new version, and of the old one, which change `every` so long. Of an HTTP analysis: the status.
+    /// Values of the new version, and of the old one, which change `every` so long. Of an HTTP analysis: the status; of a
+    /// command in a pod: its exit code.
     Says {
         /// Of the new version.
         value: Values,
@@ -103,6 +104,10 @@ impl Metrics {
                     let from = now.checked_sub(SignedDuration::from_secs(range.window.seconds())).unwrap_or(now);
                     Observation::Range(vec![series(over(value, from, now, range.step.seconds()))])
                 }
+            },
+            _ if question.exec.is_some() => match of(value, now).map(|code| code as i32) {
+                Some(exit_code) => Observation::Exec { exit_code, stderr: String::new() },
+                None => Observation::NoData("the list of values is empty".to_owned()),
             },
             (None, Some(_), _) => match of(value, now).map(|status| status as u16) {
                 Some(status) => Observation::Http { status, body: None },

@@ -155,6 +155,28 @@ impl Port for SimPort {
         }
     }
 
+    async fn live_list_as(
+        &self,
+        identity: &Identity,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, PortError> {
+        let Some(version) = self.preferred_version(group, kind).await? else { return Ok(None) };
+        let kind = (group.to_owned(), version, kind.to_owned());
+        let request = Request::List(Self::user(identity), kind, namespace.map(ToOwned::to_owned));
+        match self.ask(request).await? {
+            Answer::List(items) => Ok(Some(items.iter().map(|item| (**item).clone()).collect())),
+            Answer::Object(_) => Ok(Some(Vec::new())),
+        }
+    }
+
+    async fn preferred_version(&self, group: &str, kind: &str) -> Result<Option<String>, PortError> {
+        let cluster = self.shared.lock();
+        let info = cluster.api.registry().all().find(|info| info.group == group && info.kind == kind);
+        Ok(info.map(|info| info.version.clone()))
+    }
+
     async fn served(&self, group: &str, kind: &str) -> Result<Option<Served>, PortError> {
         let cluster = self.shared.lock();
         let info = cluster.api.registry().all().find(|info| info.group == group && info.kind == kind);

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interlock_core::{
     backup::{
+        heartbeat::NONCE_DIGITS,
         plan::{PLAN_VARIABLE, RunnerPlan},
-        result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+        result::{HeartbeatRead, RunResult, RunnerOperation, RunnerStage, SnapshotResult},
     },
     object::Digest,
 };
@@ -124,6 +125,13 @@ fn run(
             if trouble == Some(&Trouble::Partial) {
                 (result.exit_code, result.error_count) = (Some(3), 2);
             }
+            // One record a second, as if a writer had written since ever.
+            result.heartbeat = plan.heartbeat.as_ref().map(|_| HeartbeatRead {
+                seq: began.as_second(),
+                time: began,
+                nonce: id_of(&began.to_string()).chars().take(NONCE_DIGITS).collect(),
+                read_at: Some(began),
+            });
             let id = id_of(&plan.run);
             repository.snapshots.insert(id.clone(), began);
             result.snapshot = Some(SnapshotResult {

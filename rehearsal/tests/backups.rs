@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use interlock_core::backup::validate;
 use interlock_crds::{API_VERSION, Backup, BackupPolicy, BackupRepository, GROUP};
 use interlock_rehearsal::{
     faults::Faults,
@@ -348,4 +349,231 @@ fn under_a_storm_of_faults_nothing_is_done_twice() {
         let held: Vec<_> = play.holders().into_iter().filter(|held| held.contains("Backup/")).collect();
         assert!(held.len() <= 1, "seed {seed}: {held:?}");
     }
+}
+
+/// Past the webhooks, as somebody with the storage does.
+fn edit(play: &mut Play, patch: &Value) {
+    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, patch)).unwrap();
+}
+
+/// Uid and text of the writer's Deployment, if there is one.
+fn writer(play: &Play) -> Option<(Value, String)> {
+    let deployments = play.world.objects("apps", "Deployment");
+    let mut found = deployments.iter().filter(|found| found["metadata"]["name"] == "files-heartbeat");
+    found.next().map(|found| (found["metadata"]["uid"].clone(), found.to_string()))
+}
+
+fn heartbeat_ready(play: &Play) -> Option<(String, String)> {
+    let status = play.policy().status.unwrap_or_default();
+    let told = status.conditions.into_iter().find(|condition| condition.type_ == "HeartbeatReady");
+    told.map(|told| (told.status, told.reason))
+}
+
+#[test]
+fn a_heartbeats_writer_is_made_made_anew_and_taken_away() {
+    let heartbeat = json!({"file": "/beat", "interval": "7s"});
+    let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["heartbeat"] = heartbeat)], 1, 1);
+    play.minutes(10);
+    let (first, text) = writer(&play).expect("a writer");
+    assert!(text.contains(r#"\"intervalSeconds\":7"#), "{text}");
+    let writes = Some(("True".to_owned(), "Writing".to_owned()));
+    assert_eq!(heartbeat_ready(&play), writes);
+    let calls = play.world.calls_made();
+    play.minutes(18);
+    assert_eq!(play.world.calls_made(), calls, "nothing happens, so nothing is asked");
+    edit(&mut play, &json!({"spec": {"heartbeat": {"interval": "5s"}}}));
+    play.minutes(22);
+    let (second, text) = writer(&play).expect("a writer");
+    assert_ne!(first, second, "made anew");
+    assert!(text.contains(r#"\"intervalSeconds\":5"#), "{text}");
+    assert_eq!(heartbeat_ready(&play), writes);
+    let hangs = Behaviour { workload: Some("files-heartbeat*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    play.world.workloads.set_behaviours(vec![hangs]);
+    edit(&mut play, &json!({"spec": {"heartbeat": {"interval": "6s"}}}));
+    play.minutes(25);
+    assert_eq!(heartbeat_ready(&play), Some(("False".to_owned(), "NotReady".to_owned())));
+    edit(&mut play, &json!({"spec": {"heartbeat": null}}));
+    play.minutes(28);
+    assert_eq!((writer(&play), heartbeat_ready(&play)), (None, None));
+    assert_eq!(play.ends(), ["Succeeded Complete"]);
+    let status = play.all::<Backup>("Backup").remove(0).status.unwrap();
+    let recorded = status.heartbeat.unwrap();
+    assert!(recorded.seq > 0 && recorded.hmac.contains(':'), "{recorded:?}");
+    assert!(status.conditions.iter().any(|told| told.type_ == "HeartbeatRead" && told.status == "True"));
+}
+
+#[test]
+fn nobody_else_makes_a_writer_and_one_of_its_name_is_told() {
+    let mut other = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "files-heartbeat", "namespace": "teller"},
+        "spec": {"replicas": 0, "selector": {"matchLabels": {"app": "x"}}, "template": {
+            "metadata": {"labels": {"app": "x"}}, "spec": {"containers": [{"name": "x", "image": "x:1"}]},
+        }},
+    });
+    let heartbeat = json!({"file": "/beat"});
+    let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["heartbeat"] = heartbeat), other.clone()], 1, 1);
+    play.minutes(5);
+    assert_eq!(heartbeat_ready(&play), Some(("False".to_owned(), "NameTaken".to_owned())));
+    let id = interlock_core::object::ObjectId::of(&other).unwrap();
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    play.minutes(8);
+    assert_eq!(heartbeat_ready(&play), Some(("True".to_owned(), "Writing".to_owned())));
+    // The executor may make the writer that is wanted, and no other Deployment that says that it is one.
+    let owner = json!([{"apiVersion": API_VERSION, "kind": "BackupPolicy", "name": "files", "controller": true,
+        "uid": play.policy().metadata.uid}]);
+    other["metadata"] = json!({"name": "files-heartbeat-2", "namespace": "teller", "ownerReferences": owner});
+    let executor = interlock_rehearsal::port::service_account("system:serviceaccount:teller:executor");
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(executor, other));
+    play.minutes(9);
+    let deployments = play.world.objects("apps", "Deployment");
+    assert!(!deployments.iter().any(|found| found["metadata"]["name"] == "files-heartbeat-2"));
+}
+
+#[test]
+fn hooks_that_are_commands_freeze_and_thaw_and_one_that_fails_keeps_the_copying_from_beginning() {
+    let exec = |name: &str| json!({"name": name, "timeout": "20s", "exec": {"pod": [{"key": "app", "value": "db"}], "command": [name]}});
+    let hooks = json!({"before": [exec("freeze")], "after": [exec("thaw")]});
+    let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["hooks"] = hooks)], 1, 1);
+    let ends_with = |play: &mut Play, hook: &str, code: f64| {
+        let (value, every) = (Values::One(code), SignedDuration::from_secs(1));
+        let source = Source::Says { stable: value.clone(), value, every };
+        let now = play.world.now();
+        play.world.shared.lock().metrics.set(hook, now, source);
+    };
+    ends_with(&mut play, "freeze", 0.0);
+    ends_with(&mut play, "thaw", 0.0);
+    play.minutes(30);
+    assert_eq!(play.ends(), ["Succeeded Complete"]);
+    ends_with(&mut play, "freeze", 3.0);
+    play.minutes(90);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed HookFailed"]);
+    let failed = play.all::<Backup>("Backup").into_iter().filter_map(|run| run.status);
+    let failed = failed.into_iter().find(|status| status.reason.as_deref() == Some("HookFailed")).unwrap();
+    assert!(failed.message.unwrap().contains("ended with 3"));
+    assert_eq!(failed.hooks.len(), 2, "what may be frozen is thawed");
+}
+
+/// The Secrets with manifests that there are.
+fn manifests(play: &Play) -> usize {
+    let secrets = play.world.objects("", "Secret");
+    secrets.iter().filter(|secret| secret["type"] == "interlock.dev/backup-objects").count()
+}
+
+fn config(name: &str, letters: usize) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "teller"},
+        "data": {"x": "y".repeat(letters)},
+    })
+}
+
+#[test]
+fn objects_of_the_system_are_copied_and_nothing_of_them_is_left_in_the_cluster() {
+    let objects = [
+        repository(|_| ()),
+        policy(|spec| spec["source"] = json!({"objects": {}})),
+        config("one", 400_000),
+        config("two", 400_000),
+    ];
+    let mut play = Play::of(&objects, 1, 1);
+    let mut most = 0;
+    play.minutes_with(30, |world, _| {
+        let secrets = world.objects("", "Secret");
+        most = most.max(secrets.iter().filter(|secret| secret["type"] == "interlock.dev/backup-objects").count());
+    });
+    assert_eq!(play.ends(), ["Succeeded Complete"], "{:#?}", play.all::<Backup>("Backup"));
+    let status = play.all::<Backup>("Backup").remove(0).status.unwrap();
+    let record = status.objects.unwrap();
+    assert!(record.stored && record.manifests >= 4 && record.bytes > 800_000, "{record:?}");
+    assert_eq!((most, record.chunks.len()), (2, 2));
+    let jobs = play.world.objects("batch", "Job");
+    let job = jobs.iter().find(|job| job["metadata"]["ownerReferences"][0]["kind"] == "Backup").unwrap();
+    assert!(job.to_string().contains("-objects-1"), "{job}");
+    assert_eq!(manifests(&play), 0, "taken away when the Job had ended");
+}
+
+#[test]
+fn too_much_to_copy_and_a_kind_that_is_not_there_fail_the_run_with_a_reason() {
+    let of = |source: Value, more: &[Value]| {
+        let objects = [repository(|_| ()), policy(|spec| spec["source"] = json!({"objects": source}))];
+        let mut play = Play::of(&[objects.as_slice(), more].concat(), 1, 1);
+        play.minutes(30);
+        assert_eq!((manifests(&play), play.holders()), (0, vec!["[]".to_owned()]));
+        play.ends()
+    };
+    let unknown = json!({"add": [{"group": "nowhere.example", "kind": "Thing"}]});
+    assert_eq!(of(unknown, &[]), ["Failed SourceUnreadable"]);
+    assert_eq!(of(json!({}), &[config("huge", 1_000_001)]), ["Failed TooLarge"]);
+}
+
+#[test]
+fn a_controller_that_dies_after_each_write_of_a_writer_or_of_manifests_goes_on() {
+    for source in [json!({"objects": {}}), json!({"files": {"persistentVolumeClaim": "data"}})] {
+        let of_files = source.get("files").is_some();
+        let objects = [
+            repository(|_| ()),
+            policy(|spec| {
+                spec["source"] = source;
+                if of_files {
+                    spec["heartbeat"] = json!({"file": "/beat"});
+                }
+            }),
+            config("one", 400_000),
+            config("two", 400_000),
+        ];
+        let mut play = Play::of(&objects, 1, 2);
+        let mut kills = 0;
+        play.minutes_with(100, |world, happening| {
+            if let Happening::Stored(audit) = happening
+                && (audit.user.ends_with("interlock-controller") || audit.user.ends_with(":executor"))
+                && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy" | "Deployment" | "Secret" | "Job")
+            {
+                kills += 1;
+                world.crash();
+            }
+        });
+        assert!(kills > 12, "{kills} kills");
+        assert_eq!(play.ends(), ["Succeeded Complete"; 2]);
+        assert_eq!((manifests(&play), play.holders()), (0, vec!["[]".to_owned()]));
+        assert_eq!(heartbeat_ready(&play).is_some(), of_files);
+        let made = |kind: &str| {
+            let made = |happening: &&Happening| matches!(happening, Happening::Stored(audit) if audit.id.kind == kind && audit.old.is_none() && audit.user.ends_with(":executor"));
+            play.timeline.iter().filter(made).count()
+        };
+        // The repository is made, and two runs.
+        assert_eq!(made("Job"), 3);
+        assert_eq!(made("Deployment"), usize::from(of_files));
+    }
+}
+
+#[test]
+fn the_examples_of_backups_can_be_used() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/backups");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "yaml") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for document in text.split("\n---\n") {
+            let object: Value = serde_saphyr::from_str(document).unwrap();
+            let wrong = match object["kind"].as_str().unwrap() {
+                "BackupPolicy" => {
+                    let policy: BackupPolicy = serde_json::from_value(object.clone()).unwrap();
+                    validate::policy(&policy.spec)
+                }
+                _ => {
+                    let repository: BackupRepository = serde_json::from_value(object.clone()).unwrap();
+                    validate::repository(&repository.spec)
+                }
+            };
+            assert_eq!(wrong, Vec::<String>::new(), "{}", path.display());
+            read += 1;
+        }
+    }
+    assert!(read >= 4, "{read}");
 }

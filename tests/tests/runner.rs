@@ -1,6 +1,9 @@
 //! `interlock runner` with real restic, without a cluster: what a pod would do, below a folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+#[path = "runner/heartbeat.rs"]
+mod heartbeat;
+
 use std::{
     fs,
     path::{Path, PathBuf},

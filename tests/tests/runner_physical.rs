@@ -313,7 +313,7 @@ fn name_of(range: Option<&interlock_crds::WalRange>) -> (String, String) {
 }
 
 #[test]
-fn b17_a_server_recovers_to_the_moment_between_two_rows() {
+fn b20_a_server_recovers_to_the_moment_between_two_rows() {
     let Some(scene) = Scene::set() else { return };
     let _receiver = scene.receive();
     scene.server.insert("before");
@@ -387,7 +387,7 @@ fn a_chain_joins_the_one_before_and_then_the_spool_is_cleaned() {
 }
 
 #[test]
-fn b18_a_missing_segment_ends_the_chain_and_a_new_base_begins_another() {
+fn b21_a_missing_segment_ends_the_chain_and_a_new_base_begins_another() {
     let Some(scene) = Scene::set() else { return };
     let _receiver = scene.receive();
     let base = scene.full();
@@ -490,7 +490,7 @@ fn log_goes_on_over_a_new_timeline() {
 }
 
 #[test]
-fn b18_a_receiver_that_was_away_too_long_begins_anew_and_says_so() {
+fn b21_a_receiver_that_was_away_too_long_begins_anew_and_says_so() {
     let Some(scene) = Scene::set() else { return };
     let receiver = scene.receive();
     let base = scene.full();

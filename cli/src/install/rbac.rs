@@ -119,12 +119,15 @@ pub fn impersonation(executor: &ServiceAccount<'_>) -> [Value; 2] {
     ]
 }
 
-/// A Role to start from for `executor` itself: to write what is governed in its namespace. RBAC lets it hand on by
+/// A Role to start from for `executor` itself: to write what is governed in its namespace, and to run the commands of hooks
+/// around backups. RBAC lets it hand on by
 /// Roles only what it has itself.
 pub fn suggested_executor_role(executor: &ServiceAccount<'_>, extra: &[webhooks::Resource]) -> [Value; 2] {
     let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
     let mut rules = governed_rules(extra, &verbs);
     rules.push(rule(interlock_crds::GROUP, &["backuppolicies", "backuprepositories", "restoredrills"], &verbs));
+    // Hooks with exec; a WebSocket is a GET, and newer API servers ask for create as well.
+    rules.push(rule("", &["pods/exec"], &["create", "get"]));
     [role(executor.namespace, executor.name, &rules), role_binding(executor.namespace, executor.name, executor)]
 }
 

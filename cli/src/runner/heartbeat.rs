@@ -1,4 +1,8 @@
-//! Heartbeats: the newest one is read before the copying, and from what was restored.
+//! Heartbeats: the newest one is read before the copying, and from what was restored; and the writer of them.
+
+mod writer;
+
+pub(super) use writer::{is_ready, write};
 
 use std::{fs, io::Read as _, time::Duration};
 
@@ -31,7 +35,7 @@ pub(super) async fn read(
         if policy.is_some_and(|policy| policy != beat.id) {
             return Err(format!("{file} was written by the writer of another policy"));
         }
-        return Ok(beat.read(jiff::Timestamp::now()));
+        return Ok(beat.read(now()));
     }
     let (Some(table), Some(server)) = (&planned.table, server) else {
         return Err("the plan names neither a file nor a table of a server".to_owned());
@@ -41,6 +45,12 @@ pub(super) async fn read(
     let told = postgres::psql(place, server, database, &query, LIMIT).await;
     let found = told.and_then(|told| heartbeat::answer(told.lines().next()));
     found.map_err(|why| format!("table {table} of database {database}: {why}"))
+}
+
+/// Now, by the clock of the node: a pod has no other.
+#[allow(clippy::disallowed_methods)]
+fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
 }
 
 /// The record in a file.

@@ -58,6 +58,13 @@ enum RunnerCommand {
         #[arg(long)]
         check: bool,
     },
+    /// Write the heartbeat of a policy until the pod is ended
+    #[command(hide = true)]
+    Heartbeat {
+        /// Only say whether it is being written.
+        #[arg(long)]
+        ready: bool,
+    },
     /// Run the program whose output is stored, and note how it ended
     #[command(hide = true)]
     Source {
@@ -101,6 +108,8 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
             tool::execute(&place).await;
             Ok(())
         }
+        RunnerCommand::Heartbeat { ready: true } => heartbeat::is_ready(&place),
+        RunnerCommand::Heartbeat { ready: false } => heartbeat::write(&place).await,
         RunnerCommand::Report => return report::execute(&place).await,
         RunnerCommand::Wal { check: true } => wal::check(&place),
         RunnerCommand::Wal { check: false } => return wal::execute(&place).await,

@@ -2,7 +2,10 @@
 
 use interlock_core::backup::{
     outcome::short,
-    plan::{BASE_PATH, PROGRAMS_PATH, PlannedRecovery, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH, WAL_PATH},
+    plan::{
+        BASE_PATH, OBJECTS_PATH, PROGRAMS_PATH, PlannedRecovery, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH,
+        WAL_PATH,
+    },
     result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult, SourceFailure},
 };
 use interlock_crds::PostgresMode;
@@ -118,6 +121,19 @@ impl Work<'_> {
         came
     }
 
+    /// Manifests as plain files: a kubelet mounts them as links.
+    fn lay_out_objects(&self) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("the manifests cannot be laid out: {error}");
+        let target = self.place.at(SOURCE_PATH);
+        for entry in std::fs::read_dir(self.place.at(OBJECTS_PATH)).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            if !entry.file_name().to_string_lossy().starts_with("..") {
+                std::fs::copy(entry.path(), target.join(entry.file_name())).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The newest heartbeat before anything is copied. Without it the copy is as good as any: it is told, no more.
     async fn read_heartbeat(&self, result: &mut RunResult) {
         let Some(planned) = &self.plan.heartbeat else { return };
@@ -183,6 +199,10 @@ impl Work<'_> {
                 args.extend(paths.iter().map(|path| self.place.text(path)));
             }
             PlannedSource::Objects => {
+                if let Err(why) = self.lay_out_objects() {
+                    result.exit_code = None;
+                    return result.errors.push(why);
+                }
                 args.extend(["--".to_owned(), self.place.text(SOURCE_PATH)]);
             }
             PlannedSource::Command { command, file_name } => piped(file_name, command),

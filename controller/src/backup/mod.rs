@@ -4,7 +4,9 @@
 //! index says who is to look again.
 
 mod act;
+mod heartbeat;
 mod hooks;
+mod objects;
 mod observe;
 pub mod permit;
 mod policy;

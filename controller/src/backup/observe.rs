@@ -33,6 +33,11 @@ pub fn job_id(namespace: &str, name: &str) -> ObjectId {
     id(("batch", "v1", "Job"), &format!("{namespace}/{name}"))
 }
 
+/// The id of a Deployment.
+pub fn deployment_id(namespace: &str, name: &str) -> ObjectId {
+    id(("apps", "v1", "Deployment"), &format!("{namespace}/{name}"))
+}
+
 /// An object of Interlock's own kinds, as the server has it.
 pub async fn own<P: Port, T: DeserializeOwned>(
     context: &Context<P>,
@@ -92,13 +97,15 @@ pub async fn privileges<P: Port>(context: &Context<P>, namespace: &str, asked: b
     Ok(label == Some(pods::PRIVILEGES_PERMITTED))
 }
 
-/// What cannot be used of a policy and what it refers to. What is missing wakes the policy when it appears.
+/// What cannot be used of a policy and what it refers to. What is missing wakes the policy when it appears, and what runs
+/// beside its source whenever that changes.
 pub async fn problems_of_policy<P: Port>(
     context: &Context<P>,
     waiter: &str,
     key: &str,
     policy: &BackupPolicy,
     repository: Option<&BackupRepository>,
+    companions: Vec<ObjectId>,
 ) -> Result<Vec<String>, PortError> {
     let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
     let source = &policy.spec.source;
@@ -113,9 +120,9 @@ pub async fn problems_of_policy<P: Port>(
             missing.push(id);
         }
     }
-    context.port.watch(waiter, &missing);
-    let mut problems = validate::not_yet(&policy.spec);
-    problems.extend(validate::policy(&policy.spec));
+    let watched: Vec<_> = missing.iter().cloned().chain(companions).collect();
+    context.port.watch(waiter, &watched);
+    let mut problems = validate::policy(&policy.spec);
     problems.extend(validate::references(&policy.spec, repository.map(|repository| &repository.spec), |claim| {
         !missing.iter().any(|id| id.name == claim)
     }));

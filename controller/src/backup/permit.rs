@@ -1,4 +1,4 @@
-//! The webhook's side: a Job in a governed namespace passes if it is the one that a run or the upkeep of a repository
+//! The webhook's side: a heartbeat's writer, a run's manifests, and a Job in a governed namespace passes if it is the one that a run or the upkeep of a repository
 //! announced, computed anew from what is stored.
 
 use interlock_core::{
@@ -10,7 +10,7 @@ use interlock_core::{
 use interlock_crds::{Backup, BackupPolicy, BackupRepository};
 use serde_json::Value;
 
-use super::{observe, repository, run};
+use super::{heartbeat, objects, observe, repository, run};
 use crate::{change::Context, index::beside};
 
 /// Whether the write is one that Interlock makes for backups. `executor` is the user that writes, and that of the System.
@@ -18,8 +18,11 @@ use crate::{change::Context, index::beside};
 /// # Errors
 /// Something cannot be read: nobody knows.
 pub async fn permits<P: Port>(context: &Context<P>, executor: &str, request: &WriteRequest) -> Result<bool, PortError> {
-    if (request.group.as_str(), request.kind.as_str()) != ("batch", "Job") || request.subresource.is_some() {
-        return Ok(false);
+    match (request.group.as_str(), request.kind.as_str(), &request.subresource) {
+        ("batch", "Job", None) => {}
+        ("", "Secret", None) => return objects::permits(context, request).await,
+        ("apps", "Deployment", None) => return heartbeat::permits(context, executor, request).await,
+        _ => return Ok(false),
     }
     let job = match request.operation {
         Operation::Create => request.object.as_ref(),

@@ -19,7 +19,7 @@ use interlock_crds::{
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{FINALIZER, act, hooks, observe, policy};
+use super::{FINALIZER, act, hooks, objects, observe, policy};
 use crate::{
     change::Context,
     claims,
@@ -27,15 +27,15 @@ use crate::{
 };
 
 /// Decisions in one pass: each but the last writes something.
-const MAX_ROUNDS: usize = 8;
+const MAX_ROUNDS: usize = 12;
 
 /// What a run works with.
-struct Parts {
-    policy: Option<Arc<BackupPolicy>>,
+pub(super) struct Parts {
+    pub(super) policy: Option<Arc<BackupPolicy>>,
     repository: Option<Arc<BackupRepository>>,
     pin: Option<PinnedPolicy>,
     refusal: Option<String>,
-    executor: Result<Identity, String>,
+    pub(super) executor: Result<Identity, String>,
 }
 
 /// One pass; when to look again although nothing happens.
@@ -66,6 +66,7 @@ pub(super) async fn pass<P: Port>(
         act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, true).await?;
     }
     let mut refused = None;
+    let mut objects = objects::Progress::default();
     for _ in 0..MAX_ROUNDS {
         if !context.port.may_write() {
             return Ok(None);
@@ -100,6 +101,7 @@ pub(super) async fn pass<P: Port>(
             job: &job,
             replaced_by: replaced_by.as_deref(),
             hooks_done: &hooks_done,
+            objects: objects.fact(),
             hmac: &hmac,
             now,
         });
@@ -112,6 +114,7 @@ pub(super) async fn pass<P: Port>(
             // The repository's pass was woken by what was just recorded.
             RunStep::Nothing | RunStep::Claim => return Ok(decision.wake_at),
             RunStep::RunHook { name, after } => hooks::begin(context, &backup, after, &name),
+            RunStep::StoreObjects => objects.advance(context, &backup, &parts).await?,
             RunStep::CreateJob => {
                 if let act::Created::Refused(why) = create(context, &backup, &parts).await? {
                     refused = Some(why);
@@ -123,6 +126,7 @@ pub(super) async fn pass<P: Port>(
                 return Ok(decision.wake_at);
             }
             RunStep::Release => {
+                objects::remove(context, &backup, parts.executor.as_ref().ok()).await?;
                 context.port.watch(&waiter, &[]);
                 act::finalizer(context, &observe::own_id("Backup", key), &mut backup.metadata, false).await?;
                 return Ok(None);
@@ -356,9 +360,13 @@ pub(super) async fn job_of<P: Port>(
         namespace,
         privileges_permitted: observe::privileges(context, namespace, reads_all).await?,
     };
-    let job =
-        pods::backup_job(&owner, &policy.spec, &repository.spec, pinned, backup.spec.mode, &context.images.as_core());
-    Ok(job.map_err(|error| error.to_string()))
+    let images = context.images.as_core();
+    let job = pods::backup_job(&owner, &policy.spec, &repository.spec, pinned, backup.spec.mode, &images);
+    let objects = backup.status.as_ref().and_then(|status| status.objects.as_ref());
+    Ok(job.map_err(|error| error.to_string()).map(|mut job| {
+        pods::mount_objects(&mut job, owner.name, objects.map_or(0, |objects| objects.chunks.len()));
+        job
+    }))
 }
 
 async fn record<P: Port>(

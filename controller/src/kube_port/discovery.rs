@@ -82,6 +82,15 @@ impl Discovery {
         Ok(None)
     }
 
+    /// The version that serves the kind, the preferred one if several do.
+    pub(super) async fn preferred(&self, group: &str, kind: &str) -> Result<Option<String>, PortError> {
+        if self.any_version(group, kind).await?.is_none() {
+            return Ok(None);
+        }
+        let key = (group.to_owned(), kind.to_owned());
+        Ok(self.found.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned())
+    }
+
     /// The versions of a group, the preferred one first; none if the server has no such group.
     async fn versions(&self, group: &str) -> Result<Vec<String>, PortError> {
         if group.is_empty() {

@@ -47,12 +47,16 @@ impl Inquiries {
             None => {}
         }
         let now = Instant::now();
-        book.retain(|_, (since, _)| now.duration_since(*since) < KEPT);
+        // What is under way ends by its own limit; forgotten, it would be begun twice.
+        book.retain(|_, (since, state)| matches!(state, State::Asked) || now.duration_since(*since) < KEPT);
         book.insert(question.key.clone(), (now, State::Asked));
         let (this, port, waiter, question) = (self.clone(), port.clone(), waiter.to_owned(), question.clone());
         tokio::spawn(async move {
-            let answer = tokio::time::timeout(LIMIT, this.answer(&port, &question)).await;
-            let late = || Answer::Seen(Observation::Error(format!("there was no answer within {LIMIT:?}")));
+            let own = question.exec.as_ref().map(|exec| Duration::from_secs(exec.timeout.seconds().unsigned_abs()));
+            let limit = own.unwrap_or(LIMIT);
+            let answer = tokio::time::timeout(limit, this.answer(&port, &question)).await;
+            let more = if own.is_some() { "; its command may still run" } else { "" };
+            let late = || Answer::Seen(Observation::Error(format!("there was no answer within {limit:?}{more}")));
             this.book().insert(question.key, (Instant::now(), State::Answered(answer.unwrap_or_else(|_| late()))));
             port.interests.wake(&waiter);
         });
@@ -60,9 +64,13 @@ impl Inquiries {
     }
 
     async fn answer(&self, port: &KubePort, question: &Question) -> Answer {
+        let Question { identity, namespace, analysis, slot, subject, exec, .. } = question;
+        if let Some(exec) = exec {
+            // A command may take an hour, and nobody's measurement waits for it.
+            return port.exec(identity, namespace, &exec.hook).await;
+        }
         // The semaphore is never closed.
         let _turn = self.turns.acquire().await;
-        let Question { identity, namespace, analysis, slot, subject, .. } = question;
         match Access::read(port, identity, namespace, analysis).await {
             Ok(access) => Answer::Seen(analysis::measure(&self.client, &access, analysis, slot, subject).await),
             Err(AccessError::Unread { why, .. }) if why.is_transient() => {

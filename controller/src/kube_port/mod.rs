@@ -7,6 +7,7 @@ mod client;
 mod discovery;
 mod error;
 mod events;
+mod exec;
 mod inquiry;
 mod interest;
 mod request;
@@ -200,6 +201,7 @@ impl KubePort {
         kind: &str,
         namespace: Option<&str>,
         selector: Selector<'_>,
+        identity: &Identity,
     ) -> Result<Vec<Value>, PortError> {
         let resource = self.discovery.resource(group, version, kind).await?;
         let namespace = namespace.filter(|_| resource.namespaced);
@@ -207,8 +209,7 @@ impl KubePort {
         let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
         let (mut items, mut token) = (Vec::new(), None);
         loop {
-            let mut page =
-                self.read(&Call::list(path.clone(), token).selecting(selector), &Identity::Controller).await?;
+            let mut page = self.read(&Call::list(path.clone(), token).selecting(selector), identity).await?;
             let next = page.pointer("/metadata/continue").and_then(Value::as_str).filter(|token| !token.is_empty());
             token = next.map(ToOwned::to_owned);
             let listed = page.get_mut("items").and_then(Value::as_array_mut).map(std::mem::take).unwrap_or_default();
@@ -256,7 +257,7 @@ impl Port for KubePort {
         kind: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<Value>, PortError> {
-        self.listed(group, version, kind, namespace, Selector::All).await
+        self.listed(group, version, kind, namespace, Selector::All, &Identity::Controller).await
     }
 
     async fn live_list_where(
@@ -267,7 +268,7 @@ impl Port for KubePort {
         namespace: Option<&str>,
         (field, value): (&str, &str),
     ) -> Result<Vec<Value>, PortError> {
-        self.listed(group, version, kind, namespace, Selector::Field(field, value)).await
+        self.listed(group, version, kind, namespace, Selector::Field(field, value), &Identity::Controller).await
     }
 
     async fn live_list_labelled(
@@ -278,7 +279,22 @@ impl Port for KubePort {
         namespace: Option<&str>,
         labels: &str,
     ) -> Result<Vec<Value>, PortError> {
-        self.listed(group, version, kind, namespace, Selector::Labels(labels)).await
+        self.listed(group, version, kind, namespace, Selector::Labels(labels), &Identity::Controller).await
+    }
+
+    async fn live_list_as(
+        &self,
+        identity: &Identity,
+        group: &str,
+        kind: &str,
+        namespace: Option<&str>,
+    ) -> Result<Option<Vec<Value>>, PortError> {
+        let Some(version) = self.discovery.preferred(group, kind).await? else { return Ok(None) };
+        self.listed(group, &version, kind, namespace, Selector::All, identity).await.map(Some)
+    }
+
+    async fn preferred_version(&self, group: &str, kind: &str) -> Result<Option<String>, PortError> {
+        self.discovery.preferred(group, kind).await
     }
 
     async fn served(&self, group: &str, kind: &str) -> Result<Option<Served>, PortError> {

@@ -20,6 +20,7 @@ pub fn ask<P: Port>(context: &Context<P>, waiter: &str, observed: &Observed, due
         analysis: due.analysis,
         slot: due.slot,
         subject: due.subject,
+        exec: None,
     };
     let answer = context.port.measure(waiter, &question)?;
     Some(Measured { run: due.run, slot: question.slot, answer })

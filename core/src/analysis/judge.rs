@@ -57,6 +57,7 @@ impl Judge {
                     .unwrap_or_else(|few| no_data(self.analysis.no_data, &few)),
                 None => Judged::error("samples were measured, but there is nothing to compare"),
             },
+            Observation::Exec { .. } => Judged::error("a command was run, but there is nothing to judge"),
             Observation::Http { status, body } => self.http(*status, body.as_deref()),
             Observation::Instant(series) => {
                 if series.is_empty() {

@@ -19,7 +19,7 @@ pub mod validate;
 
 pub use judge::{Judge, Judged};
 pub use observation::{JobEnd, Observation, Series};
-pub use question::{Answer, Question};
+pub use question::{Answer, Exec, Question};
 pub use run::{Next, Recorded, SampleRange, Slot, decide, overall, postpone, record, start, stop};
 pub use template::{Subject, Track};
 pub use validate::{Finding, validate};

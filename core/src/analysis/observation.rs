@@ -16,6 +16,13 @@ pub enum Observation {
         /// Body, if it is UTF-8.
         body: Option<String>,
     },
+    /// End of a command in a pod.
+    Exec {
+        /// Its exit code.
+        exit_code: i32,
+        /// The end of what it wrote to its standard error.
+        stderr: String,
+    },
     /// Samples of both versions over the same time.
     Samples {
         /// Of the new one.

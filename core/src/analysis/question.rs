@@ -1,6 +1,6 @@
 //! What one measurement asks, and what comes back: the words between the core and whoever measures.
 
-use interlock_crds::Analysis;
+use interlock_crds::{Analysis, Duration, ExecHook};
 
 use super::{Observation, Slot, Subject};
 use crate::port::Identity;
@@ -20,6 +20,17 @@ pub struct Question {
     pub slot: Slot,
     /// Of what.
     pub subject: Subject,
+    /// A command that is run in a pod instead of measuring: a hook.
+    pub exec: Option<Exec>,
+}
+
+/// A command that is run in the one ready pod with these labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exec {
+    /// Which pod, container and command.
+    pub hook: ExecHook,
+    /// From finding the pod to the end of the command; nothing is begun later.
+    pub timeout: Duration,
 }
 
 /// What came of a question.

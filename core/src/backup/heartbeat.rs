@@ -3,6 +3,8 @@
 //! In a file it is one object that is replaced as a whole; in a table each record is a row. The newest is the one with the
 //! highest sequence number.
 
+pub mod writer;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

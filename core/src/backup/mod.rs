@@ -9,6 +9,7 @@ pub mod exposure;
 pub mod heartbeat;
 pub mod hooks;
 pub mod maintenance;
+pub mod objects;
 pub mod observed;
 pub mod outcome;
 pub mod permit;

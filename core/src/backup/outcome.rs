@@ -40,6 +40,8 @@ pub enum Reason {
     NameTaken,
     PolicyGone,
     HookFailed,
+    Forbidden,
+    TooLarge,
     Damaged,
     UnsupportedSource,
     SlotMissing,

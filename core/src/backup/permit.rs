@@ -1,5 +1,5 @@
-//! Which writes of Jobs are those that Interlock makes for runs and upkeep. The webhook computes the Job anew from the stored
-//! objects; only what comes out the same passes.
+//! Which writes of Jobs are those that Interlock makes for runs and upkeep, and which of Deployments those of heartbeats. The
+//! webhook computes the object anew from the stored objects; only what comes out the same passes.
 
 use interlock_crds::{Backup, BackupRepository};
 use serde_json::Value;
@@ -40,6 +40,11 @@ pub fn upkeep_announced(repository: &BackupRepository, uid: &str, job: &str) -> 
 pub fn upkeep_is_over(repository: &BackupRepository, uid: &str, job: &str) -> bool {
     let active = repository.status.as_ref().and_then(|status| status.active.as_ref());
     repository.metadata.uid.as_deref() == Some(uid) && active.is_none_or(|active| active.name != job)
+}
+
+/// Whether a Deployment is the writer of a policy's heartbeat, as the server makes it of what Interlock writes.
+pub fn is_expected_writer(deployment: &Value, expected: &Value) -> bool {
+    permitted_create(&GroupKind::new("apps", "Deployment"), deployment, expected).is_ok()
 }
 
 /// Whether `job` is `expected`, as the server makes it of what Interlock writes.

@@ -12,12 +12,14 @@ use super::{result::RunnerOperation, wal};
 
 /// The environment variable with the plan, JSON.
 pub const PLAN_VARIABLE: &str = "INTERLOCK_PLAN";
-/// Where the source's volume, or the manifests of objects, are mounted.
+/// Where the source's volume is mounted, or the manifests of objects are copied to.
 pub const SOURCE_PATH: &str = "/data";
 /// Where a base copy of a PostgreSQL server is made, and restored to.
 pub const BASE_PATH: &str = "/data/base";
 /// Where the spool with segments of write-ahead log is mounted, and restored to.
 pub const WAL_PATH: &str = "/data/wal";
+/// Where the Secrets with manifests of objects are mounted, to be copied to [`SOURCE_PATH`].
+pub const OBJECTS_PATH: &str = "/interlock/objects";
 /// Where a repository on a volume is mounted.
 pub const REPOSITORY_PATH: &str = "/repository";
 /// Where the programs are copied to.
@@ -150,7 +152,7 @@ pub enum PlannedSource {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         room_bytes: Option<u64>,
     },
-    /// Manifests below [`SOURCE_PATH`].
+    /// Manifests below [`OBJECTS_PATH`], one file each, copied as files of [`SOURCE_PATH`].
     Objects,
 }
 
@@ -258,7 +260,8 @@ impl RunnerPlan {
         recovery: Option<&PlannedRecovery>,
     ) -> Self {
         // Files were copied from where they go back to; everything else is one file at the top.
-        let folder = policy.source.files.as_ref().map(|_| SOURCE_PATH.to_owned());
+        let folders = policy.source.files.is_some() || policy.source.objects.is_some();
+        let folder = folders.then(|| SOURCE_PATH.to_owned());
         let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder, recovery: recovery.cloned() };
         Self { restore: Some(restore), ..Self::new(run, RunnerOperation::Restore, repository, id) }
     }

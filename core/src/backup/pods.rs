@@ -6,7 +6,7 @@
 //! no API token, its host name is never set, and it is restricted; only the tool may have the one capability that reads every
 //! file, and only where the owner of the namespace permits it.
 
-mod build;
+pub(super) mod build;
 
 use build::Pod;
 use interlock_crds::{
@@ -14,7 +14,10 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-use super::plan::{BASE_PATH, MaintenanceWork, PlannedRecovery, RunnerPlan, SOURCE_PATH, WAL_PATH};
+use super::{
+    plan::{BASE_PATH, MaintenanceWork, OBJECTS_PATH, PlannedRecovery, RunnerPlan, SOURCE_PATH, WAL_PATH},
+    receiver::RECEIVER_LABEL,
+};
 
 /// Label of a namespace by which its owner lets backups read, and restores give back, every file.
 pub const PRIVILEGES_LABEL: &str = "interlock.dev/backup-privileges";
@@ -102,11 +105,36 @@ pub fn backup_job(
         }
     }
     if source.objects.is_some() {
-        pod.volumes.push(json!({"name": "objects", "secret": {"secretName": format!("{}-objects", owner.name)}}));
-        pod.mounts.push(json!({"name": "objects", "mountPath": SOURCE_PATH, "readOnly": true}));
+        // Kubelets mount Secrets as links into a folder whose name changes: what is copied are plain files beside them.
+        pod.volumes.push(json!({"name": "objects", "projected": {"sources": []}}));
+        pod.mounts.push(json!({"name": "objects", "mountPath": OBJECTS_PATH, "readOnly": true}));
+        pod.volumes.push(json!({"name": "source", "emptyDir": {"sizeLimit": "128Mi"}}));
+        pod.mounts.push(json!({"name": "source", "mountPath": SOURCE_PATH}));
     }
     let labels = [("interlock.dev/backup-policy", policy_label(pinned))];
-    Ok(pod.job(owner.name, policy.deadline.seconds(), "backup", &labels, images.interlock))
+    let shares_spool = pod.shares_spool;
+    let mut job = pod.job(owner.name, policy.deadline.seconds(), "backup", &labels, images.interlock);
+    if shares_spool {
+        // A spool that is of one node alone is there where the receiver runs; without one the run goes on all the same.
+        job["spec"]["template"]["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = json!([{
+            "weight": 100,
+            "podAffinityTerm": {
+                "labelSelector": {"matchLabels": {RECEIVER_LABEL: pinned.policy_uid}},
+                "topologyKey": "kubernetes.io/hostname",
+            },
+        }]);
+    }
+    Ok(job)
+}
+
+/// Lets the Job of a run of `source.objects` see its manifests: the Secrets that the run announced.
+pub fn mount_objects(job: &mut Value, run: &str, secrets: usize) {
+    let volumes = job.pointer_mut("/spec/template/spec/volumes").and_then(Value::as_array_mut).into_iter().flatten();
+    for volume in volumes.filter(|volume| volume.get("name").and_then(Value::as_str) == Some("objects")) {
+        let name = |index: usize| super::objects::secret_name(run, u32::try_from(index).unwrap_or(u32::MAX));
+        let sources: Vec<_> = (0..secrets).map(|index| json!({"secret": {"name": name(index)}})).collect();
+        *volume = json!({"name": "objects", "projected": {"sources": sources}});
+    }
 }
 
 /// The Job of a maintenance run called `name`.

@@ -1,8 +1,12 @@
-//! The receiver of a policy's write-ahead log: what it is told, and what it does after pg_receivewal ended.
+//! The receiver of a policy's write-ahead log: how it runs, what it is told, and what it does after pg_receivewal ended.
+
+mod deployment;
 
 use interlock_crds::{BackupPolicySpec, SslMode};
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+
+pub use deployment::{CONDITION, RECEIVER_LABEL, decide, deployment, is_announced, may_go, receiver_name};
 
 /// The environment variable with the plan of a receiver, JSON.
 pub const RECEIVER_PLAN_VARIABLE: &str = "INTERLOCK_WAL";

@@ -12,7 +12,7 @@ use interlock_crds::{BackupPhase, BackupStatus, JobRef, StopRecord};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub use facts::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep};
+pub use facts::{JobEnd, JobFact, JobState, ObjectsFact, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep};
 
 use super::{
     outcome::{Outcome, Reason},
@@ -162,7 +162,7 @@ impl Pass<'_> {
                 self.pin(&policy);
             }
             return match self.take_hooks(false) {
-                Ok(None) => RunStep::CreateJob,
+                Ok(None) => self.take_objects(),
                 Ok(Some(step)) => step,
                 Err(why) => self.end(&Outcome::failed(Reason::HookFailed, why)),
             };
@@ -174,6 +174,26 @@ impl Pass<'_> {
         }
         self.wake(arrived);
         RunStep::Nothing
+    }
+
+    /// Objects are read, announced and stored before the Job that copies them is made.
+    fn take_objects(&mut self) -> RunStep {
+        let copied = self.facts.policy.is_some_and(|policy| policy.spec.source.objects.is_some());
+        if !copied || self.status.objects.as_ref().is_some_and(|record| record.stored) {
+            return RunStep::CreateJob;
+        }
+        match (self.facts.objects, &mut self.status.objects) {
+            (Some(ObjectsFact::Failed(outcome)), _) => self.end(outcome),
+            (Some(ObjectsFact::Stored), Some(record)) => {
+                record.stored = true;
+                RunStep::CreateJob
+            }
+            (Some(ObjectsFact::Read(record)), announced) => {
+                *announced = Some(record.clone());
+                RunStep::StoreObjects
+            }
+            (Some(ObjectsFact::Stored), None) | (None, _) => RunStep::StoreObjects,
+        }
     }
 
     fn running(&mut self, job: &JobState) -> RunStep {

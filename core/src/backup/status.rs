@@ -8,6 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     exposure::{Exposure, exposure},
+    heartbeat::writer,
+    receiver,
     slots::{SlotDecision, earlier},
 };
 
@@ -42,6 +44,10 @@ pub struct PolicyFacts<'a> {
     pub last_proven: Option<&'a PointRef>,
     /// How many points there are.
     pub points: u32,
+    /// What is told of the writer of its heartbeat, if it has one.
+    pub heartbeat: Option<&'a writer::Told>,
+    /// What is told of the receiver of its write-ahead log, if it has one.
+    pub wal: Option<&'a writer::Told>,
     /// Now.
     pub now: Timestamp,
 }
@@ -78,8 +84,14 @@ pub fn policy(facts: &PolicyFacts<'_>) -> (BackupPolicyStatus, Option<RiskChange
     };
     let late =
         overdue.clone().map_or(("False", "OnTime", "no slot is owed".to_owned()), |why| ("True", "SlotMissed", why));
+    let companions = [(writer::CONDITION, facts.heartbeat), (receiver::CONDITION, facts.wal)];
+    let companions =
+        companions.into_iter().filter_map(|(condition, told)| Some((condition, told?))).map(|(condition, told)| {
+            (condition, (if told.is_ready { "True" } else { "False" }, told.reason, told.message.clone()))
+        });
     let conditions = [("Valid", valid), ("Ready", ready), ("RPOAtRisk", at_risk), ("Overdue", late)]
         .into_iter()
+        .chain(companions)
         .map(|(type_, (status, reason, message))| condition(facts, type_, status, reason, message))
         .collect();
     let phase = phase(facts, risk.is_some());

@@ -2,7 +2,9 @@
 
 mod exposure;
 mod heartbeat;
+mod hooks;
 mod maintenance;
+mod objects;
 mod observed;
 mod outcome;
 mod pods;

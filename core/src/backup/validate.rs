@@ -39,11 +39,29 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
         if heartbeat.file.is_some() && spec.source.files.is_none() {
             wrong.push("heartbeat.file needs source.files; give heartbeat.table for PostgreSQL".into());
         }
+        // What is not copied tells nothing of what was lost.
+        if let (Some(file), Some(files)) = (&heartbeat.file, &spec.source.files)
+            && !files.paths.iter().any(|path| is_below(file, path))
+        {
+            wrong.push(format!("heartbeat.file {file} is below none of source.files.paths, so it would not be copied"));
+        }
         if heartbeat.table.is_some()
             && heartbeat.database.is_none()
             && spec.source.postgres.as_ref().is_some_and(|postgres| postgres.databases.is_empty())
         {
             wrong.push("heartbeat.table needs heartbeat.database, as source.postgres names no databases".into());
+        }
+    }
+    if let Some(objects) = &spec.source.objects {
+        let both: Vec<_> = objects.add.iter().filter(|kind| objects.exclude.contains(kind)).collect();
+        if let [kind, ..] = both.as_slice() {
+            wrong.push(format!("source.objects adds and excludes {}; do one of both", kind.kind));
+        }
+        if !objects.include_secrets && objects.add.iter().any(|kind| kind.group.is_empty() && kind.kind == "Secret") {
+            wrong.push("source.objects.add names Secret; set includeSecrets: true instead".into());
+        }
+        if spec.pod.as_ref().is_some_and(|pod| pod.read_all) {
+            wrong.push("pod.readAll is for files of a volume; leave it out with source.objects".into());
         }
     }
     if let Some(postgres) = &spec.source.postgres
@@ -70,22 +88,6 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
     }
     wrong.extend(spec.pod.iter().flat_map(pod));
     wrong
-}
-
-/// What of a policy this release does not carry out, as sentences. Saying so beats a run that leaves it out.
-pub fn not_yet(spec: &BackupPolicySpec) -> Vec<String> {
-    let source = &spec.source;
-    let hooks = spec.hooks.iter().flat_map(|hooks| hooks.before.iter().chain(&hooks.after));
-    let exec = hooks.into_iter().any(|hook| hook.exec.is_some());
-    [
-        (source.objects.is_some(), "source.objects: leave the objects to your Git repository meanwhile"),
-        (spec.heartbeat.is_some(), "heartbeat: leave it out; data loss is not measured meanwhile"),
-        (exec, "hooks with exec: use http"),
-    ]
-    .into_iter()
-    .filter(|(used, _)| *used)
-    .map(|(_, what)| format!("this release does not carry out {what}"))
-    .collect()
 }
 
 /// What people should know about a policy that can be used.
@@ -204,6 +206,12 @@ fn length(name: &str, given: Duration, least: i64, most: i64) -> Option<String> 
     let fits = (least..=most).contains(&given.seconds());
     let (least, most) = (Duration::from_seconds(least), Duration::from_seconds(most));
     (!fits).then(|| format!("{name} is {given}; write one from {least} to {most}"))
+}
+
+/// Whether a file of a volume is one of what `path` names.
+fn is_below(file: &str, path: &str) -> bool {
+    let (file, path) = (file.trim_matches('/'), path.trim_matches('/'));
+    path.is_empty() || file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn pod(options: &PodOptions) -> Vec<String> {

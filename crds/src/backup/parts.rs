@@ -108,10 +108,29 @@ pub struct HookRecord {
     /// Whether it did what it should.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<bool>,
-    /// What went wrong, for a person; never what the hook wrote.
+    /// What went wrong, for a person: of a command its exit code and the end of its standard error, without what looks like a
+    /// credential; never what a server answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub message: Option<String>,
+}
+
+/// The manifests of a run of `source.objects`. Recorded before they are stored in Secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectsRecord {
+    /// How many there are.
+    pub manifests: u32,
+    /// Their bytes.
+    pub bytes: i64,
+    /// Digests of the Secrets with them, in order.
+    #[schemars(length(max = 64), inner(length(max = 80)))]
+    pub chunks: Vec<String>,
+    /// How many Secrets there may be: as many as ever were announced.
+    pub secrets: u32,
+    /// All of them are stored.
+    #[serde(default)]
+    pub stored: bool,
 }
 
 /// What can be restored.

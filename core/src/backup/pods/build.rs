@@ -1,6 +1,6 @@
 //! One Job, container by container.
 
-use interlock_crds::{BackupRepositorySpec, NameRef, PodOptions, ResourceAmounts};
+use interlock_crds::{BackupRepositorySpec, LabelValue, NameRef, PodOptions, ResourceAmounts};
 use serde_json::{Map, Value, json};
 
 use super::{Owner, PodError, RUN_LABEL};
@@ -9,11 +9,11 @@ use crate::backup::plan::{
 };
 
 /// User and group of pods that say nothing else.
-const NOBODY: i64 = 65_532;
+pub(in crate::backup) const NOBODY: i64 = 65_532;
 /// Room for temporary files of pods that say nothing else.
 pub(super) const SCRATCH: &str = "2Gi";
 
-pub(super) struct Pod<'a> {
+pub(in crate::backup) struct Pod<'a> {
     pub(super) owner: &'a Owner<'a>,
     options: &'a PodOptions,
     plan: String,
@@ -120,31 +120,7 @@ impl<'a> Pod<'a> {
             "containers": [report],
             "volumes": self.volumes,
         });
-        if let Some(class) = &options.priority_class_name {
-            spec["priorityClassName"] = json!(class);
-        }
-        if !options.image_pull_secrets.is_empty() {
-            spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
-        }
-        if !options.node_selector.is_empty() {
-            spec["nodeSelector"] =
-                options.node_selector.iter().map(|l| (l.key.clone(), json!(l.value))).collect::<Map<_, _>>().into();
-        }
-        if !options.tolerations.is_empty() {
-            let tolerations = options.tolerations.iter().map(|t| {
-                let operator = if t.value.is_some() { "Equal" } else { "Exists" };
-                let mut toleration = json!(t);
-                toleration["operator"] = json!(operator);
-                toleration
-            });
-            spec["tolerations"] = tolerations.collect();
-        }
-        if !options.same_node_as.is_empty() {
-            let wanted: Map<_, _> = options.same_node_as.iter().map(|l| (l.key.clone(), json!(l.value))).collect();
-            spec["affinity"] = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
-                {"labelSelector": {"matchLabels": wanted}, "topologyKey": "kubernetes.io/hostname"}
-            ]}});
-        }
+        place(&mut spec, options, &options.same_node_as);
         json!({
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": {
@@ -163,7 +139,7 @@ impl<'a> Pod<'a> {
     }
 
     /// A container that copies a program.
-    fn small(name: &str, image: &str, command: &[&str]) -> Value {
+    pub(in crate::backup) fn small(name: &str, image: &str, command: &[&str]) -> Value {
         let mut container = json!({"name": name, "image": image, "command": command, "securityContext": restricted()});
         container["volumeMounts"] = json!([{"name": "programs", "mountPath": PROGRAMS_PATH}]);
         container["resources"] = json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
@@ -211,28 +187,60 @@ impl<'a> Pod<'a> {
     }
 
     fn pod_security(&self) -> Value {
-        let options = self.options;
-        let mut context = json!({
-            "runAsNonRoot": true,
-            "runAsUser": options.run_as_user.unwrap_or(NOBODY),
-            "runAsGroup": options.run_as_group.unwrap_or(NOBODY),
-            "seccompProfile": {"type": "RuntimeDefault"},
-        });
         // A fresh volume belongs to root.
-        if let Some(group) =
-            options.fs_group.or((self.restores || self.shares_spool).then_some(options.run_as_group.unwrap_or(NOBODY)))
-        {
-            context["fsGroup"] = json!(group);
-            context["fsGroupChangePolicy"] = json!("OnRootMismatch");
-        }
-        if !options.supplemental_groups.is_empty() {
-            context["supplementalGroups"] = json!(options.supplemental_groups);
-        }
-        context
+        let options = self.options;
+        let group = (self.restores || self.shares_spool).then_some(options.run_as_group.unwrap_or(NOBODY));
+        security(options, group)
+    }
+}
+
+/// Who a pod runs as; `group` owns its volumes if the options name none.
+pub(in crate::backup) fn security(options: &PodOptions, group: Option<i64>) -> Value {
+    let mut context = json!({
+        "runAsNonRoot": true,
+        "runAsUser": options.run_as_user.unwrap_or(NOBODY),
+        "runAsGroup": options.run_as_group.unwrap_or(NOBODY),
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if let Some(group) = options.fs_group.or(group) {
+        context["fsGroup"] = json!(group);
+        context["fsGroupChangePolicy"] = json!("OnRootMismatch");
+    }
+    if !options.supplemental_groups.is_empty() {
+        context["supplementalGroups"] = json!(options.supplemental_groups);
+    }
+    context
+}
+
+/// Where a pod runs, and with whose images.
+pub(in crate::backup) fn place(spec: &mut Value, options: &PodOptions, same_node_as: &[LabelValue]) {
+    if let Some(class) = &options.priority_class_name {
+        spec["priorityClassName"] = json!(class);
+    }
+    if !options.image_pull_secrets.is_empty() {
+        spec["imagePullSecrets"] = options.image_pull_secrets.iter().map(|name| json!({"name": name})).collect();
+    }
+    let map = |labels: &[LabelValue]| labels.iter().map(|l| (l.key.clone(), json!(l.value))).collect::<Map<_, _>>();
+    if !options.node_selector.is_empty() {
+        spec["nodeSelector"] = map(&options.node_selector).into();
+    }
+    if !options.tolerations.is_empty() {
+        let tolerations = options.tolerations.iter().map(|t| {
+            let operator = if t.value.is_some() { "Equal" } else { "Exists" };
+            let mut toleration = json!(t);
+            toleration["operator"] = json!(operator);
+            toleration
+        });
+        spec["tolerations"] = tolerations.collect();
+    }
+    if !same_node_as.is_empty() {
+        spec["affinity"] = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+            {"labelSelector": {"matchLabels": map(same_node_as)}, "topologyKey": "kubernetes.io/hostname"}
+        ]}});
     }
 }
 
 /// A container by the restricted Pod Security Standard.
-fn restricted() -> Value {
+pub(in crate::backup) fn restricted() -> Value {
     json!({"allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": {"drop": ["ALL"]}})
 }

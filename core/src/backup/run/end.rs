@@ -41,7 +41,11 @@ impl Pass<'_> {
         self.wake_at = None;
         let step = self.take_hooks(true).ok().flatten()?;
         // These follow from an answer that is not given again.
-        if matches!(outcome.reason, Reason::JobRefused | Reason::NameTaken) {
+        let of_source = matches!(
+            outcome.reason,
+            Reason::Forbidden | Reason::TooLarge | Reason::EmptySource | Reason::SourceUnreadable
+        );
+        if matches!(outcome.reason, Reason::JobRefused | Reason::NameTaken) || (of_source && !job_made) {
             self.status.stopping.get_or_insert_with(|| stop_record(outcome, self.facts.now));
         }
         Some(step)
@@ -130,6 +134,10 @@ impl Pass<'_> {
             Reason::Deleted,
             Reason::JobRefused,
             Reason::NameTaken,
+            Reason::Forbidden,
+            Reason::TooLarge,
+            Reason::EmptySource,
+            Reason::SourceUnreadable,
         ];
         let reason = reasons.into_iter().find(|reason| reason.name() == stopping.reason).unwrap_or(Reason::ToolKilled);
         let phase = if reason == Reason::NameTaken { BackupPhase::Skipped } else { BackupPhase::Failed };

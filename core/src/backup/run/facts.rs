@@ -1,9 +1,12 @@
 //! What a decision about a run looks at, and what it answers.
 
-use interlock_crds::{BackupPolicySpec, BackupSpec, BackupStatus, PinnedPolicy};
+use interlock_crds::{BackupPolicySpec, BackupSpec, BackupStatus, ObjectsRecord, PinnedPolicy};
 use jiff::Timestamp;
 
-use crate::backup::{hooks::HookDone, outcome::PodEnd};
+use crate::backup::{
+    hooks::HookDone,
+    outcome::{Outcome, PodEnd},
+};
 
 /// What is looked at.
 #[derive(Clone, Copy)]
@@ -28,6 +31,8 @@ pub struct RunFacts<'a> {
     pub job: &'a JobFact,
     /// A newer run that replaces it.
     pub replaced_by: Option<&'a str>,
+    /// What became of the objects that are to be copied, as far as this controller came in this pass.
+    pub objects: Option<&'a ObjectsFact>,
     /// How hooks ended that this controller ran.
     pub hooks_done: &'a [HookDone],
     /// HMAC of a heartbeat's nonce.
@@ -73,6 +78,17 @@ pub enum JobFact {
     Ours(JobState),
 }
 
+/// How far the objects of a run are on their way into its Job.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObjectsFact {
+    /// They were read; this is to be recorded before they are stored.
+    Read(ObjectsRecord),
+    /// What was recorded is stored.
+    Stored,
+    /// They cannot be copied.
+    Failed(Outcome),
+}
+
 /// A Job of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobState {
@@ -115,6 +131,8 @@ pub enum RunStep {
         /// Whether it is one of those after the copying.
         after: bool,
     },
+    /// Read the objects that are to be copied; once they are recorded, store them.
+    StoreObjects,
     /// Make the Job.
     CreateJob,
     /// Delete the Job in the foreground, with the uid as precondition.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{policy_spec, repository_spec};
 use crate::backup::{
     plan::{MaintenanceWork, PLAN_VARIABLE, PlannedSource, RunnerPlan, subset},
-    pods::{Images, Owner, PodError, backup_job, maintenance_job},
+    pods::{Images, Owner, PodError, backup_job, maintenance_job, mount_objects},
     result::RunnerOperation,
 };
 
@@ -179,4 +179,17 @@ pub(super) fn physical_plan(policy: &interlock_crds::BackupPolicySpec) -> Runner
     assert_eq!((at("/data/wal"), at("/data/base")), (json!("spool"), json!("base")));
     assert_eq!(pod(&job)["securityContext"]["fsGroup"], json!(65_532), "a fresh spool belongs to root");
     plan_of(tool(&job))
+}
+
+#[test]
+fn manifests_of_objects_are_mounted_and_laid_out_beside() {
+    let mut job = job(|s| s["source"] = json!({"objects": {}}), BackupMode::Full);
+    mount_objects(&mut job, "teller-db-1", 2);
+    let volume = |name: &str| pod(&job)["volumes"].as_array().unwrap().iter().find(|v| v["name"] == name).unwrap();
+    let sources = json!([{"secret": {"name": "teller-db-1-objects-0"}}, {"secret": {"name": "teller-db-1-objects-1"}}]);
+    assert_eq!(volume("objects")["projected"]["sources"], sources);
+    assert!(volume("source").get("emptyDir").is_some());
+    let mounts = tool(&job)["volumeMounts"].to_string();
+    assert!(mounts.contains("/interlock/objects") && mounts.contains(r#""mountPath":"/data""#), "{mounts}");
+    assert_eq!(plan_of(tool(&job)).source, Some(PlannedSource::Objects));
 }

@@ -1,15 +1,15 @@
 //! B6 to B9, B13: one run from its object to its outcome.
 
-use interlock_crds::{BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, PinnedPolicy};
+use interlock_crds::{BackupPhase, BackupPolicySpec, BackupSpec, BackupStatus, ObjectsRecord, PinnedPolicy};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{at, outcome::good, policy_spec};
 use crate::backup::{
     hooks::HookDone,
-    outcome::PodEnd,
+    outcome::{Outcome, PodEnd, Reason},
     result::HeartbeatRead,
-    run::{JobEnd, JobFact, JobState, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
+    run::{JobEnd, JobFact, JobState, ObjectsFact, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
 };
 
 const START: &str = "2026-11-23T02:00:00Z";
@@ -26,6 +26,7 @@ struct Run {
     deleting: bool,
     replaced_by: Option<&'static str>,
     hooks_done: Vec<HookDone>,
+    objects: Option<ObjectsFact>,
     now: Timestamp,
 }
 
@@ -55,6 +56,7 @@ impl Run {
             deleting: false,
             replaced_by: None,
             hooks_done: vec![],
+            objects: None,
             now: at(START),
         }
     }
@@ -74,6 +76,7 @@ impl Run {
             job: &self.job,
             replaced_by: self.replaced_by,
             hooks_done: &self.hooks_done,
+            objects: self.objects.as_ref(),
             hmac: &|nonce| format!("hmac of {nonce}"),
             now: self.now,
         })
@@ -431,4 +434,34 @@ fn a_refused_job_is_not_made_again_once_what_was_frozen_is_thawed() {
     run.hooks_done.push(done("tell", true, None));
     assert_eq!(run.pass(), RunStep::Release);
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
+}
+
+#[test]
+fn objects_are_recorded_before_they_are_stored_and_stored_before_the_job_is_made() {
+    let objects = |run: &mut Run| {
+        run.policy = Some(policy_spec(|spec| spec["source"] = json!({"objects": {}})));
+        assert_eq!(run.pass(), RunStep::Claim);
+        run.repository = RepositoryFact::Held;
+        assert_eq!(run.later(1).pass(), RunStep::StoreObjects);
+        assert_eq!(run.status.objects, None);
+    };
+    let record = ObjectsRecord { manifests: 3, bytes: 99, chunks: vec!["sha256:1".into()], secrets: 1, stored: false };
+    let mut run = Run::new();
+    objects(&mut run);
+    run.objects = Some(ObjectsFact::Read(record.clone()));
+    assert_eq!(run.pass(), RunStep::StoreObjects);
+    assert_eq!(run.status.objects.as_ref(), Some(&record));
+    // A crash: what was recorded may be stored in part, so it is read and recorded anew.
+    run.objects = None;
+    assert_eq!(run.pass(), RunStep::StoreObjects);
+    run.objects = Some(ObjectsFact::Stored);
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    assert!(run.status.objects.as_ref().unwrap().stored);
+    run.objects = None;
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    let mut run = Run::new();
+    objects(&mut run);
+    run.objects = Some(ObjectsFact::Failed(Outcome::failed(Reason::Forbidden, "may not list Secrets")));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "Forbidden"));
 }

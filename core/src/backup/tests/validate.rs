@@ -18,7 +18,7 @@ fn what_can_be_used_has_no_finding() {
 
 #[test]
 fn each_contradiction_of_a_policy_is_named() {
-    let cases: [Case; 14] = [
+    let cases: [Case; 17] = [
         ("is not a time zone", |s| s["schedules"][0]["timeZone"] = json!("Europe/Nowhere")),
         ("never occurs", |s| s["schedules"][0]["schedule"] = json!("0 0 30 2 *")),
         ("is not a cron expression", |s| s["schedules"][0]["schedule"] = json!("0 25 * * *")),
@@ -34,6 +34,15 @@ fn each_contradiction_of_a_policy_is_named() {
             s["heartbeat"] = json!({"table": "beat", "secretRef": {"name": "w"}, "database": "d"});
         }),
         ("heartbeat.interval is 2h", |s| s["heartbeat"] = json!({"interval": "2h", "file": "/beat"})),
+        ("heartbeat.file /accounts2/beat is below none of source.files.paths", |s| {
+            s["source"]["files"]["paths"] = json!(["/accounts/"]);
+            s["heartbeat"] = json!({"file": "/accounts2/beat"});
+        }),
+        ("adds and excludes Thing", |s| {
+            let thing = json!({"group": "x.io", "kind": "Thing"});
+            s["source"] = json!({"objects": {"add": [thing], "exclude": [thing]}});
+        }),
+        ("set includeSecrets: true", |s| s["source"] = json!({"objects": {"add": [{"kind": "Secret"}]}})),
         ("a schedule in mode Full", |s| {
             s["source"] = json!({"postgres": {"host": "db", "secretRef": {"name": "x"}, "mode": "Physical", "wal": {"persistentVolumeClaim": "spool"}}});
         }),
@@ -83,4 +92,24 @@ fn policy_repository_and_volume_must_be_there_and_apart() {
         s["restic"] = json!({"volume": {"persistentVolumeClaim": "data"}, "secretRef": {"name": "x"}});
     });
     assert!(references(&spec, Some(&same), |_| true)[0].contains("put it on another one"));
+}
+
+#[test]
+fn heartbeats_commands_and_objects_are_carried_out() {
+    let hook = json!({"name": "freeze", "exec": {"pod": [{"key": "app", "value": "db"}], "command": ["freeze"]}, "timeout": "5m"});
+    let whole = policy_spec(|s| {
+        s["heartbeat"] = json!({"file": "/accounts/beat"});
+        s["hooks"] = json!({"before": [hook]});
+    });
+    assert_eq!(policy(&whole), Vec::<String>::new());
+    let objects = policy_spec(|s| s["source"] = json!({"objects": {"includeSecrets": true}}));
+    assert_eq!(policy(&objects), Vec::<String>::new());
+    let physical = policy_spec(|s| {
+        s["source"] = json!({"postgres": {"host": "db", "secretRef": {"name": "x"}, "mode": "Physical", "wal": {"persistentVolumeClaim": "spool"}}});
+        s["schedules"] = json!([{"name": "base", "mode": "Full", "schedule": "0 1 * * 0"}]);
+    });
+    assert_eq!(policy(&physical), Vec::<String>::new());
+    let told = policy_warnings(&physical);
+    assert!(told.iter().any(|told| told.contains("no schedule is in mode Incremental")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("keepWithin")), "{told:?}");
 }
