@@ -8,6 +8,7 @@ mod objects;
 mod observed;
 mod outcome;
 mod pods;
+mod receiver;
 mod repository;
 mod retention;
 mod run;
