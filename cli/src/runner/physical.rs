@@ -8,7 +8,7 @@ use interlock_core::backup::{
     result::SourceFailure,
     wal::{
         BaseRecord, DATA_DIRECTORY, ENDED_FOLDER, OLDEST_POSTGRES, RECORD_FILE, RECORD_VERSION, WalRecord,
-        first_segment,
+        first_segment, reachable,
     },
 };
 use interlock_crds::WalRange;
@@ -23,9 +23,12 @@ use super::{
     spool::{self, Received},
 };
 
-/// What the server writes to the log where a run of mode Incremental begins.
-const MARK: &str = "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), \
-     pg_walfile_name(pg_create_restore_point('interlock'))";
+/// Makes the server write a record with the time of its end to the log: a transaction that changes nothing. A server that is told
+/// a moment stops at such records alone.
+const MARK: &str =
+    "select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"'), pg_current_xact_id()";
+/// The segment that is written to, which has the mark or comes after it.
+const WRITTEN_TO: &str = "select pg_walfile_name(pg_current_wal_insert_lsn())";
 /// How long the segment with the mark is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that does not answer a question within this does not answer.
@@ -233,8 +236,7 @@ impl<'a> Physical<'a> {
         let mark = marked.filter(|(_, name)| received.has_in(&wal, name)).map(|(time, _)| time);
         let newest = spool::newest_end(&folder, &wal, self.secrets).await;
         // Without any record later than the base nothing is known to be newer than the base itself.
-        let until =
-            mark.max(newest.map(interlock_core::backup::wal::reachable)).unwrap_or(base.ended_at).max(base.ended_at);
+        let until = mark.max(newest.map(reachable)).unwrap_or(base.ended_at).max(base.ended_at);
         let record =
             WalRecord { version: RECORD_VERSION, base: base_id.to_owned(), wal: wal.clone(), recoverable_until: until };
         write_record(&folder.join(RECORD_FILE), &record).map_err(Stop::failed)?;
@@ -263,8 +265,8 @@ impl<'a> Physical<'a> {
     /// Marks the log and has the server complete the segment, so that it can be copied and its moment is known. A server that
     /// does not answer keeps nothing that was received from being copied.
     async fn mark(&self) -> Option<(Timestamp, String)> {
-        let marked = match self.query(MARK).await {
-            Ok(row) => row.first().and_then(|time| time.parse().ok()).zip(row.get(1).cloned()),
+        let marked = match self.marked().await {
+            Ok(marked) => Some(marked),
             Err(why) => {
                 println!(
                     "the log could not be marked, so what is recoverable ends with the last commit in a complete segment: {why}"
@@ -289,6 +291,13 @@ impl<'a> Physical<'a> {
             );
         }
         marked
+    }
+
+    /// The moment of the mark, and the segment that must be there for it.
+    async fn marked(&self) -> Result<(Timestamp, String), String> {
+        let time = self.query(MARK).await?.first().and_then(|time| time.parse().ok());
+        let name = self.query(WRITTEN_TO).await?.first().cloned();
+        time.map(reachable).zip(name).ok_or_else(|| "the server's answer cannot be read".to_owned())
     }
 
     /// Runs a program to its end, its lines to the log; the last of them if it failed.

@@ -244,8 +244,13 @@ impl RunResult {
         let mut fitting = self.clone();
         // No more of the shortest would fit.
         fitting.errors.truncate(MAX_RESULT_BYTES / 3);
-        let lines = fitting.errors.iter_mut().chain(&mut fitting.heartbeat_error);
-        lines.for_each(|line| *line = line.chars().take(200).collect());
+        // The first may be the sentence that people are told.
+        let first = if self.failure.is_some() { 1_000 } else { 200 };
+        let limits = std::iter::once(first).chain(std::iter::repeat(200));
+        for (line, limit) in fitting.errors.iter_mut().zip(limits) {
+            *line = line.chars().take(limit).collect();
+        }
+        fitting.heartbeat_error.iter_mut().for_each(|line| *line = line.chars().take(200).collect());
         loop {
             let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
             if text.len() <= MAX_RESULT_BYTES {
