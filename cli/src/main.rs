@@ -7,6 +7,7 @@ mod backup;
 mod context;
 mod crd;
 mod demo;
+mod drill;
 mod error;
 mod evidence;
 mod install;
@@ -84,6 +85,9 @@ enum Command {
     Backup(backup::BackupCommand),
     /// Restore a backup to a volume, by a change that is agreed first
     Restore(backup::restore::RestoreArgs),
+    /// Restore drills: run, see and list them, and verify their certificates
+    #[command(subcommand)]
+    Drill(drill::DrillCommand),
     /// Evidence about a change
     #[command(subcommand)]
     Evidence(evidence::EvidenceCommand),
@@ -162,6 +166,7 @@ async fn execute(cli: Cli, ui: Ui) -> Result<ExitCode, CliError> {
             run::execute(&args, config).await.map(|()| ExitCode::SUCCESS).map_err(|e| CliError::Other(e.to_string()))
         }
         Command::Runner(args) => Ok(runner::execute(&args).await),
+        Command::Drill(drill::DrillCommand::Verify(args)) => drill::verify::execute(&args, ui),
         command => with_cluster(command, &globals, ui).await,
     }
 }
@@ -194,6 +199,7 @@ async fn with_cluster(command: Command, globals: &Globals, ui: Ui) -> Result<Exi
         Command::Rollout(command) => rollout::execute(&command, &context, ui).await,
         Command::Restore(args) => Box::pin(backup::restore::execute(&args, &context, ui)).await,
         Command::Backup(command) => backup::execute(&command, &context, ui).await,
+        Command::Drill(command) => drill::execute(&command, &context, ui).await,
         Command::Evidence(args) => evidence::execute(&args, &context, ui).await,
         Command::Crd(_)
         | Command::Demo(_)

@@ -114,10 +114,11 @@ async fn runs(policy: &str, format: Format, context: &Context, ui: Ui) -> Result
     Ok(())
 }
 
-type Paint = fn(Ui, &str) -> String;
+/// How a cell is coloured.
+pub type Paint = fn(Ui, &str) -> String;
 
 /// A table whose second column is painted; the last one is as long as it is.
-fn table<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) {
+pub fn table<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
     for (number, row) in rows.iter().enumerate() {

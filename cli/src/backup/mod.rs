@@ -1,6 +1,6 @@
 //! `backup`: runs now, and what there is to restore from.
 
-mod list;
+pub mod list;
 pub mod restore;
 mod run;
 mod show;
@@ -52,7 +52,7 @@ fn phase(phase: BackupPhase, ui: Ui) -> String {
 }
 
 /// Bytes in the unit that suits them.
-fn size(bytes: i64) -> String {
+pub fn size(bytes: i64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     #[allow(clippy::cast_precision_loss, reason = "shown with one digit")]
     let mut number = bytes.max(0) as f64;

@@ -6,6 +6,8 @@ mod plot;
 mod sign;
 mod status;
 
+pub use draw::span;
+
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};

@@ -1,9 +1,10 @@
-//! `interlock runner`: what runs inside the pods of backups and maintenance.
+//! `interlock runner`: what runs inside the pods of backups, maintenance and restore drills.
 //!
 //! One pod, its containers in a row: `install` copies this program where the others find it, `install-tool` the tool of an
 //! image beside it, `tool` does the work in the image of the source and always leaves a note of how it ended, `report` reads
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
+mod drill;
 mod heartbeat;
 mod install;
 mod note;
@@ -30,6 +31,8 @@ pub struct RunnerArgs {
     /// Below which the paths of the pod lie, for tests.
     #[arg(long, default_value = "/", hide = true)]
     root: PathBuf,
+    #[command(flatten)]
+    application: drill::Application,
     #[command(subcommand)]
     command: RunnerCommand,
 }
@@ -65,6 +68,12 @@ enum RunnerCommand {
         #[arg(long)]
         ready: bool,
     },
+    /// Restore what the plan of a drill says
+    Restore,
+    /// Do what the plan of a drill says
+    Drill,
+    /// Whether the server of a drill answers, and everything is loaded
+    Ready,
     /// Run the program whose output is stored, and note how it ended
     #[command(hide = true)]
     Source {
@@ -110,6 +119,13 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
         }
         RunnerCommand::Heartbeat { ready: true } => heartbeat::is_ready(&place),
         RunnerCommand::Heartbeat { ready: false } => heartbeat::write(&place).await,
+        RunnerCommand::Restore => {
+            drill::restore(&place).await;
+            Ok(())
+        }
+        RunnerCommand::Drill => return drill::execute(&place, &args.application).await,
+        RunnerCommand::Ready => drill::ready(&place, &args.application).await,
+        RunnerCommand::Report if drill::is_planned() => return drill::report(&place),
         RunnerCommand::Report => return report::execute(&place).await,
         RunnerCommand::Wal { check: true } => wal::check(&place),
         RunnerCommand::Wal { check: false } => return wal::execute(&place).await,

@@ -2,11 +2,15 @@
 
 use std::fs;
 
-use interlock_core::backup::{plan::EXCHANGE_PATH, result::RunResult};
+use interlock_core::{
+    backup::{plan::EXCHANGE_PATH, result::RunResult},
+    drill::report::DrillReport,
+};
 
 use super::Place;
 
 const RESULT: &str = "result.json";
+const DRILL: &str = "drill.json";
 const SOURCE: &str = "source-exit";
 
 fn write(place: &Place, name: &str, text: &str) -> Result<(), String> {
@@ -37,4 +41,16 @@ pub(super) fn leave_source(place: &Place, code: i32) -> Result<(), String> {
 /// The same, read.
 pub(super) fn find_source(place: &Place) -> Option<i32> {
     fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE)).ok()?.trim().parse().ok()
+}
+
+/// How a tool of a drill ended.
+pub(super) fn leave_drill(place: &Place, report: &DrillReport) -> Result<(), String> {
+    let text = serde_json::to_string(report).map_err(|error| error.to_string())?;
+    write(place, DRILL, &text)
+}
+
+/// The same, read.
+pub(super) fn find_drill(place: &Place) -> Option<DrillReport> {
+    let text = fs::read_to_string(place.at(EXCHANGE_PATH).join(DRILL)).ok()?;
+    serde_json::from_str(&text).ok()
 }

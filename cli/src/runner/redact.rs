@@ -1,9 +1,10 @@
 //! Keeping credentials out of logs and results.
 
 /// Variables that hold no secret, though pods have them.
-const PLAIN: [&str; 12] = [
+const PLAIN: [&str; 13] = [
     "HOME",
     "HOSTNAME",
+    "INTERLOCK_DRILL_PLAN",
     "INTERLOCK_PLAN",
     "LANG",
     "PATH",

@@ -41,13 +41,36 @@ pub(super) fn secrets(place: &Place) -> Secrets {
 }
 
 /// The container that reads back has none of its own: that of this image is lent to it.
-fn provide_restic(place: &Place) {
+pub(super) fn provide_restic(place: &Place) {
     let programs = place.at(PROGRAMS_PATH);
     if !programs.join("restic").is_file()
         && let Err(why) = install::tool("restic", &programs)
     {
         eprintln!("error: {why}");
     }
+}
+
+/// A repository that was opened, or not.
+pub(super) struct Opened {
+    /// What restic came to.
+    pub came: Came,
+    /// restic's id of it.
+    pub id: Option<String>,
+}
+
+/// Opens the repository with its key, and learns its id.
+pub(super) async fn open(restic: &Restic<'_>) -> Opened {
+    let mut text = String::new();
+    let came = restic.run(&["cat", "config", "--no-lock", "--json"]).await;
+    for line in &came.output {
+        match line {
+            Value::String(line) => text.push_str(line),
+            other => text.push_str(&other.to_string()),
+        }
+    }
+    let config: Option<Value> = serde_json::from_str(&text).ok();
+    let id = config.as_ref().and_then(|config| config.get("id")?.as_str()).map(ToOwned::to_owned);
+    Opened { id: id.filter(|_| came.is_good()), came }
 }
 
 struct Work<'a> {
@@ -104,21 +127,9 @@ impl Work<'_> {
 
     /// Opens the repository with its key, and learns its id.
     async fn open(&self, result: &mut RunResult) -> Came {
-        let mut text = String::new();
-        let came = self.restic().run(&["cat", "config", "--no-lock", "--json"]).await;
-        for line in &came.output {
-            match line {
-                Value::String(line) => text.push_str(line),
-                other => text.push_str(&other.to_string()),
-            }
-        }
-        let config: Option<Value> = serde_json::from_str(&text).ok();
-        result.repository_id = config
-            .as_ref()
-            .and_then(|config| config.get("id")?.as_str())
-            .map(ToOwned::to_owned)
-            .filter(|_| came.is_good());
-        came
+        let opened = open(&self.restic()).await;
+        result.repository_id = opened.id;
+        opened.came
     }
 
     /// Manifests as plain files: a kubelet mounts them as links.

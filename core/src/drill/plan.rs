@@ -96,6 +96,36 @@ pub enum DrillWork {
     Wipe,
 }
 
+/// Whose programs a work needs beside Interlock's own. Such a work runs in a container of its own and leaves a note; without,
+/// one container does all of it and reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkTool<'a> {
+    /// Programs of PostgreSQL.
+    Postgres,
+    /// What this image holds.
+    Image(&'a str),
+}
+
+impl DrillWork {
+    /// Whose programs it needs.
+    pub fn tool(&self) -> Option<WorkTool<'_>> {
+        let in_table = |heartbeat: &Option<PlannedHeartbeat>| heartbeat.as_ref().is_some_and(|h| h.table.is_some());
+        match self {
+            Self::Fault { fault: Fault::TamperHeartbeat, heartbeat, .. } if in_table(heartbeat) => {
+                Some(WorkTool::Postgres)
+            }
+            Self::Validate { validation, heartbeat, .. } => match &validation.command {
+                Some(command) => Some(WorkTool::Image(&command.image)),
+                None if validation.sql.is_some() || (validation.heartbeat.is_some() && in_table(heartbeat)) => {
+                    Some(WorkTool::Postgres)
+                }
+                None => None,
+            },
+            _ => None,
+        }
+    }
+}
+
 impl DrillPlan {
     /// A plan of the run with this uid.
     pub fn new(run: &str, work: DrillWork) -> Self {
@@ -149,4 +179,10 @@ pub fn heartbeat(policy: &BackupPolicySpec) -> Option<PlannedHeartbeat> {
         database: heartbeat.database.clone().or_else(first),
         file: heartbeat.file.as_deref().map(restored),
     })
+}
+
+/// The superuser of the server in the sandbox. Of its own name, so that every role of a dump can be made as it was.
+pub fn database_role(run: &str) -> String {
+    let own: String = run.chars().filter(char::is_ascii_alphanumeric).take(8).collect();
+    format!("interlock_{}", own.to_ascii_lowercase())
 }

@@ -6,7 +6,10 @@ use interlock_crds::ProbeResult;
 use serde::{Deserialize, Serialize};
 
 use super::plan::PLAN_VERSION;
-use crate::backup::result::{HeartbeatRead, ResultError, RunnerStage};
+use crate::backup::result::{HeartbeatRead, MAX_RESULT_BYTES, ResultError, RunnerStage};
+
+/// Longest error that is told, in characters.
+const ERROR_CHARACTERS: usize = 200;
 
 /// The termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,6 +94,24 @@ impl DrillReport {
             heartbeat: None,
             error_count: 0,
             errors: Vec::new(),
+        }
+    }
+
+    /// The message. Errors are left out from the end until it fits; their number stays.
+    ///
+    /// # Errors
+    /// It does not fit even without errors.
+    pub fn encode(&self) -> Result<String, ResultError> {
+        let mut fitting = self.clone();
+        // No more of the shortest would fit.
+        fitting.errors.truncate(MAX_RESULT_BYTES / 3);
+        fitting.errors.iter_mut().for_each(|line| *line = line.chars().take(ERROR_CHARACTERS).collect());
+        loop {
+            let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
+            if text.len() <= MAX_RESULT_BYTES {
+                return Ok(text);
+            }
+            fitting.errors.pop().ok_or(ResultError::Truncated(text.len()))?;
         }
     }
 

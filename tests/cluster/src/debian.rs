@@ -78,6 +78,32 @@ impl Prometheus {
     }
 }
 
+/// Server and clients of PostgreSQL.
+#[derive(Clone, Debug)]
+pub struct Postgres {
+    /// The folder of `postgres`, `initdb`, `psql` and `pg_dump`.
+    pub binaries: PathBuf,
+}
+
+impl Postgres {
+    /// Finds the programs in PATH or where Debian's packages put them.
+    pub fn ensure() -> Result<Self, DebianError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
+        let mut folders: Vec<_> = installed.map(|entry| entry.path().join("bin")).collect();
+        folders.sort();
+        folders.extend(env::split_paths(&path));
+        let is_whole =
+            |folder: &PathBuf| ["postgres", "initdb", "psql", "pg_dump"].iter().all(|name| folder.join(name).is_file());
+        let found = folders.into_iter().rfind(is_whole);
+        found.map(|binaries| Self { binaries }).ok_or_else(|| {
+            package("apt-get", "postgresql")(
+                "it is not installed, and unpacked it cannot be run by another user than root".to_owned(),
+            )
+        })
+    }
+}
+
 /// The folder below which these packages are unpacked, in the versions that apt knew when they were first asked for.
 pub(crate) fn unpacked(label: &str, packages: &[impl AsRef<str>]) -> Result<PathBuf, DebianError> {
     let home = roots::cache().map_err(DebianError::NoCache)?.join("tools").join(format!("debian-{label}"));

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     RunRef,
-    restore::{NOBODY, install, restricted},
+    restore::{install, restricted, user},
 };
 use crate::{
     backup::{
@@ -16,13 +16,11 @@ use crate::{
     },
     drill::{
         names::{self, PodRole},
-        plan::{self, DATA_FOLDER, DrillPlan, DrillWork, MANIFEST_FOLDER, PLAN_VARIABLE, RESTORED_PATH},
+        plan::{self, DATA_FOLDER, DrillPlan, DrillWork, MANIFEST_FOLDER, PLAN_VARIABLE, RESTORED_PATH, WorkTool},
         template,
     },
 };
 
-/// User of PostgreSQL's own images.
-const POSTGRES_USER: i64 = 999;
 /// A pod is ended by the cluster so long after the runner should have ended it.
 const GRACE_SECONDS: i64 = 60;
 /// The folder of the restored volume that is shown to a command: data is read there, never changed.
@@ -56,12 +54,7 @@ pub fn pod(context: &PodContext<'_>, role: PodRole) -> Option<Value> {
         PodRole::Fault => {
             let fault = context.drill.fault_injection.as_ref()?;
             let work = plan::fault(fault, context.policy)?;
-            let table = matches!(&work, DrillWork::Fault { heartbeat: Some(heartbeat), path: None, .. } if heartbeat.table.is_some());
-            if table {
-                context.with_tool(&context.postgres_image(), &work, 300, false)
-            } else {
-                context.one("fault", &work, 300, true)
-            }
+            context.work("fault", &work, 300, true)
         }
         PodRole::Wipe => context.one("wipe", &DrillWork::Wipe, 3_600, true),
         PodRole::Dependency(index) => {
@@ -156,19 +149,21 @@ impl PodContext<'_> {
     fn validation(&self, validation: &DrillValidation) -> Body {
         let seconds = validation.timeout.seconds();
         let heartbeat = plan::heartbeat(self.policy).filter(|_| validation.heartbeat.is_some());
-        let from_table = heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.table.is_some());
         let work = DrillWork::Validate {
             timeout_seconds: seconds,
             validation: Box::new(validation.clone()),
             heartbeat,
             manifest_digest: self.manifest_digest.map(ToOwned::to_owned),
         };
-        match &validation.command {
-            Some(command) => self.with_tool(&command.image, &work, seconds, true),
-            None if validation.sql.is_some() || from_table => {
-                self.with_tool(&self.postgres_image(), &work, seconds, false)
-            }
-            None => self.one("validate", &work, seconds, false),
+        self.work("validate", &work, seconds, false)
+    }
+
+    /// A pod in which the tool of the work runs, if it has one. `writes` is whether Interlock's own changes the data.
+    fn work(&self, name: &str, work: &DrillWork, seconds: i64, writes: bool) -> Body {
+        match work.tool() {
+            Some(WorkTool::Image(image)) => self.with_tool(image, work, seconds, true),
+            Some(WorkTool::Postgres) => self.with_tool(&self.postgres_image(), work, seconds, false),
+            None => self.one(name, work, seconds, writes),
         }
     }
 
@@ -209,11 +204,7 @@ impl PodContext<'_> {
             json!({"name": "scratch", "emptyDir": {"sizeLimit": "1Gi"}}),
             claim(),
         ];
-        let mut spec = self.frame(&[install(self.images.interlock)], &server, &volumes, 0);
-        let user = postgres.run_as_user.unwrap_or(POSTGRES_USER);
-        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
-            spec["securityContext"][field] = json!(user);
-        }
+        let spec = self.frame(&[install(self.images.interlock)], &server, &volumes, 0);
         Body { labels: json!({}), spec }
     }
 
@@ -233,11 +224,12 @@ impl PodContext<'_> {
 
     /// What all pods of Interlock's own have in common. Without `seconds` a pod runs until it is deleted.
     fn frame(&self, init: &[Value], container: &Value, volumes: &[Value], seconds: i64) -> Value {
+        let user = user(self.drill);
         let mut spec = json!({
             "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
             "terminationGracePeriodSeconds": 10, "hostAliases": template::host_aliases(self.aliases),
             "securityContext": {
-                "runAsNonRoot": true, "runAsUser": NOBODY, "runAsGroup": NOBODY, "fsGroup": NOBODY,
+                "runAsNonRoot": true, "runAsUser": user, "runAsGroup": user, "fsGroup": user,
                 "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"},
             },
             "initContainers": init, "containers": [container], "volumes": volumes,

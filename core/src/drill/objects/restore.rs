@@ -19,7 +19,9 @@ use crate::{
 };
 
 /// User and group of pods that say nothing else.
-pub(super) const NOBODY: i64 = 65_532;
+const NOBODY: i64 = 65_532;
+/// User of PostgreSQL's own images.
+const POSTGRES_USER: i64 = 999;
 const GIBIBYTE: i64 = 1 << 30;
 
 /// The claim that is restored into.
@@ -90,9 +92,16 @@ pub fn restore_job(
     }
     let mut report = tool("report", images.interlock, &["interlock", "runner", "report"]);
     report["terminationMessagePolicy"] = json!("File");
+    if options.read_all {
+        // Files that were given their owners back are read again, and the manifest is written beside them.
+        report["securityContext"] = json!({
+            "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "runAsNonRoot": false, "runAsUser": 0,
+            "capabilities": {"drop": ["ALL"], "add": ["DAC_OVERRIDE"]},
+        });
+    }
     let mut spec = json!({
         "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
-        "terminationGracePeriodSeconds": 60, "securityContext": pod_security(options),
+        "terminationGracePeriodSeconds": 60, "securityContext": pod_security(options, user(drill)),
         "initContainers": [install(images.interlock), restore], "containers": [report], "volumes": volumes,
     });
     placement(&mut spec, options);
@@ -173,11 +182,22 @@ fn resources(options: &PodOptions) -> Value {
     json!({"requests": amounts(given.requests, Some("100m"), "256Mi"), "limits": amounts(given.limits, None, "2Gi")})
 }
 
-fn pod_security(options: &PodOptions) -> Value {
+/// User and group of all that Interlock runs on the volume. It is one, because not every storage gives a pod's group access to
+/// what another user wrote; and that of the server, if there is one, because a server starts on files of its own user alone.
+pub(super) fn user(drill: &RestoreDrillSpec) -> i64 {
+    let sandbox = &drill.sandbox;
+    let server = sandbox.application.as_ref().and_then(|application| application.postgres.as_ref());
+    match server {
+        Some(server) => server.run_as_user.unwrap_or(POSTGRES_USER),
+        None => sandbox.pod.as_ref().and_then(|pod| pod.run_as_user).unwrap_or(NOBODY),
+    }
+}
+
+fn pod_security(options: &PodOptions, user: i64) -> Value {
     let mut context = json!({
         "runAsNonRoot": !options.read_all,
-        "runAsUser": options.run_as_user.unwrap_or(NOBODY), "runAsGroup": options.run_as_group.unwrap_or(NOBODY),
-        "fsGroup": options.fs_group.unwrap_or(NOBODY), "fsGroupChangePolicy": "OnRootMismatch",
+        "runAsUser": options.run_as_user.unwrap_or(user), "runAsGroup": options.run_as_group.unwrap_or(user),
+        "fsGroup": options.fs_group.unwrap_or(user), "fsGroupChangePolicy": "OnRootMismatch",
         "seccompProfile": {"type": "RuntimeDefault"},
     });
     if !options.supplemental_groups.is_empty() {

@@ -12,6 +12,7 @@ use crate::{
     drill::{
         names::PodRole,
         objects::{self, PodContext, RunRef},
+        report::DrillReport,
         template, validate,
     },
 };
@@ -156,6 +157,49 @@ fn the_restore_job_has_the_backup_credentials_alone_and_the_volume_moves_by_its_
         (&patch["spec"]["claimRef"]["namespace"], &patch["spec"]["claimRef"]["uid"]),
         (&target["metadata"]["namespace"], &Value::Null)
     );
+}
+
+#[test]
+fn restored_owners_are_read_back_with_one_privilege_and_one_user_has_the_volume() {
+    let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), None);
+    let last = |drill: &RestoreDrillSpec| {
+        let job = objects::restore_job(&owner(), drill, &repository(), None, &point, &IMAGES, true).unwrap();
+        job["spec"]["template"]["spec"]["containers"][0]["securityContext"].clone()
+    };
+    let plain = last(&drill_spec(|_| ()));
+    assert_eq!((&plain["runAsUser"], &plain["capabilities"]), (&Value::Null, &json!({"drop": ["ALL"]})));
+    let all = last(&drill_spec(|spec| spec["sandbox"]["pod"] = json!({"readAll": true})));
+    assert_eq!((&all["runAsUser"], &all["capabilities"]["add"]), (&json!(0), &json!(["DAC_OVERRIDE"])));
+    let with_user = drill_spec(|spec| spec["sandbox"]["application"]["postgres"] = json!({"runAsUser": 70}));
+    let job = objects::restore_job(&owner(), &with_user, &repository(), None, &point, &IMAGES, false).unwrap();
+    let pods = all_pods(&with_user).into_iter().map(|(_, pod)| pod["spec"].clone());
+    for spec in pods.chain([job["spec"]["template"]["spec"].clone()]) {
+        let security = &spec["securityContext"];
+        assert_eq!((&security["runAsUser"], &security["fsGroup"]), (&json!(70), &json!(70)), "{spec}");
+    }
+}
+
+#[test]
+fn tools_run_in_their_own_images_and_a_work_without_one_in_interlocks() {
+    let tools = |drill: &RestoreDrillSpec| -> Vec<Value> {
+        let pods =
+            all_pods(drill).into_iter().filter(|(role, _)| matches!(role, PodRole::Validation(_) | PodRole::Fault));
+        pods.map(|(_, pod)| pod["spec"]["initContainers"][1]["image"].clone()).collect()
+    };
+    assert_eq!(tools(&with_template(&plain())), [Value::Null, json!("checker:1"), Value::Null]);
+    let fault = drill_spec(|spec| spec["faultInjection"] = json!({"fault": "FlipBytes", "path": "/x"}));
+    assert_eq!(tools(&fault)[0], Value::Null, "files are damaged by Interlock's own");
+}
+
+#[test]
+fn a_report_fits_into_a_termination_message_whatever_restic_said() {
+    let mut report = DrillReport::new(UID);
+    report.errors = (0..500).map(|n| format!("{n}: \"\u{1f600}\" {}", "x".repeat(300))).collect();
+    report.error_count = 500;
+    let text = report.encode().unwrap();
+    assert!(text.len() <= 4_000, "{}", text.len());
+    let read = DrillReport::decode(Some(&text), UID).unwrap();
+    assert!(read.error_count == 500 && !read.errors.is_empty());
 }
 
 #[test]

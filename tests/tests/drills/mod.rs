@@ -1,0 +1,4 @@
+//! What happens in a sandbox.
+
+mod copies;
+mod server;
