@@ -17,6 +17,8 @@ use interlock_core::backup::{
     outcome::{self, Expected, PodEnd, Reason},
     result::{RunResult, RunnerStage, SnapshotResult},
 };
+use interlock_core::drill::plan::{DrillPlan, DrillWork};
+use interlock_crds::PostgresMode;
 use interlock_tests::{eventually, world::binary};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -279,6 +281,11 @@ impl Scene {
 
     /// Restores to an empty volume and starts a server on what came back.
     fn recovered(&self, base: &SnapshotResult, log: Option<&SnapshotResult>, until: Option<&str>) -> Server {
+        Server::on(&self.programs, &self.restored(base, log, until).join("base/pgdata"))
+    }
+
+    /// Restores to an empty volume; where it is mounted then.
+    fn restored(&self, base: &SnapshotResult, log: Option<&SnapshotResult>, until: Option<&str>) -> PathBuf {
         let kept = self.at("kept");
         fs::rename(self.at("data"), &kept).unwrap();
         fs::create_dir_all(self.at("data")).unwrap();
@@ -291,8 +298,65 @@ impl Scene {
         fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o755)).unwrap();
         fs::rename(self.at("data"), elsewhere.join("mounted")).unwrap();
         fs::rename(&kept, self.at("data")).unwrap();
-        Server::on(&self.programs, &elsewhere.join("mounted/base/pgdata"))
+        elsewhere.join("mounted")
     }
+
+    /// What the server of a drill has in the table, recovered to so long before the end.
+    fn served(&self, base: &SnapshotResult, log: &SnapshotResult, before_end: Option<i64>) -> Vec<String> {
+        fs::create_dir_all(self.at("restored")).unwrap();
+        let _ = fs::remove_dir_all(self.at("restored/data"));
+        fs::rename(self.restored(base, Some(log), None), self.at("restored/data")).unwrap();
+        for folder in ["restored", "interlock/scratch", "interlock/run"] {
+            give_away(&self.at(folder));
+        }
+        let port = free_port().to_string();
+        let work = DrillWork::Serve { mode: PostgresMode::Physical, recover_before_end_seconds: before_end };
+        let plan = DrillPlan::new("drill-1", work).text();
+        let of_drill = |container: &str| {
+            let mut command = unprivileged(&binary());
+            command.args(["runner", "--root"]).arg(self.root.path());
+            command.args(["--application", "127.0.0.1", "--postgres-port", &port, container]);
+            command
+                .env("PATH", format!("{}:/usr/bin:/bin", self.programs.display()))
+                .env("INTERLOCK_DRILL_PLAN", &plan);
+            command.current_dir("/").stdin(Stdio::null());
+            command
+        };
+        let log = fs::File::create(self.at("drill-log")).unwrap();
+        let mut serving = Receiver(of_drill("drill").stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        eventually(SOON, || {
+            let told = || fs::read_to_string(self.at("drill-log")).unwrap_or_default();
+            assert!(serving.0.try_wait().unwrap().is_none(), "{}", told());
+            if of_drill("ready").output().unwrap().status.success() { Ok(()) } else { Err(told()) }
+        });
+        let mut psql = Command::new(self.programs.join("psql"));
+        psql.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-XAtc",
+            "select owner from accounts order by 1",
+            "-p",
+            &port,
+            "postgres",
+        ]);
+        let rows = String::from_utf8(psql.output().unwrap().stdout).unwrap();
+        rows.lines().map(ToOwned::to_owned).collect()
+    }
+}
+
+#[test]
+fn d24_a_drill_serves_a_base_copy_recovered_to_before_its_end() {
+    let Some(scene) = Scene::set() else { return };
+    let _receiver = scene.receive();
+    let base = scene.full();
+    scene.server.insert("first");
+    sleep(Duration::from_secs(3));
+    scene.server.insert("second");
+    let log = scene.log(&base, Some(&base));
+    assert_eq!(scene.served(&base, &log, None), ["first", "second"]);
+    assert_eq!(scene.served(&base, &log, Some(2)), ["first"]);
 }
 
 fn judged(result: &RunResult) -> Reason {
