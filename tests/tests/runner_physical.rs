@@ -174,11 +174,14 @@ impl Scene {
         }
         let secret = root.path().join("interlock/secrets/source");
         fs::create_dir_all(&secret).unwrap();
-        fs::write(secret.join("username"), "postgres").unwrap();
+        fs::write(secret.join("username"), "backup").unwrap();
         fs::write(secret.join("password"), "never-told-to-anybody").unwrap();
         let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
         let server = Server::make(&programs, &root.path().join("server"));
         server.ask("create table accounts (owner text)");
+        // What the documentation asks for, and nothing more.
+        server.ask("create role backup login replication");
+        server.ask("grant execute on function pg_switch_wal() to backup");
         let scene = Self { root, programs, restic: tools.path(Tool::Restic).to_owned(), server };
         let (_, made) = scene.run(&json!({"operation": "Initialize"}));
         assert_eq!(made.stage, RunnerStage::Done, "{made:?}");
