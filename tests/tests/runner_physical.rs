@@ -320,7 +320,7 @@ impl Scene {
             command.args(["runner", "--root"]).arg(self.root.path());
             command.args(["--application", "127.0.0.1", "--postgres-port", &port, container]);
             command
-                .env("PATH", format!("{}:/usr/bin:/bin", self.programs.display()))
+                .env("PATH", format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", self.programs.display()))
                 .env("INTERLOCK_DRILL_PLAN", &plan);
             command.current_dir("/").stdin(Stdio::null());
             command
