@@ -4,7 +4,7 @@ mod parts;
 
 pub use parts::{
     BackupPhase, HeartbeatRecord, HookRecord, JobRef, ObjectsRecord, PinnedPolicy, PointVerdict, RecoveryPoint,
-    RetentionRecord, StopRecord, Verification,
+    RetentionRecord, StopRecord, Verification, WalRange,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

@@ -55,7 +55,7 @@ pub struct BackupPolicyStatus {
     /// When the controller will look again, if time alone changes the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_transition: Option<Time>,
-    /// Valid, Ready, RPOAtRisk, Overdue, HeartbeatReady.
+    /// Valid, Ready, RPOAtRisk, Overdue, HeartbeatReady, WalReceived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,

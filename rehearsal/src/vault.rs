@@ -265,6 +265,7 @@ fn run(
             let id = id_of(&plan.run);
             repository.snapshots.insert(id.clone(), began);
             result.snapshot = Some(SnapshotResult {
+                wal: None,
                 id,
                 parent: plan.parent.clone(),
                 time: began,

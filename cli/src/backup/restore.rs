@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use interlock_controller::backup::Images;
 use interlock_core::backup::{
-    choose::{Wanted, choose},
+    choose::{Recovery, Wanted, choose, choose_recovery},
+    plan::PlannedRecovery,
     pods::{self, PRIVILEGES_LABEL, PRIVILEGES_PERMITTED, Restore},
 };
-use interlock_crds::{Backup, BackupPolicy, BackupRepository, Duration, RecoveryPoint};
+use interlock_crds::{Backup, BackupPolicy, BackupRepository, Duration, PostgresMode, RecoveryPoint};
 use jiff::Timestamp;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
 use kube::{Api, ResourceExt as _, api::ListParams};
@@ -40,7 +41,8 @@ pub struct RestoreArgs {
     /// The Backup to restore. Default: the newest good one.
     #[arg(long, value_name = "NAME", conflicts_with = "at")]
     backup: Option<String>,
-    /// The newest good one whose data is not later than this (RFC 3339).
+    /// The newest good one whose data is not later than this (RFC 3339). A server that is copied physically recovers to
+    /// exactly this moment.
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
     /// Size of the volume. Default: twice the data, in whole GiB.
@@ -100,8 +102,9 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
         (None, Some(at)) => Wanted::At(at),
         (None, None) => Wanted::Newest,
     };
-    let (backup, point, warning) = choose(&runs, &wanted).map_err(CliError::NotFound)?;
-    tell(backup, point, warning.as_deref(), args, ui);
+    let chosen = chosen(&policy, &runs, &wanted).map_err(CliError::NotFound)?;
+    let (backup, point) = (chosen.backup, chosen.point);
+    tell(&chosen, args, ui);
     let claim = args.to_claim.as_ref().or(args.over.as_ref()).cloned().unwrap_or_default();
     let name = job_name(&claim, crate::wall_clock());
     let images = images(&backup.name_any(), context, &namespace).await?;
@@ -112,24 +115,53 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
         snapshot: &point.snapshot_id,
         repository_id: repository.status.as_ref().and_then(|status| status.repository_id.as_deref()),
         deadline: args.deadline.seconds(),
+        recovery: chosen.recovery.as_ref(),
     };
     let borrowed = pods::Images { interlock: &images.interlock, restic: &images.restic, postgres: &images.postgres };
     let job = pods::restore_job(&namespace, &restore, &policy.spec, &repository.spec, &borrowed, permitted)
         .map_err(|error| CliError::Usage(error.to_string()))?;
-    let mut objects: Vec<Value> = args.to_claim.iter().map(|name| volume(name, &namespace, point, args)).collect();
+    let mut objects: Vec<Value> =
+        args.to_claim.iter().map(|name| volume(name, &namespace, chosen.bytes, args)).collect();
     objects.push(job);
     propose::these(objects, asks, &propose, context, ui).await
 }
 
-fn tell(backup: &Backup, point: &RecoveryPoint, warning: Option<&str>, args: &RestoreArgs, ui: Ui) {
+/// What is restored.
+struct Chosen<'a> {
+    backup: &'a Backup,
+    point: &'a RecoveryPoint,
+    warning: Option<String>,
+    /// The base copy, where the point carries one on.
+    base: Option<&'a Backup>,
+    recovery: Option<PlannedRecovery>,
+    bytes: i64,
+}
+
+fn chosen<'a>(policy: &BackupPolicy, runs: &'a [Backup], wanted: &Wanted) -> Result<Chosen<'a>, String> {
+    let physical = policy.spec.source.postgres.as_ref().is_some_and(|p| p.mode == PostgresMode::Physical);
+    if !physical {
+        let (backup, point, warning) = choose(runs, wanted)?;
+        return Ok(Chosen { backup, point, warning, base: None, recovery: None, bytes: point.bytes });
+    }
+    let (Recovery { base, wal, until }, warning) = choose_recovery(runs, wanted)?;
+    let (backup, point) = wal.unwrap_or(base);
+    let planned = PlannedRecovery { base: wal.map(|_| base.1.snapshot_id.clone()), until };
+    let bytes = base.1.bytes.saturating_add(wal.map_or(0, |(_, point)| point.bytes));
+    Ok(Chosen { backup, point, warning, base: wal.map(|_| base.0), recovery: Some(planned), bytes })
+}
+
+fn tell(chosen: &Chosen<'_>, args: &RestoreArgs, ui: Ui) {
+    let (backup, point) = (chosen.backup, chosen.point);
+    let until = chosen.recovery.as_ref().and_then(|recovery| recovery.until);
+    let base = chosen.base.map(|base| format!(" on base copy {}", ui.strong(&base.name_any()))).unwrap_or_default();
     ui.line(&format!(
-        "restores {}: data of {}, {} files, {}",
+        "restores {}{base}: data of {}, {} files, {}",
         ui.strong(&backup.name_any()),
-        point.data_time.0,
+        until.unwrap_or(point.data_time.0),
         point.files,
-        size(point.bytes)
+        size(chosen.bytes)
     ));
-    if let Some(warning) = warning {
+    if let Some(warning) = &chosen.warning {
         ui.line(&ui.warn(warning));
     }
     if let Some(over) = &args.over {
@@ -137,7 +169,12 @@ fn tell(backup: &Backup, point: &RecoveryPoint, warning: Option<&str>, args: &Re
             &ui.warn(&format!("what the claim {over} holds under the same names is replaced; stop what uses it first")),
         );
     }
-    if point.postgres_version.is_some() {
+    if let (Some(recovery), Some(version)) = (&chosen.recovery, point.postgres_version) {
+        let end = recovery.until.map_or_else(|| "the end of what is stored".to_owned(), |until| until.to_string());
+        ui.line(&ui.dim(&format!(
+            "it comes back as base/pgdata: a server of PostgreSQL {version} that is started on it recovers to {end} and then takes writes; run it as the user of the restore, with PGDATA=MOUNT/base/pgdata, and keep MOUNT/wal until it has"
+        )));
+    } else if point.postgres_version.is_some() {
         ui.line(&ui.dim(
             "it comes back as dump.sql: play it with `psql --no-psqlrc --set ON_ERROR_STOP=1 -f dump.sql postgres`",
         ));
@@ -150,9 +187,9 @@ fn job_name(claim: &str, now: Timestamp) -> String {
     format!("restore-{}-{}", claim.trim_end_matches(['-', '.']), now.strftime("%Y%m%d%H%M%S"))
 }
 
-fn volume(name: &str, namespace: &str, point: &RecoveryPoint, args: &RestoreArgs) -> Value {
+fn volume(name: &str, namespace: &str, bytes: i64, args: &RestoreArgs) -> Value {
     const GIBIBYTE: i64 = 1 << 30;
-    let default = || format!("{}Gi", (point.bytes.max(0) / GIBIBYTE).saturating_mul(2).saturating_add(1));
+    let default = || format!("{}Gi", (bytes.max(0) / GIBIBYTE).saturating_mul(2).saturating_add(1));
     let mut claim = json!({
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": namespace},
         "spec": {

@@ -8,12 +8,16 @@ mod drill;
 mod heartbeat;
 mod install;
 mod note;
+mod physical;
 mod postgres;
+mod recover;
 mod redact;
 mod report;
 mod restic;
 mod source;
+mod spool;
 mod tool;
+mod wal;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +55,12 @@ enum RunnerCommand {
     Tool,
     /// Read back and tell
     Report,
+    /// Receive the write-ahead log of a PostgreSQL server, until the pod is deleted
+    Wal {
+        /// Only say, by the exit code, whether it is received.
+        #[arg(long)]
+        check: bool,
+    },
     /// Write the heartbeat of a policy until the pod is ended
     #[command(hide = true)]
     Heartbeat {
@@ -117,6 +127,8 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
         RunnerCommand::Ready => drill::ready(&place, &args.application).await,
         RunnerCommand::Report if drill::is_planned() => return drill::report(&place),
         RunnerCommand::Report => return report::execute(&place).await,
+        RunnerCommand::Wal { check: true } => wal::check(&place),
+        RunnerCommand::Wal { check: false } => return wal::execute(&place).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

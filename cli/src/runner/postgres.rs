@@ -30,7 +30,8 @@ pub(super) fn password(place: &Place) -> Option<String> {
     secret(place, "password")
 }
 
-fn client(place: &Place, server: &Server<'_>, program: &str) -> Command {
+/// A client program, with the address and the credentials in its environment.
+pub(super) fn client(place: &Place, server: &Server<'_>, program: &str) -> Command {
     let mut command = Command::new(program);
     let mode = match server.ssl_mode {
         SslMode::Disable => "disable",

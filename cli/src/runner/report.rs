@@ -1,11 +1,13 @@
 //! The last container: reads back what was stored, and alone writes the result.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 
 use interlock_core::backup::{
     plan::RunnerPlan,
     result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+    wal::Segment,
 };
 use serde_json::Value;
 
@@ -54,6 +56,9 @@ async fn read_back(place: &Place, plan: &RunnerPlan, secrets: &Secrets, result: 
     result.stage = RunnerStage::ReadBack;
     let restic = Restic::new(place, plan, secrets);
     let (mut files, mut bytes, mut record) = (0_u64, 0_u64, None);
+    let mut segments = BTreeSet::new();
+    let wal = told.wal.clone();
+    let segment_bytes = wal.as_ref().and_then(|wal| u64::try_from(wal.segment_bytes).ok()).unwrap_or_default();
     let listed = restic
         .run_with(&["ls", "--json", "--no-lock", &told.id], |line| {
             let text = |field: &str| line.get(field).and_then(Value::as_str).unwrap_or_default();
@@ -61,6 +66,7 @@ async fn read_back(place: &Place, plan: &RunnerPlan, secrets: &Secrets, result: 
                 ("snapshot", _) => record = Some(line.clone()),
                 ("node", "file") => {
                     files += 1;
+                    segments.extend(Segment::parse(text("name"), segment_bytes).map(|segment| segment.number));
                     bytes += line.get("size").and_then(Value::as_u64).unwrap_or_default();
                 }
                 _ => {}
@@ -75,6 +81,14 @@ async fn read_back(place: &Place, plan: &RunnerPlan, secrets: &Secrets, result: 
     let Some(record) = record else {
         return result.errors.push("restic ended well, but listed no snapshot".to_owned());
     };
+    let missing = wal
+        .as_ref()
+        .and_then(Segment::of_range)
+        .and_then(|(from, to)| (from.number..=to.number).find(|number| !segments.contains(number)));
+    if let Some(missing) = missing {
+        result.errors.push(format!("segment number {missing} of the write-ahead log is not in the snapshot"));
+        return result.snapshot = Some(told);
+    }
     let text = |field: &str| record.get(field).and_then(Value::as_str).map(ToOwned::to_owned);
     let time = text("time").and_then(|time| time.parse().ok());
     let (Some(id), Some(time)) = (text("id"), time) else {

@@ -2,16 +2,22 @@
 
 use interlock_core::backup::{
     outcome::short,
-    plan::{OBJECTS_PATH, PROGRAMS_PATH, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH},
-    result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult},
+    plan::{
+        BASE_PATH, OBJECTS_PATH, PROGRAMS_PATH, PlannedRecovery, PlannedSource, RunnerPlan, SECRETS_PATH, SOURCE_PATH,
+        WAL_PATH,
+    },
+    result::{RunResult, RunnerOperation, RunnerStage, SnapshotResult, SourceFailure},
 };
+use interlock_crds::PostgresMode;
 use serde_json::Value;
 
 use super::{
-    Place, heartbeat, install, note, plan, postgres,
+    Place, heartbeat, install, note,
+    physical::{Physical, Ready},
+    plan, postgres, recover,
     redact::Secrets,
     restic::{Came, Restic},
-    source,
+    source, spool,
 };
 
 /// Does what the plan says, and leaves a note of how it ended.
@@ -167,6 +173,15 @@ impl Work<'_> {
             result.exit_code = None;
             return result.errors.push("the plan names no source".to_owned());
         };
+        let ready = match self.physical(source).await {
+            None => None,
+            Some(Ok(ready)) => Some(ready),
+            Some(Err(stop)) => {
+                println!("error: {}", stop.why);
+                (result.exit_code, result.failure) = (None, Some(stop.failure));
+                return result.errors.insert(0, stop.why);
+            }
+        };
         let own = std::env::current_exe().map_or_else(|_| "interlock".to_owned(), |path| path.display().to_string());
         let root = self.place.root().display().to_string();
         let mut args: Vec<String> = ["backup", "--json", "--host"].map(ToOwned::to_owned).to_vec();
@@ -202,7 +217,13 @@ impl Work<'_> {
                 args.extend(["--".to_owned(), self.place.text(SOURCE_PATH)]);
             }
             PlannedSource::Command { command, file_name } => piped(file_name, command),
-            PlannedSource::Postgres { .. } => piped("dump.sql", &[source::POSTGRES.to_owned()]),
+            PlannedSource::Postgres { .. } => match &ready {
+                Some(ready) => {
+                    args.extend(ready.exclude.iter().flat_map(|pattern| ["--exclude".to_owned(), pattern.clone()]));
+                    args.extend(["--".to_owned(), self.place.text(ready.path)]);
+                }
+                None => piped("dump.sql", &[source::POSTGRES.to_owned()]),
+            },
         }
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let came = self.restic().run(&args).await;
@@ -221,13 +242,39 @@ impl Work<'_> {
             added_bytes: number("data_added_packed"),
             recoverable_until: None,
             postgres_version: None,
+            wal: None,
         });
-        if let (Some(snapshot), Some(PlannedSource::Postgres { host, port, ssl_mode, .. })) =
+        if let (Some(snapshot), Some(ready)) = (&mut result.snapshot, ready) {
+            (snapshot.postgres_version, snapshot.wal) = (Some(ready.postgres_version), Some(ready.wal.clone()));
+            snapshot.recoverable_until = Some(ready.recoverable_until);
+            let base = (source, &ready.base_from, &self.plan.parent);
+            if let (PlannedSource::Postgres { base_id: Some(base), .. }, Some(from), Some(parent)) = base
+                && came.is_good()
+            {
+                spool::clean(self.place, &self.restic(), base, from, parent).await;
+            }
+        } else if let (Some(snapshot), Some(PlannedSource::Postgres { host, port, ssl_mode, .. })) =
             (&mut result.snapshot, &self.plan.source)
         {
             let server = postgres::Server { host, port: *port, ssl_mode: *ssl_mode };
             snapshot.postgres_version = postgres::version(self.place, &server).await;
         }
+    }
+
+    /// Makes ready what is copied of a PostgreSQL server's files; none if that is not what is copied.
+    async fn physical(&self, source: &PlannedSource) -> Option<Result<Ready, super::physical::Stop>> {
+        let PlannedSource::Postgres { mode: PostgresMode::Physical, base, base_id, room_bytes, .. } = source else {
+            return None;
+        };
+        let Some(physical) = Physical::of(self.place, self.secrets, source) else {
+            let why = "the plan names no replication slot";
+            return Some(Err(super::physical::Stop::new(SourceFailure::Failed, why)));
+        };
+        Some(if *base {
+            physical.base(&self.plan.run, *room_bytes).await
+        } else {
+            physical.log(&self.restic(), base_id.as_deref()).await
+        })
     }
 
     async fn check(&self, result: &mut RunResult) {
@@ -290,6 +337,9 @@ impl Work<'_> {
             result.exit_code = None;
             return result.errors.push("the plan names no snapshot".to_owned());
         };
+        if let Some(recovery) = &wanted.recovery {
+            return self.restore_server(result, &wanted.snapshot, recovery).await;
+        }
         let target = self.place.text(SOURCE_PATH);
         let folder = wanted.folder.as_ref().map(|folder| format!(":{}", self.place.text(folder))).unwrap_or_default();
         let snapshot = format!("{}{folder}", wanted.snapshot);
@@ -303,6 +353,44 @@ impl Work<'_> {
             return result.errors.push("restic reported success, but restored no file".to_owned());
         }
         end(result, &came);
+    }
+
+    /// A base copy, the segments that carry it on, and the settings with which a server recovers.
+    async fn restore_server(&self, result: &mut RunResult, snapshot: &str, recovery: &PlannedRecovery) {
+        let parts = match &recovery.base {
+            Some(base) => vec![(base.as_str(), BASE_PATH), (snapshot, WAL_PATH)],
+            None => vec![(snapshot, BASE_PATH)],
+        };
+        let mut last = Came::default();
+        for (snapshot, path) in parts {
+            let folder = self.place.text(path);
+            let from = format!("{snapshot}:{folder}");
+            // What is there beside is of another copy, and a server would take it for its own.
+            let came = self
+                .restic()
+                .run(&["restore", "--json", "--verify", "--delete", "--target", &folder, "--", &from])
+                .await;
+            note_exit(result, &came);
+            let Some(summary) = came.message("summary").filter(|_| came.is_good()) else { return };
+            let files = summary.get("files_restored").and_then(Value::as_u64).unwrap_or_default();
+            println!("{path}: restored {files} files");
+            last = came;
+        }
+        let moment = recovery.until.map_or(recover::Moment::End, recover::Moment::At);
+        match recover::prepare(&self.place.at(SOURCE_PATH), moment) {
+            Ok(prepared) => {
+                let until = prepared.until.map_or_else(|| "the end".to_owned(), |until| until.to_string());
+                let version = prepared.postgres_version;
+                println!(
+                    "a server of PostgreSQL {version} that is started on base/pgdata of the volume recovers to {until}"
+                );
+                end(result, &last);
+            }
+            Err(why) => {
+                println!("error: {why}");
+                result.errors.push(why);
+            }
+        }
     }
 
     async fn rotate(&self, result: &mut RunResult) {

@@ -97,15 +97,15 @@ pub async fn privileges<P: Port>(context: &Context<P>, namespace: &str, asked: b
     Ok(label == Some(pods::PRIVILEGES_PERMITTED))
 }
 
-/// What cannot be used of a policy and what it refers to. What is missing wakes the policy when it appears, and its writer
-/// whenever it changes.
+/// What cannot be used of a policy and what it refers to. What is missing wakes the policy when it appears, and what runs
+/// beside its source whenever that changes.
 pub async fn problems_of_policy<P: Port>(
     context: &Context<P>,
     waiter: &str,
     key: &str,
     policy: &BackupPolicy,
     repository: Option<&BackupRepository>,
-    writer: Option<ObjectId>,
+    companions: Vec<ObjectId>,
 ) -> Result<Vec<String>, PortError> {
     let namespace = policy.metadata.namespace.as_deref().unwrap_or_default();
     let source = &policy.spec.source;
@@ -120,10 +120,9 @@ pub async fn problems_of_policy<P: Port>(
             missing.push(id);
         }
     }
-    let watched: Vec<_> = missing.iter().cloned().chain(writer).collect();
+    let watched: Vec<_> = missing.iter().cloned().chain(companions).collect();
     context.port.watch(waiter, &watched);
-    let mut problems = validate::not_yet(&policy.spec);
-    problems.extend(validate::policy(&policy.spec));
+    let mut problems = validate::policy(&policy.spec);
     problems.extend(validate::references(&policy.spec, repository.map(|repository| &repository.spec), |claim| {
         !missing.iter().any(|id| id.name == claim)
     }));

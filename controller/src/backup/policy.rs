@@ -15,7 +15,11 @@ use interlock_crds::{API_VERSION, BackupPolicy, BackupPolicyStatus, RepositoryPh
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{FINALIZER, LOOK_AGAIN, act, heartbeat, observe};
+use super::{
+    FINALIZER, LOOK_AGAIN, act,
+    heartbeat::{self, Companion},
+    observe,
+};
 use crate::{
     change::Context,
     index::{BackupKey, RunsSummary, beside},
@@ -39,9 +43,8 @@ pub(super) async fn pass<P: Port>(
         let repository = index.backup_repository(&beside(key, &policy.spec.repository_ref.name));
         (repository, index.backup_runs(key))
     });
-    let problems =
-        observe::problems_of_policy(context, &waiter, key, &policy, repository.as_deref(), heartbeat::watched(&policy))
-            .await?;
+    let watched = heartbeat::watched(context, &policy);
+    let problems = observe::problems_of_policy(context, &waiter, key, &policy, repository.as_deref(), watched).await?;
     let recorded = policy.status.clone().unwrap_or_default();
     let slots = decide(context, key, &policy, &recorded, &runs, now);
     let repository_status = repository.as_ref().and_then(|repository| repository.status.clone()).unwrap_or_default();
@@ -57,7 +60,9 @@ pub(super) async fn pass<P: Port>(
     if let Some(due) = &slots.begin {
         begin(context, &policy, due).await?;
     }
-    let writer = heartbeat::pass(context, &policy, problems.is_empty()).await?;
+    let usable = problems.is_empty();
+    let writer = heartbeat::pass(context, Companion::Writer, &policy, usable).await?;
+    let receiver = heartbeat::pass(context, Companion::Receiver, &policy, usable).await?;
     let facts = PolicyFacts {
         generation: policy.metadata.generation.unwrap_or_default(),
         spec: &policy.spec,
@@ -74,6 +79,7 @@ pub(super) async fn pass<P: Port>(
         last_proven: runs.last_proven.as_ref(),
         points: runs.points,
         heartbeat: writer.as_ref(),
+        wal: receiver.as_ref(),
         now,
     };
     let (next, risk) = status::policy(&facts);
@@ -91,7 +97,7 @@ pub(super) async fn pass<P: Port>(
         }
     }
     tidy(context, key, &policy, &runs).await?;
-    let refused = writer.is_some_and(|told| told.reason == heartbeat::REFUSED);
+    let refused = [writer, receiver].into_iter().flatten().any(|told| told.reason == heartbeat::REFUSED);
     let again = (refused || !problems.is_empty()).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now));
     Ok([next.next_transition.map(|at| at.0), again].into_iter().flatten().min())
 }

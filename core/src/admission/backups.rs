@@ -21,9 +21,6 @@ pub(super) fn policy(request: &WriteRequest) -> Answer {
         return Ok(Vec::new());
     }
     let spec: BackupPolicySpec = spec_of(request.object.as_ref(), request)?;
-    if let [first, ..] = validate::not_yet(&spec).as_slice() {
-        return refuse(422, "NotSupportedYet", format!("{}: {first}", request.target()));
-    }
     match validate::policy(&spec).as_slice() {
         [] => Ok(validate::policy_warnings(&spec)),
         wrong => refuse(422, "BadBackupPolicy", format!("{}: {}", request.target(), wrong.join("; "))),

@@ -3,7 +3,10 @@
 use interlock_crds::{Backup, RecoveryPoint};
 use jiff::Timestamp;
 
-use super::exposure::{Standing, standing};
+use super::{
+    exposure::{Standing, standing},
+    wal::carries_on,
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +58,95 @@ pub fn choose<'a>(
         Wanted::At(at) => format!("no good recovery point holds data of {at} or earlier"),
         _ => "there is no good recovery point".to_owned(),
     })
+}
+
+/// Snapshots from which a PostgreSQL server recovers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recovery<'a> {
+    /// The base copy.
+    pub base: (&'a Backup, &'a RecoveryPoint),
+    /// The write-ahead log that carries it on; none: the base copy alone.
+    pub wal: Option<(&'a Backup, &'a RecoveryPoint)>,
+    /// The moment to stop at; none: the end of what is there.
+    pub until: Option<Timestamp>,
+}
+
+/// The physical recovery point to restore, with a warning if it is not a good one. For a moment: the newest base that was
+/// complete by then and is carried on beyond it, and the earliest log that does.
+///
+/// # Errors
+/// The sentence why there is none.
+pub fn choose_recovery<'a>(backups: &'a [Backup], wanted: &Wanted) -> Result<(Recovery<'a>, Option<String>), String> {
+    let good: Vec<Physical<'_>> = backups.iter().filter_map(Physical::good).collect();
+    if let Wanted::At(at) = wanted {
+        return at_moment(&good, *at).map(|recovery| (recovery, None));
+    }
+    let (backup, point, warning) = choose(backups, wanted)?;
+    let Some(id) = &point.base_id else {
+        return Ok((Recovery { base: (backup, point), wal: None, until: None }, warning));
+    };
+    let base = good.iter().find(|known| known.point.snapshot_id == *id && known.is_base()).ok_or_else(|| {
+        let name = backup.metadata.name.as_deref().unwrap_or_default();
+        format!("the base copy that {name} needs is no good recovery point (any more): choose one of another base")
+    })?;
+    Ok((Recovery { base: (base.backup, base.point), wal: Some((backup, point)), until: None }, warning))
+}
+
+/// A good point of a PostgreSQL server's physical copies.
+#[derive(Clone, Copy)]
+struct Physical<'a> {
+    backup: &'a Backup,
+    point: &'a RecoveryPoint,
+    until: Timestamp,
+}
+
+impl<'a> Physical<'a> {
+    fn good(backup: &'a Backup) -> Option<Self> {
+        let point = backup.status.as_ref()?.point.as_ref()?;
+        let until = point.recoverable_until.as_ref()?.0;
+        (standing(backup)? == Standing::Good && point.wal.is_some()).then_some(Self { backup, point, until })
+    }
+
+    fn is_base(&self) -> bool {
+        self.point.base_id.is_none()
+    }
+
+    fn name(&self) -> &str {
+        self.backup.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// Whether this log carries `base` on.
+    fn carries_on(&self, base: &Physical<'_>) -> bool {
+        let own = self.point.base_id.as_deref() == Some(base.point.snapshot_id.as_str());
+        let ranges = base.point.wal.as_ref().zip(self.point.wal.as_ref());
+        !self.is_base() && (own || ranges.is_some_and(|(base, wal)| carries_on(base, wal)))
+    }
+}
+
+fn at_moment<'a>(good: &[Physical<'a>], at: Timestamp) -> Result<Recovery<'a>, String> {
+    let mut bases: Vec<_> = good.iter().filter(|point| point.is_base()).collect();
+    bases.sort_by_key(|base| std::cmp::Reverse((base.until, base.name().to_owned())));
+    let log_of = |base: &Physical<'_>| {
+        let carries_on = good.iter().filter(|wal| wal.carries_on(base) && wal.until >= at);
+        carries_on.min_by_key(|wal| (wal.until, wal.name().to_owned())).copied()
+    };
+    let complete = bases.iter().filter(|base| base.until <= at);
+    let found = complete.filter_map(|base| Some((base, log_of(base)?))).next();
+    let Some((base, wal)) = found else {
+        let windows: Vec<_> = bases.iter().take(3).filter_map(|base| window(base, good)).collect();
+        let there = match windows.as_slice() {
+            [] => "no write-ahead log carries on a good base copy; a run in mode Incremental stores it".to_owned(),
+            windows => format!("what can be recovered is {}", windows.join(", ")),
+        };
+        return Err(format!("{at} cannot be recovered: {there}"));
+    };
+    Ok(Recovery { base: (base.backup, base.point), wal: Some((wal.backup, wal.point)), until: Some(at) })
+}
+
+/// From when until when a base is carried on.
+fn window(base: &Physical<'_>, good: &[Physical<'_>]) -> Option<String> {
+    let newest = good.iter().filter(|wal| wal.carries_on(base)).map(|wal| wal.until).max()?;
+    Some(format!("{} to {newest}", base.until))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! `slots` says when, `run` carries one run from its object to its outcome, `outcome` reads what the tool said, `repository`
 //! lets runs in, `retention` says what may be forgotten, `exposure` how old the newest good point is, `pods` builds the
-//! Jobs, `status` tells people, `validate` refuses what a schema cannot.
+//! Jobs, `status` tells people, `validate` refuses what a schema cannot, `wal` says what PostgreSQL's write-ahead log carries on.
 
 pub mod choose;
 pub mod exposure;
@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod permit;
 pub mod plan;
 pub mod pods;
+pub mod receiver;
 pub mod repository;
 pub mod result;
 pub mod retention;
@@ -22,6 +23,7 @@ pub mod run;
 pub mod slots;
 pub mod status;
 pub mod validate;
+pub mod wal;
 
 #[cfg(test)]
 mod tests;

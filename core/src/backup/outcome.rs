@@ -5,7 +5,7 @@
 
 use interlock_crds::{BackupPhase, MaintenanceOperation};
 
-use super::result::{ResultError, RunResult, RunnerStage};
+use super::result::{ResultError, RunResult, RunnerStage, SourceFailure};
 
 /// Why a run did not succeed, or was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,13 @@ pub enum Reason {
     Forbidden,
     TooLarge,
     Damaged,
+    UnsupportedSource,
+    SlotMissing,
+    WalGap,
+    WalNotReceived,
+    BaseMissing,
+    BaseNotVerified,
+    ScratchTooSmall,
 }
 
 impl Reason {
@@ -201,6 +208,10 @@ fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
             format!("restic was ended by signal {signal} in stage {:?}", result.stage),
         );
     }
+    if let Some(failure) = result.failure {
+        let sentence = result.errors.first().cloned().unwrap_or_else(|| format!("{failure:?}"));
+        return Outcome::failed(of_source(failure), sentence);
+    }
     if let Some(code) = result.source_exit_code.filter(|code| *code != 0) {
         return Outcome::failed(
             Reason::SourceFailed,
@@ -259,6 +270,19 @@ fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
     }
 }
 
+fn of_source(failure: SourceFailure) -> Reason {
+    match failure {
+        SourceFailure::Failed => Reason::SourceFailed,
+        SourceFailure::Unsupported => Reason::UnsupportedSource,
+        SourceFailure::SlotMissing => Reason::SlotMissing,
+        SourceFailure::WalGap => Reason::WalGap,
+        SourceFailure::WalNotReceived => Reason::WalNotReceived,
+        SourceFailure::BaseMissing => Reason::BaseMissing,
+        SourceFailure::BaseNotVerified => Reason::BaseNotVerified,
+        SourceFailure::ScratchTooSmall => Reason::ScratchTooSmall,
+    }
+}
+
 fn complete(result: &RunResult, expected: &Expected<'_>) -> Outcome {
     let Some(snapshot) = &result.snapshot else {
         return Outcome::failed(
@@ -298,10 +322,16 @@ fn complete(result: &RunResult, expected: &Expected<'_>) -> Outcome {
             format!("restic reported {} errors{}", result.error_count, first_error(result)),
         );
     }
+    let until = snapshot.recoverable_until.map(|until| format!("; recoverable until {until}")).unwrap_or_default();
     Outcome::new(
         BackupPhase::Succeeded,
         Reason::Complete,
-        format!("{} files, {} bytes, read back as snapshot {}", snapshot.files, snapshot.bytes, short(&snapshot.id)),
+        format!(
+            "{} files, {} bytes, read back as snapshot {}{until}",
+            snapshot.files,
+            snapshot.bytes,
+            short(&snapshot.id)
+        ),
     )
 }
 

@@ -8,12 +8,16 @@ use interlock_crds::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::result::RunnerOperation;
+use super::{result::RunnerOperation, wal};
 
 /// The environment variable with the plan, JSON.
 pub const PLAN_VARIABLE: &str = "INTERLOCK_PLAN";
 /// Where the source's volume is mounted, or the manifests of objects are copied to.
 pub const SOURCE_PATH: &str = "/data";
+/// Where a base copy of a PostgreSQL server is made, and restored to.
+pub const BASE_PATH: &str = "/data/base";
+/// Where the spool with segments of write-ahead log is mounted, and restored to.
+pub const WAL_PATH: &str = "/data/wal";
 /// Where the Secrets with manifests of objects are mounted, to be copied to [`SOURCE_PATH`].
 pub const OBJECTS_PATH: &str = "/interlock/objects";
 /// Where a repository on a volume is mounted.
@@ -87,6 +91,21 @@ pub struct PlannedRestore {
     /// The folder of the snapshot whose content is restored; none restores everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
+    /// It is a physical copy of a PostgreSQL server, to be made ready to recover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery: Option<PlannedRecovery>,
+}
+
+/// How a physical copy of a PostgreSQL server is made ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedRecovery {
+    /// Snapshot of the base copy, if the restored one is of write-ahead log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// The moment to recover to; none: the end of what is there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<jiff::Timestamp>,
 }
 
 /// What is copied.
@@ -126,6 +145,12 @@ pub enum PlannedSource {
         base: bool,
         /// Physical: replication slot.
         slot: Option<String>,
+        /// Physical: snapshot of the base copy that segments carry on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base_id: Option<String>,
+        /// Physical: room for a base copy, in bytes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        room_bytes: Option<u64>,
     },
     /// Manifests below [`OBJECTS_PATH`], one file each, copied as files of [`SOURCE_PATH`].
     Objects,
@@ -217,7 +242,7 @@ impl RunnerPlan {
         });
         Self {
             host: Some(pinned.policy_uid.clone()),
-            source: source(policy, mode),
+            source: source(policy, pinned, mode),
             force: !incremental,
             parent: pinned.parent.clone().filter(|_| incremental),
             heartbeat,
@@ -232,11 +257,12 @@ impl RunnerPlan {
         repository: &BackupRepositorySpec,
         id: Option<&str>,
         snapshot: &str,
+        recovery: Option<&PlannedRecovery>,
     ) -> Self {
         // Files were copied from where they go back to; everything else is one file at the top.
         let folders = policy.source.files.is_some() || policy.source.objects.is_some();
         let folder = folders.then(|| SOURCE_PATH.to_owned());
-        let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder };
+        let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder, recovery: recovery.cloned() };
         Self { restore: Some(restore), ..Self::new(run, RunnerOperation::Restore, repository, id) }
     }
 
@@ -269,7 +295,7 @@ impl RunnerPlan {
     }
 }
 
-fn source(policy: &BackupPolicySpec, mode: BackupMode) -> Option<PlannedSource> {
+fn source(policy: &BackupPolicySpec, pinned: &PinnedPolicy, mode: BackupMode) -> Option<PlannedSource> {
     let source = &policy.source;
     if let Some(files) = &source.files {
         let paths = files.paths.iter().map(|path| below(SOURCE_PATH, path)).collect();
@@ -288,6 +314,8 @@ fn source(policy: &BackupPolicySpec, mode: BackupMode) -> Option<PlannedSource> 
             ssl_mode: postgres.ssl_mode,
             base: mode == BackupMode::Full,
             slot: postgres.wal.as_ref().map(|wal| wal.slot.clone()),
+            base_id: pinned.base_id.clone(),
+            room_bytes: postgres.wal.as_ref().and_then(|_| wal::quantity_bytes(super::pods::scratch_size(policy))),
         });
     }
     source.objects.as_ref().map(|_| PlannedSource::Objects)

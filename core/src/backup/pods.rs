@@ -14,7 +14,10 @@ use interlock_crds::{
 };
 use serde_json::{Value, json};
 
-use super::plan::{MaintenanceWork, OBJECTS_PATH, RunnerPlan, SOURCE_PATH};
+use super::{
+    plan::{BASE_PATH, MaintenanceWork, OBJECTS_PATH, PlannedRecovery, RunnerPlan, SOURCE_PATH, WAL_PATH},
+    receiver::RECEIVER_LABEL,
+};
 
 /// Label of a namespace by which its owner lets backups read, and restores give back, every file.
 pub const PRIVILEGES_LABEL: &str = "interlock.dev/backup-privileges";
@@ -89,7 +92,10 @@ pub fn backup_job(
         pod.tool_image = postgres.image.clone().unwrap_or_else(|| images.postgres.to_owned());
         pod.secret("source", &postgres.secret_ref);
         if let Some(wal) = &postgres.wal {
-            pod.claim("spool", &wal.persistent_volume_claim, SOURCE_PATH, false);
+            pod.claim("spool", &wal.persistent_volume_claim, WAL_PATH, false);
+            pod.volumes.push(json!({"name": "base", "emptyDir": {"sizeLimit": scratch_size(policy)}}));
+            pod.mounts.push(json!({"name": "base", "mountPath": BASE_PATH}));
+            pod.shares_spool = true;
         }
     }
     if let Some(command) = &source.command {
@@ -106,7 +112,19 @@ pub fn backup_job(
         pod.mounts.push(json!({"name": "source", "mountPath": SOURCE_PATH}));
     }
     let labels = [("interlock.dev/backup-policy", policy_label(pinned))];
-    Ok(pod.job(owner.name, policy.deadline.seconds(), "backup", &labels, images.interlock))
+    let shares_spool = pod.shares_spool;
+    let mut job = pod.job(owner.name, policy.deadline.seconds(), "backup", &labels, images.interlock);
+    if shares_spool {
+        // A spool that is of one node alone is there where the receiver runs; without one the run goes on all the same.
+        job["spec"]["template"]["spec"]["affinity"]["podAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"] = json!([{
+            "weight": 100,
+            "podAffinityTerm": {
+                "labelSelector": {"matchLabels": {RECEIVER_LABEL: pinned.policy_uid}},
+                "topologyKey": "kubernetes.io/hostname",
+            },
+        }]);
+    }
+    Ok(job)
 }
 
 /// Lets the Job of a run of `source.objects` see its manifests: the Secrets that the run announced.
@@ -169,6 +187,8 @@ pub struct Restore<'a> {
     pub repository_id: Option<&'a str>,
     /// Seconds after which it is ended.
     pub deadline: i64,
+    /// How a physical copy of a PostgreSQL server is made ready.
+    pub recovery: Option<&'a PlannedRecovery>,
 }
 
 /// The Job that restores a snapshot to a claim: part of a change, so that it is agreed and carried out like one. Nobody owns
@@ -185,7 +205,14 @@ pub fn restore_job(
     privileges_permitted: bool,
 ) -> Result<Value, PodError> {
     let owner = Owner { kind: "", name: restore.name, uid: restore.name, namespace, privileges_permitted };
-    let plan = RunnerPlan::restore(restore.name, policy, repository, restore.repository_id, restore.snapshot);
+    let plan = RunnerPlan::restore(
+        restore.name,
+        policy,
+        repository,
+        restore.repository_id,
+        restore.snapshot,
+        restore.recovery,
+    );
     let default = PodOptions::default();
     let options = policy.pod.as_ref().unwrap_or(&default);
     let mut pod = Pod::new(&owner, options, repository, &plan, &repository.restic.secret_ref)?;
@@ -199,6 +226,11 @@ pub fn restore_job(
         meta.remove("ownerReferences");
     }
     Ok(job)
+}
+
+/// Room for temporary files of a policy's runs, and once more for a base copy.
+pub(super) fn scratch_size(policy: &BackupPolicySpec) -> &str {
+    policy.pod.as_ref().and_then(|pod| pod.scratch_size.as_deref()).unwrap_or(build::SCRATCH)
 }
 
 fn policy_label(pinned: &PinnedPolicy) -> String {

@@ -52,6 +52,27 @@ pub enum RunnerStage {
     Done,
 }
 
+/// What of the source was not as it must be, so that nothing was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourceFailure {
+    /// The server did not answer, or its program failed.
+    Failed,
+    /// It is of a kind or version that is not copied like this.
+    Unsupported,
+    /// There is no replication slot, or it was lost.
+    SlotMissing,
+    /// A segment of the write-ahead log is missing.
+    WalGap,
+    /// No segment has arrived that would carry the base on.
+    WalNotReceived,
+    /// The base copy that is carried on cannot be read.
+    BaseMissing,
+    /// The base copy is not what its manifest says.
+    BaseNotVerified,
+    /// There is no room for a base copy.
+    ScratchTooSmall,
+}
+
 /// The termination message.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -73,6 +94,9 @@ pub struct RunResult {
     /// Exit code of the program whose output was copied (dump, command).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_exit_code: Option<i32>,
+    /// What of the source was not as it must be; the first of the errors is the sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<SourceFailure>,
     /// restic's id of the repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repository_id: Option<String>,
@@ -131,6 +155,9 @@ pub struct SnapshotResult {
     /// Major version of PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<u32>,
+    /// Its segments of write-ahead log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<interlock_crds::WalRange>,
 }
 
 /// A heartbeat record as it was read. The controller keeps an HMAC of its nonce, not the nonce.
@@ -195,6 +222,7 @@ impl RunResult {
             exit_code: None,
             signal: None,
             source_exit_code: None,
+            failure: None,
             repository_id: None,
             snapshot: None,
             heartbeat: None,
@@ -216,8 +244,13 @@ impl RunResult {
         let mut fitting = self.clone();
         // No more of the shortest would fit.
         fitting.errors.truncate(MAX_RESULT_BYTES / 3);
-        let lines = fitting.errors.iter_mut().chain(&mut fitting.heartbeat_error);
-        lines.for_each(|line| *line = line.chars().take(200).collect());
+        // The first may be the sentence that people are told.
+        let first = if self.failure.is_some() { 1_000 } else { 200 };
+        let limits = std::iter::once(first).chain(std::iter::repeat(200));
+        for (line, limit) in fitting.errors.iter_mut().zip(limits) {
+            *line = line.chars().take(limit).collect();
+        }
+        fitting.heartbeat_error.iter_mut().for_each(|line| *line = line.chars().take(200).collect());
         loop {
             let text = serde_json::to_string(&fitting).map_err(|error| ResultError::Malformed(error.to_string()))?;
             if text.len() <= MAX_RESULT_BYTES {

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::{
     exposure::{Exposure, exposure},
     heartbeat::writer,
+    receiver,
     slots::{SlotDecision, earlier},
 };
 
@@ -45,6 +46,8 @@ pub struct PolicyFacts<'a> {
     pub points: u32,
     /// What is told of the writer of its heartbeat, if it has one.
     pub heartbeat: Option<&'a writer::Told>,
+    /// What is told of the receiver of its write-ahead log, if it has one.
+    pub wal: Option<&'a writer::Told>,
     /// Now.
     pub now: Timestamp,
 }
@@ -81,12 +84,14 @@ pub fn policy(facts: &PolicyFacts<'_>) -> (BackupPolicyStatus, Option<RiskChange
     };
     let late =
         overdue.clone().map_or(("False", "OnTime", "no slot is owed".to_owned()), |why| ("True", "SlotMissed", why));
-    let heartbeat = facts.heartbeat.map(|told| {
-        (writer::CONDITION, (if told.is_ready { "True" } else { "False" }, told.reason, told.message.clone()))
-    });
+    let companions = [(writer::CONDITION, facts.heartbeat), (receiver::CONDITION, facts.wal)];
+    let companions =
+        companions.into_iter().filter_map(|(condition, told)| Some((condition, told?))).map(|(condition, told)| {
+            (condition, (if told.is_ready { "True" } else { "False" }, told.reason, told.message.clone()))
+        });
     let conditions = [("Valid", valid), ("Ready", ready), ("RPOAtRisk", at_risk), ("Overdue", late)]
         .into_iter()
-        .chain(heartbeat)
+        .chain(companions)
         .map(|(type_, (status, reason, message))| condition(facts, type_, status, reason, message))
         .collect();
     let phase = phase(facts, risk.is_some());

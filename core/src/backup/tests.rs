@@ -8,11 +8,13 @@ mod objects;
 mod observed;
 mod outcome;
 mod pods;
+mod receiver;
 mod repository;
 mod retention;
 mod run;
 mod slots;
 mod validate;
+mod wal;
 
 use interlock_crds::{BackupPolicySpec, BackupRepositorySpec, Duration};
 use jiff::Timestamp;

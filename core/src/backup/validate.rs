@@ -90,17 +90,6 @@ pub fn policy(spec: &BackupPolicySpec) -> Vec<String> {
     wrong
 }
 
-/// What of a policy this release does not carry out, as sentences. Saying so beats a run that leaves it out.
-pub fn not_yet(spec: &BackupPolicySpec) -> Vec<String> {
-    let source = &spec.source;
-    let physical = source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
-    [(physical, "source.postgres.mode Physical: use Logical")]
-        .into_iter()
-        .filter(|(used, _)| *used)
-        .map(|(_, what)| format!("this release does not carry out {what}"))
-        .collect()
-}
-
 /// What people should know about a policy that can be used.
 pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
     let mut told = Vec::new();
@@ -120,6 +109,16 @@ pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
     if hooks.into_iter().any(|hook| hook.exec.is_some()) {
         told.push(
             "hooks with exec run in the name of the System's executor, which needs create and get on pods/exec; `interlock install --print-executor NAMESPACE/NAME --with-role` prints that".to_owned(),
+        );
+    }
+    let physical = spec.source.postgres.as_ref().is_some_and(|postgres| postgres.mode == PostgresMode::Physical);
+    if physical && !spec.schedules.is_empty() && !spec.schedules.iter().any(|s| s.mode == BackupMode::Incremental) {
+        told.push("no schedule is in mode Incremental: write-ahead log is received, and no run stores it".to_owned());
+    }
+    if physical && !keeps_every_moment(&spec.retention) {
+        told.push(
+            "retention.keepWithin is not set: between two chains of base copy and log, moments can be lost when points are thinned out"
+                .to_owned(),
         );
     }
     if spec.source.command.is_some() {
@@ -181,6 +180,11 @@ pub fn references(
         }
     }
     wrong
+}
+
+/// Only a rule that keeps every point keeps those that join two chains.
+fn keeps_every_moment(rules: &Retention) -> bool {
+    rules.keep_within.is_some()
 }
 
 fn retention(rules: &Retention) -> Vec<String> {

@@ -148,9 +148,10 @@ pub struct RecoveryPoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub base_id: Option<String>,
-    /// The moment whose data it holds: when the copying began. Nothing later is promised.
+    /// The moment whose data it holds: when the copying began, or `recoverableUntil`. Nothing later is promised.
     pub data_time: Time,
-    /// The newest moment that can be recovered, where that is later (write-ahead log).
+    /// The newest moment that can be recovered (physical PostgreSQL), by the server's clock: of a base copy its end, else that of
+    /// the last commit or mark in the stored write-ahead log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recoverable_until: Option<Time>,
     /// Bytes of the data.
@@ -165,6 +166,28 @@ pub struct RecoveryPoint {
     /// Major version of PostgreSQL.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub postgres_version: Option<u32>,
+    /// Segments of write-ahead log without a gap: those that a base copy was made during, or those that are stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wal: Option<WalRange>,
+}
+
+/// Segments of the write-ahead log of a PostgreSQL server, without a gap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WalRange {
+    /// Identifier of the server's database cluster, decimal.
+    #[schemars(length(max = 20))]
+    pub system_id: String,
+    /// Timeline of the last one.
+    pub timeline: u32,
+    /// Length of a segment, in bytes.
+    pub segment_bytes: i64,
+    /// Name of the first one.
+    #[schemars(length(max = 24))]
+    pub from: String,
+    /// Name of the last one.
+    #[schemars(length(max = 24))]
+    pub to: String,
 }
 
 /// A heartbeat record.

@@ -14,6 +14,7 @@ use interlock_core::{
     drill::plan::{RESTORED_PATH, database_role},
 };
 use interlock_crds::PostgresMode;
+use jiff::SignedDuration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::{
     process::{Child, Command},
@@ -21,7 +22,10 @@ use tokio::{
     time,
 };
 
-use super::super::Place;
+use super::super::{
+    Place,
+    recover::{self, Moment},
+};
 use super::{Application, Pod, dump::Dump, plan, sql};
 
 /// The folder of the volume with the server's own files.
@@ -34,13 +38,10 @@ const QUESTION: Duration = Duration::from_secs(4);
 const ENDING: Duration = Duration::from_secs(8);
 
 /// Serves until the pod is ended.
-pub(super) async fn execute(pod: &Pod<'_>, mode: PostgresMode, _recover_before_end_seconds: Option<i64>) -> ExitCode {
+pub(super) async fn execute(pod: &Pod<'_>, mode: PostgresMode, recover_before_end_seconds: Option<i64>) -> ExitCode {
     let served = match mode {
         PostgresMode::Logical => logical(pod).await,
-        PostgresMode::Physical => Err(
-            "a physical base copy is not served by this release; back up with source.postgres.mode Logical, or give application.podTemplate"
-                .to_owned(),
-        ),
+        PostgresMode::Physical => physical(pod, recover_before_end_seconds).await,
     };
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -68,6 +69,25 @@ async fn logical(pod: &Pod<'_>) -> Result<(), String> {
         }
         ready_now(pod)?;
         println!("everything is loaded; the server is ready");
+        std::future::pending().await
+    };
+    serve(pod.place, &mut server, work).await
+}
+
+/// A server on the base copy that was restored, which recovers with the log beside it.
+async fn physical(pod: &Pod<'_>, recover_before_end_seconds: Option<i64>) -> Result<(), String> {
+    let moment =
+        recover_before_end_seconds.map_or(Moment::End, |seconds| Moment::BeforeEnd(SignedDuration::from_secs(seconds)));
+    let prepared = recover::prepare(Path::new(&super::data(pod.place)), moment)?;
+    let settings = recover::settings(&prepared, &pod.place.at(SCRATCH_PATH)).await?;
+    let end = prepared.until.unwrap_or(prepared.recoverable_until);
+    println!("the copy recovers to {end}");
+    let mut server = start(pod, &prepared.data, &settings)?;
+    let work = async {
+        // Nobody is answered before recovery has ended.
+        until_answered(pod, &prepared.owner).await?;
+        ready_now(pod)?;
+        println!("recovery has ended; the server is ready");
         std::future::pending().await
     };
     serve(pod.place, &mut server, work).await

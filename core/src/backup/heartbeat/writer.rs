@@ -26,7 +26,7 @@ pub const WRITER_PLAN_VERSION: u32 = 1;
 /// Condition of a BackupPolicy about its writer.
 pub const CONDITION: &str = "HeartbeatReady";
 /// Annotation of the Deployment with the digest of what it was made from.
-const DIGEST: &str = "interlock.dev/heartbeat-digest";
+pub(in crate::backup) const DIGEST: &str = "interlock.dev/heartbeat-digest";
 /// Label of the writer's pods with the uid of the policy.
 const WRITER_LABEL: &str = "interlock.dev/heartbeat-of";
 

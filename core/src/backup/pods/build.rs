@@ -9,7 +9,9 @@ use crate::backup::plan::{
 };
 
 /// User and group of pods that say nothing else.
-const NOBODY: i64 = 65_532;
+pub(in crate::backup) const NOBODY: i64 = 65_532;
+/// Room for temporary files of pods that say nothing else.
+pub(super) const SCRATCH: &str = "2Gi";
 
 pub(in crate::backup) struct Pod<'a> {
     pub(super) owner: &'a Owner<'a>,
@@ -22,6 +24,8 @@ pub(in crate::backup) struct Pod<'a> {
     pub(super) environment: Vec<Value>,
     /// It writes to the volume, and gives files their owners back.
     pub(super) restores: bool,
+    /// It reads what the pod that receives write-ahead log writes, and removes what is no longer needed.
+    pub(super) shares_spool: bool,
 }
 
 impl<'a> Pod<'a> {
@@ -36,7 +40,7 @@ impl<'a> Pod<'a> {
             return Err(PodError::NotPermitted(owner.namespace.to_owned()));
         }
         let plan = serde_json::to_string(plan).map_err(|error| PodError::Plan(error.to_string()))?;
-        let scratch = options.scratch_size.as_deref().unwrap_or("2Gi");
+        let scratch = options.scratch_size.as_deref().unwrap_or(SCRATCH);
         let mut pod = Self {
             owner,
             options,
@@ -55,6 +59,7 @@ impl<'a> Pod<'a> {
             ],
             environment: vec![json!({"secretRef": {"name": secret.name}})],
             restores: false,
+            shares_spool: false,
         };
         pod.secret("repository", secret);
         if let Some(volume) = &repository.restic.volume {
@@ -184,7 +189,7 @@ impl<'a> Pod<'a> {
     fn pod_security(&self) -> Value {
         // A fresh volume belongs to root.
         let options = self.options;
-        let group = self.restores.then_some(options.run_as_group.unwrap_or(NOBODY));
+        let group = (self.restores || self.shares_spool).then_some(options.run_as_group.unwrap_or(NOBODY));
         security(options, group)
     }
 }

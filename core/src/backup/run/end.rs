@@ -106,12 +106,14 @@ impl Pass<'_> {
             snapshot_id: snapshot.id.clone(),
             parent: snapshot.parent.clone(),
             base_id,
-            data_time: Time(snapshot.time),
+            // A clock of the server that is ahead promises nothing.
+            data_time: Time(snapshot.recoverable_until.map_or(snapshot.time, |until| until.min(snapshot.time))),
             recoverable_until: snapshot.recoverable_until.map(Time),
             bytes: i64::try_from(snapshot.bytes).unwrap_or(i64::MAX),
             added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
             files: i64::try_from(snapshot.files).unwrap_or(i64::MAX),
             postgres_version: snapshot.postgres_version,
+            wal: snapshot.wal.clone(),
         });
     }
 

@@ -79,6 +79,7 @@ fn b15_beyond_the_objective_data_is_at_risk_and_one_incident_says_so() {
             last_good,
             last_proven: None,
             heartbeat: None,
+            wal: None,
             points: 0,
             now: at(now),
         };

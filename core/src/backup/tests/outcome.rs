@@ -18,6 +18,7 @@ pub fn good() -> RunResult {
         exit_code: Some(0),
         repository_id: Some("repo-1".into()),
         snapshot: Some(SnapshotResult {
+            wal: None,
             id: "0123456789abcdef".into(),
             parent: Some("fedcba".into()),
             time: at("2026-11-23T02:00:07Z"),

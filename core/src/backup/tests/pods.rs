@@ -169,6 +169,18 @@ fn a_repository_on_a_volume_is_mounted() {
     assert!(pod(&job)["volumes"].to_string().contains("\"claimName\":\"vault\""));
 }
 
+/// The plan of a run of mode Incremental with a pinned base.
+pub(super) fn physical_plan(policy: &interlock_crds::BackupPolicySpec) -> RunnerPlan {
+    let pinned = PinnedPolicy { base_id: Some("base-1".into()), ..pinned() };
+    let repository = repository_spec(|_| ());
+    let job = backup_job(&owner(), policy, &repository, &pinned, BackupMode::Incremental, &IMAGES).unwrap();
+    let mounts = tool(&job)["volumeMounts"].as_array().unwrap();
+    let at = |path: &str| mounts.iter().find(|mount| mount["mountPath"] == path).unwrap()["name"].clone();
+    assert_eq!((at("/data/wal"), at("/data/base")), (json!("spool"), json!("base")));
+    assert_eq!(pod(&job)["securityContext"]["fsGroup"], json!(65_532), "a fresh spool belongs to root");
+    plan_of(tool(&job))
+}
+
 #[test]
 fn manifests_of_objects_are_mounted_and_laid_out_beside() {
     let mut job = job(|s| s["source"] = json!({"objects": {}}), BackupMode::Full);

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{policy_spec, repository_spec};
-use crate::backup::validate::{not_yet, policy, policy_warnings, references, repository};
+use crate::backup::validate::{policy, policy_warnings, references, repository};
 
 /// What is told, and what is different from a good spec.
 type Case = (&'static str, fn(&mut Value));
@@ -101,8 +101,16 @@ fn heartbeats_commands_and_objects_are_carried_out() {
         s["heartbeat"] = json!({"file": "/accounts/beat"});
         s["hooks"] = json!({"before": [hook]});
     });
-    assert_eq!((policy(&whole), not_yet(&whole)), (vec![], vec![]));
+    assert_eq!(policy(&whole), Vec::<String>::new());
     assert!(policy_warnings(&whole).iter().any(|told| told.contains("pods/exec")));
     let objects = policy_spec(|s| s["source"] = json!({"objects": {"includeSecrets": true}}));
-    assert_eq!((policy(&objects), not_yet(&objects)), (vec![], vec![]));
+    assert_eq!(policy(&objects), Vec::<String>::new());
+    let physical = policy_spec(|s| {
+        s["source"] = json!({"postgres": {"host": "db", "secretRef": {"name": "x"}, "mode": "Physical", "wal": {"persistentVolumeClaim": "spool"}}});
+        s["schedules"] = json!([{"name": "base", "mode": "Full", "schedule": "0 1 * * 0"}]);
+    });
+    assert_eq!(policy(&physical), Vec::<String>::new());
+    let told = policy_warnings(&physical);
+    assert!(told.iter().any(|told| told.contains("no schedule is in mode Incremental")), "{told:?}");
+    assert!(told.iter().any(|told| told.contains("keepWithin")), "{told:?}");
 }
