@@ -38,6 +38,9 @@ pub fn progress(rollout: &Value) -> Health {
         )),
         RolloutPhase::Failed => Health::Failed(format!("failed: {}", message())),
         // No message of its own: that changes often, and each time the change would be written.
+        RolloutPhase::Pending | RolloutPhase::Progressing | RolloutPhase::Promoting => {
+            Health::Progressing("is under way; its status says more".to_owned())
+        }
         phase => Health::Progressing(format!("is {phase:?}; its status says more")),
     }
 }
