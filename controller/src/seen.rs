@@ -5,13 +5,14 @@
 //! that belongs to its name was told or read; until then whoever asks reads the server. What is told may be older than what
 //! was read or written meanwhile: the newer one stays.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_core::{
     object::ObjectId,
     port::{awaited_as, is_awaited_by_owner},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 /// Kinds of which more is told than that they changed. The values of others, above all of Secrets, are none of a watch's
 /// business.
@@ -35,6 +36,19 @@ pub fn keeps(group: &str, kind: &str) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     entries: BTreeMap<String, Entry>,
+    /// What is there of the kinds and namespaces that are watched, awaited or not.
+    scopes: BTreeMap<String, Scope>,
+}
+
+/// A kind in a namespace that is watched.
+#[derive(Clone, Debug, Default)]
+struct Scope {
+    /// It was listed to its end.
+    is_complete: bool,
+    /// The name under which an object would be awaited, and its own.
+    names: BTreeSet<(String, String)>,
+    /// The first by the second, of kinds of which they differ.
+    of_name: BTreeMap<String, String>,
 }
 
 /// What belongs to one awaited name.
@@ -53,13 +67,17 @@ struct Entry {
 struct Told {
     version: u64,
     text: Box<str>,
+    /// It is the answer to a write of ours: others who wait for it have not heard of it yet.
+    is_own: bool,
 }
 
 impl Seen {
     /// From now on what is told under this name is kept, if its kind is.
     pub fn begin(&mut self, id: &ObjectId) {
         if keeps(&id.group, &id.kind) {
-            let entry = || Entry { api: id.version.clone(), ..Entry::default() };
+            // What was not told is not there, once everything was.
+            let is_absent = self.scopes.get(&scope_of(id)).is_some_and(|scope| scope.has_none_of(&id.name));
+            let entry = || Entry { api: id.version.clone(), is_complete: is_absent, ..Entry::default() };
             self.entries.entry(id.key()).or_insert_with(entry);
         }
     }
@@ -75,24 +93,47 @@ impl Seen {
         entry.objects.values().flatten().map(|told| serde_json::from_str(&told.text).ok()).collect()
     }
 
-    /// An object was stored.
-    pub fn stored(&mut self, object: &Value) {
-        let Some((name, version)) = identity(object) else { return };
-        if let Some(entry) = self.entry_of(object) {
-            let is_older =
-                entry.objects.get(&name).is_some_and(|known| known.as_ref().is_some_and(|k| k.version > version));
-            if !is_older {
-                entry.objects.insert(name, Told::of(object, version));
-            }
+    /// An object was stored. Whether a decision may see a difference.
+    pub fn stored(&mut self, object: &Value) -> bool {
+        let Some((name, version)) = identity(object) else { return true };
+        if let Some((scope, id)) = self.scope_and_name(object)
+            && let Some(former) = scope.add(&id.name, &name)
+            && let Some(entry) = self.entries.get_mut(&ObjectId { name: former, ..id }.key())
+        {
+            // It belongs to another one now.
+            entry.objects.remove(&name);
+        }
+        let Some(entry) = self.entry_of(object) else { return true };
+        let known = entry.objects.get(&name).and_then(Option::as_ref);
+        if known.is_some_and(|known| known.version > version) {
+            return false;
+        }
+        let told = Told::of(object, version);
+        let is_same = known.zip(told.as_ref()).is_some_and(|(known, told)| !known.is_own && known.text == told.text);
+        let is_news = !(is_same && entry.is_complete);
+        entry.objects.insert(name, told);
+        is_news
+    }
+
+    /// A write of ours was answered with this.
+    pub fn wrote(&mut self, object: &Value) {
+        self.stored(object);
+        let name = identity(object).map(|(name, _)| name).unwrap_or_default();
+        if let Some(Some(told)) = self.entry_of(object).and_then(|entry| entry.objects.get_mut(&name)) {
+            told.is_own = true;
         }
     }
 
-    /// An object is gone; this is the last that was known of it.
-    pub fn gone(&mut self, object: &Value) {
-        let Some((name, version)) = identity(object) else { return };
-        let Some(entry) = self.entry_of(object) else { return };
+    /// An object is gone; this is the last that was known of it. Whether a decision may see a difference.
+    pub fn gone(&mut self, object: &Value) -> bool {
+        let Some((name, version)) = identity(object) else { return true };
+        if let Some((scope, id)) = self.scope_and_name(object) {
+            scope.of_name.remove(&name);
+            scope.names.remove(&(id.name, name.clone()));
+        }
+        let Some(entry) = self.entry_of(object) else { return true };
         if entry.objects.get(&name).is_some_and(|known| known.as_ref().is_some_and(|k| k.version > version)) {
-            return;
+            return false;
         }
         if entry.is_complete {
             entry.objects.remove(&name);
@@ -100,6 +141,7 @@ impl Seen {
             // What is being read may still show it.
             entry.objects.insert(name, None);
         }
+        true
     }
 
     /// Everything that belongs to a name was read. What was told since the entry was begun is newer, or the same.
@@ -130,6 +172,7 @@ impl Seen {
 
     /// A watch lists its kind and namespace anew: what is not told again is gone.
     pub fn list_begins(&mut self, scope: &str) {
+        self.scopes.insert(scope.to_owned(), Scope::default());
         for entry in self.in_scope(scope) {
             entry.forget();
             entry.is_being_listed = true;
@@ -138,11 +181,24 @@ impl Seen {
 
     /// The list was told to its end.
     pub fn list_ends(&mut self, scope: &str) {
+        if let Some(scope) = self.scopes.get_mut(scope) {
+            scope.is_complete = true;
+        }
         for entry in self.in_scope(scope).filter(|entry| entry.is_being_listed) {
             entry.is_being_listed = false;
             entry.is_complete = true;
             entry.objects.retain(|_, told| told.is_some());
         }
+    }
+
+    /// A kind and namespace is not watched any more.
+    pub fn is_not_watched(&mut self, scope: &str) {
+        self.scopes.remove(scope);
+    }
+
+    fn scope_and_name(&mut self, object: &Value) -> Option<(&mut Scope, ObjectId)> {
+        let id = awaited_as(object)?;
+        Some((self.scopes.get_mut(&scope_of(&id))?, id))
     }
 
     fn in_scope<'a>(&'a mut self, scope: &'a str) -> impl Iterator<Item = &'a mut Entry> {
@@ -156,6 +212,24 @@ impl Seen {
     }
 }
 
+impl Scope {
+    /// It is there, under these names. The name under which it was awaited before, if that was another one.
+    fn add(&mut self, awaited: &str, name: &str) -> Option<String> {
+        self.names.insert((awaited.to_owned(), name.to_owned()));
+        if awaited == name && !self.of_name.contains_key(name) {
+            return None;
+        }
+        let former = self.of_name.insert(name.to_owned(), awaited.to_owned()).filter(|former| former != awaited)?;
+        self.names.remove(&(former.clone(), name.to_owned()));
+        Some(former)
+    }
+
+    fn has_none_of(&self, awaited: &str) -> bool {
+        let mut from = self.names.range((awaited.to_owned(), String::new())..);
+        self.is_complete && from.next().is_none_or(|(name, _)| name != awaited)
+    }
+}
+
 impl Entry {
     fn forget(&mut self) {
         *self = Self { api: std::mem::take(&mut self.api), ..Self::default() };
@@ -164,17 +238,36 @@ impl Entry {
 
 impl Told {
     fn of(object: &Value, version: u64) -> Option<Self> {
-        let mut object = object.clone();
-        if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.remove("managedFields");
-        }
-        if object.get("kind").and_then(Value::as_str) == Some("ReplicaSet")
-            && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
-        {
-            spec.remove("template");
-        }
-        Some(Self { version, text: serde_json::to_string(&object).ok()?.into_boxed_str() })
+        let name = object.pointer("/metadata/name").and_then(Value::as_str);
+        let is_version = awaited_as(object).is_some_and(|id| id.kind == "ReplicaSet" && Some(id.name.as_str()) != name);
+        let object = if is_version { Cow::Owned(version_of(object)) } else { without_managers(object) };
+        Some(Self { version, text: serde_json::to_string(&*object).ok()?.into_boxed_str(), is_own: false })
     }
+}
+
+fn without_managers(object: &Value) -> Cow<'_, Value> {
+    if object.pointer("/metadata/managedFields").is_none() {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("managedFields");
+    }
+    Cow::Owned(object)
+}
+
+/// What a decision looks at of the ReplicaSet of a Deployment. Nobody writes one, so that it needs no resourceVersion.
+fn version_of(set: &Value) -> Value {
+    let part = |of: &Value, names: &[&str]| -> Map<String, Value> {
+        names.iter().filter_map(|name| Some(((*name).to_owned(), of.get(*name)?.clone()))).collect()
+    };
+    let metadata = ["name", "namespace", "uid", "labels", "annotations", "ownerReferences", "deletionTimestamp"];
+    let nothing = Value::Null;
+    json!({
+        "apiVersion": set["apiVersion"], "kind": set["kind"],
+        "metadata": part(set.get("metadata").unwrap_or(&nothing), &metadata),
+        "status": part(set.get("status").unwrap_or(&nothing), &["availableReplicas"]),
+    })
 }
 
 /// The beginning of the keys of everything that is awaited of the kind and namespace of `id`.
@@ -198,8 +291,6 @@ pub fn awaited_keys(object: &Value) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn web(version: u64, image: &str) -> Value {
@@ -232,6 +323,9 @@ mod tests {
         seen.stored(&web(6, "b"));
         assert_eq!(image(&seen, &id), Some(vec!["c".to_owned()]));
         assert!(seen.get(&id).expect("known")[0].pointer("/metadata/managedFields").is_none());
+        assert!(!seen.stored(&web(7, "c")), "that was told already");
+        seen.wrote(&web(7, "c"));
+        assert!(seen.stored(&web(7, "c")), "who did not write it hears of it now");
         seen.gone(&web(6, "b"));
         assert_eq!(image(&seen, &id).expect("known").len(), 1, "an older one of that name is gone");
         seen.gone(&web(8, "c"));
@@ -269,6 +363,17 @@ mod tests {
         seen.list_ends(&scope);
         assert_eq!(image(&seen, &id), Some(Vec::new()));
         assert_eq!(image(&seen, &late), None, "its turn in the list may have been over already");
+        seen.stored(&web(6, "b"));
+        seen.end(&id.key());
+        seen.begin(&id);
+        assert_eq!(image(&seen, &id), None, "it is there, and nobody kept it");
+        let none = ObjectId { name: "none".to_owned(), ..id.clone() };
+        seen.begin(&none);
+        assert_eq!(image(&seen, &none), Some(Vec::new()), "everything was told, and not that");
+        seen.is_not_watched(&scope);
+        let other = ObjectId { name: "other".to_owned(), ..id };
+        seen.begin(&other);
+        assert_eq!(image(&seen, &other), None, "nobody tells any more");
     }
 
     #[test]
@@ -288,7 +393,15 @@ mod tests {
         seen.begin(&of_web);
         seen.fill(&of_web, std::slice::from_ref(&set));
         let known = seen.get(&of_web).expect("known");
-        assert_eq!(known[0]["spec"], json!({"replicas": 3}));
+        assert_eq!(known[0].get("spec"), None);
+        assert_eq!(known[0]["metadata"]["ownerReferences"], set["metadata"]["ownerReferences"]);
+        let mut later = set.clone();
+        later["metadata"]["resourceVersion"] = json!("4");
+        later["status"] = json!({"replicas": 3});
+        assert!(!seen.stored(&later), "no decision asks how many pods there are that are not ready");
+        later["metadata"]["resourceVersion"] = json!("5");
+        later["status"] = json!({"replicas": 3, "availableReplicas": 1});
+        assert!(seen.stored(&later));
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {"namespace": "bank", "name": "key", "resourceVersion": "3"}, "data": {"key": "dg=="},

@@ -297,9 +297,10 @@ pub trait Port: Send + Sync {
         live_of(self, id, labels)
     }
 
-    /// What was told of the objects that `waiter` watches is not believed any more: it is read from the server next time.
-    fn doubt(&self, waiter: &str) {
-        let _ = waiter;
+    /// What was told of the objects that `waiter` watches, or of one of them only, is not believed any more: it is read from the
+    /// server next time.
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        let _ = (waiter, only);
     }
 
     /// What a measurement came to, told once. None while it is under way: it is begun if it was not, never waited for, and

@@ -48,7 +48,7 @@ impl SimPort {
             Answer::Object(object) => {
                 // What it wrote itself it knows before anybody tells it.
                 if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process).filter(|_| !dry_run) {
-                    belief.told.stored(&object);
+                    belief.told.wrote(&object);
                 }
                 Ok((*object).clone())
             }
@@ -291,11 +291,12 @@ impl Port for SimPort {
         Ok(found)
     }
 
-    fn doubt(&self, waiter: &str) {
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
         let mut cluster = self.shared.lock();
         let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return };
-        for key in belief.interests.get(waiter).into_iter().flatten() {
-            belief.told.doubt(key);
+        match only {
+            Some(id) => belief.told.doubt(&id.key()),
+            None => belief.interests.get(waiter).into_iter().flatten().for_each(|key| belief.told.doubt(key)),
         }
     }
 

@@ -281,10 +281,12 @@ impl Process {
         match api.events_since(self.interests_seen, None) {
             Ok(events) => {
                 for event in events {
-                    changed.extend(seen::awaited_keys(&event.object));
-                    match event.change {
+                    let is_news = match event.change {
                         EventType::Added | EventType::Modified => belief.told.stored(&event.object),
                         EventType::Deleted => belief.told.gone(&event.object),
+                    };
+                    if is_news {
+                        changed.extend(seen::awaited_keys(&event.object));
                     }
                 }
             }

@@ -36,6 +36,7 @@ pub use store::{Plans, plan, remove as remove_before, sweep as sweep_before};
 use crate::{
     backup::{Begun, Images},
     index::{ChangeKey, Index, LiveChange},
+    rollout::Released,
 };
 
 /// Keys of this installation.
@@ -88,6 +89,8 @@ pub struct Context<P> {
     pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
     /// Rollouts of which what was told turned out to be behind: they are read from the server next time.
     pub doubted: Mutex<BTreeSet<String>>,
+    /// What Rollouts release, worked out before.
+    pub released: Released,
 }
 
 impl<P: Port> Context<P> {
@@ -104,6 +107,7 @@ impl<P: Port> Context<P> {
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
             doubted: Mutex::default(),
+            released: Released::default(),
             images: Images::default(),
             hooks: Begun::default(),
             tidied: Mutex::default(),

@@ -146,10 +146,12 @@ impl Book {
     /// Ends every watch that nobody needs.
     fn sweep(&mut self) {
         let needed: HashSet<Scope> = self.of_waiter.values().flatten().map(Scope::of).collect();
+        let seen = &mut self.seen;
         self.watches.retain(|scope, watch| {
             let keep = needed.contains(scope);
             if !keep {
                 watch.abort();
+                seen.is_not_watched(&scope.key());
             }
             keep
         });
@@ -255,15 +257,11 @@ impl Interests {
         let _ = self.shared.wake.send(waiter.to_owned());
     }
 
-    fn tell(&self, object: &Value, happened: fn(&mut Seen, &Value)) {
+    fn tell(&self, object: &Value, happened: fn(&mut Seen, &Value) -> bool) {
         // It is known before anybody wakes.
         let waiters = {
             let mut book = self.book();
-            let waiters = book.waiters(object);
-            if !waiters.is_empty() {
-                happened(&mut book.seen, object);
-            }
-            waiters
+            if happened(&mut book.seen, object) { book.waiters(object) } else { BTreeSet::new() }
         };
         for waiter in waiters {
             self.wake(&waiter);
@@ -282,23 +280,24 @@ impl Interests {
 
     /// What the server made of a write of ours.
     pub(super) fn wrote(&self, stored: &Value) {
-        self.book().seen.stored(stored);
+        self.book().seen.wrote(stored);
     }
 
     /// What the server answered to a deletion of ours: the object, if something keeps it for a while.
     pub(super) fn deleted(&self, id: &ObjectId, answer: &Value) {
         let mut book = self.book();
         if answer.pointer("/metadata/deletionTimestamp").is_some() {
-            book.seen.stored(answer);
+            book.seen.wrote(answer);
         } else {
             book.seen.doubt(&id.key());
         }
     }
 
     /// Nothing that was told of what the waiter waits for is believed any more.
-    pub(super) fn doubt(&self, waiter: &str) {
+    pub(super) fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
         let mut book = self.book();
-        let keys: Vec<_> = book.of_waiter.get(waiter).into_iter().flatten().map(ObjectId::key).collect();
+        let of_waiter = book.of_waiter.get(waiter).into_iter().flatten().filter(|_| only.is_none());
+        let keys: Vec<_> = of_waiter.chain(only).map(ObjectId::key).collect();
         for key in keys {
             book.seen.doubt(&key);
         }

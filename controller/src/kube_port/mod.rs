@@ -396,8 +396,8 @@ impl Port for KubePort {
         Ok(found)
     }
 
-    fn doubt(&self, waiter: &str) {
-        self.interests.doubt(waiter);
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        self.interests.doubt(waiter, only);
     }
 
     fn measure(&self, waiter: &str, question: &Question) -> Option<Answer> {

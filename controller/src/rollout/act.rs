@@ -53,12 +53,12 @@ async fn tell<P: Port>(context: &Context<P>, observed: &Observed, status: &Rollo
     context.port.note(&reference(observed), &note).await;
 }
 
-/// Makes the announced writes.
-pub async fn write<P: Port>(
+/// Makes the announced writes. Fails with the object of the first that does.
+pub async fn write<'w, P: Port>(
     context: &Context<P>,
     observed: &Observed,
-    writes: &[PlannedWrite],
-) -> Result<(), PortError> {
+    writes: &'w [PlannedWrite],
+) -> Result<(), (&'w ObjectId, PortError)> {
     let Some((run, _)) = &observed.run else { return Ok(()) };
     let executor = Identity::Impersonate(run.executor.clone());
     let port = &context.port;
@@ -66,19 +66,20 @@ pub async fn write<P: Port>(
         tracing::info!(rollout = observed.rollout.metadata.name, object = %write.id, form = ?write.form, "writing");
         // Rollouts are Interlock's own records.
         let identity = if write.form == Form::WaveRollout { &Identity::Controller } else { &executor };
-        match (write.operation, &write.object) {
+        let made = match (write.operation, &write.object) {
             (OperationKind::Create, Some(object)) => {
-                port.create(identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.create(identity, FIELD_MANAGER, object, DryRun::No).await.map(drop)
             }
             // The object carries the uid and resourceVersion that it was computed from.
             (OperationKind::Update, Some(object)) => {
-                port.replace(identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.replace(identity, FIELD_MANAGER, object, DryRun::No).await.map(drop)
             }
             (OperationKind::Delete, _) => {
-                port.delete(identity, &write.id, &write.precondition, write.foreground, DryRun::No).await?;
+                port.delete(identity, &write.id, &write.precondition, write.foreground, DryRun::No).await
             }
-            (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => {}
-        }
+            (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => Ok(()),
+        };
+        made.map_err(|error| (&write.id, error))?;
     }
     Ok(())
 }

@@ -18,6 +18,8 @@ use interlock_core::{
 use interlock_crds::{Rollout, RolloutPhase, RolloutStatus};
 use jiff::{SignedDuration, Timestamp};
 
+pub use observe::Released;
+
 use crate::change::{Context, Outcome};
 
 /// Decisions in one pass: each but the last writes something.
@@ -140,13 +142,18 @@ async fn pass<P: Port>(
             act::release(context, &observed).await?;
             return Ok(Outcome::Wait(None));
         }
-        if let Err(error) = act::write(context, &observed, &decision.writes).await {
-            return if error.is_transient() || matches!(error, PortError::AlreadyExists(_)) {
-                Err(error)
-            } else {
+        match act::write(context, &observed, &decision.writes).await {
+            Ok(()) => {}
+            // What was told of that object was behind: it is read, and decided anew.
+            Err((id, PortError::Conflict(_) | PortError::AlreadyExists(_))) => {
+                context.port.doubt(waiter, Some(id));
+                continue;
+            }
+            Err((_, error)) if error.is_transient() => return Err(error),
+            Err((_, error)) => {
                 act::refused(context, &observed, &error).await;
-                Ok(Outcome::Retry(error.to_string()))
-            };
+                return Ok(Outcome::Retry(error.to_string()));
+            }
         }
         if decision.writes.is_empty() && !recorded && measured.is_empty() {
             return Ok(Outcome::Wait(decision.wake_at));

@@ -4,7 +4,7 @@
 //! objects that are; the webhook asks the server. If it turns out to be behind, [`doubt`] has the next pass read it all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use interlock_core::{
     change::{
@@ -32,7 +32,7 @@ pub struct Observed {
     /// resourceVersion under which it was told or recorded last.
     pub resource_version: Option<String>,
     /// The run of its change, and what it releases itself; none if the change does not run or does not make this Rollout.
-    pub run: Option<(RunRecord, Option<TargetFacts>)>,
+    pub run: Option<(RunRecord, Option<Arc<TargetFacts>>)>,
     commands: Vec<CommandFact>,
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
@@ -42,6 +42,49 @@ pub struct Observed {
     wave_windows: BTreeMap<String, GateFact>,
     signing: Option<Signing>,
     status: RolloutStatus,
+}
+
+/// What Rollouts release, as it was worked out from the sealed plans of their changes; only of those that were looked at
+/// last, as each pass needs it. A Rollout of another generation, or of another plan, is another one.
+#[derive(Debug, Default)]
+pub struct Released(Mutex<(u64, BTreeMap<String, Kept>)>);
+
+#[derive(Debug)]
+struct Kept {
+    generation: Option<i64>,
+    digest: String,
+    used: u64,
+    target: Arc<TargetFacts>,
+}
+
+/// So many of them are kept.
+const RELEASED: usize = 64;
+
+impl Released {
+    fn get(&self, rollout: &Rollout, run: &RunRecord) -> Option<Arc<TargetFacts>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0 += 1;
+        let (used, all) = &mut *kept;
+        let found = all.get_mut(rollout.metadata.uid.as_deref()?)?;
+        let is_it = found.generation == rollout.metadata.generation && found.digest == run.before_digest;
+        is_it.then(|| {
+            found.used = *used;
+            Arc::clone(&found.target)
+        })
+    }
+
+    fn keep(&self, rollout: &Rollout, run: &RunRecord, target: &Arc<TargetFacts>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = kept.0;
+        if kept.1.len() >= RELEASED
+            && let Some(oldest) = kept.1.iter().min_by_key(|(_, kept)| kept.used).map(|(uid, _)| uid.clone())
+        {
+            kept.1.remove(&oldest);
+        }
+        let (generation, digest) = (rollout.metadata.generation, run.before_digest.clone());
+        let uid = rollout.metadata.uid.clone().unwrap_or_default();
+        kept.1.insert(uid, Kept { generation, digest, used, target: Arc::clone(target) });
+    }
 }
 
 /// What signatures are judged by.
@@ -85,7 +128,7 @@ impl Observed {
     /// Before it begins: whether what is wanted needs no new proof.
     pub fn look_back<P: Port>(&mut self, context: &Context<P>, objects: &LiveObjects, now: Timestamp) {
         let spec = &self.rollout.spec;
-        let target = self.run.as_ref().and_then(|(_, target)| target.as_ref());
+        let target = self.run.as_ref().and_then(|(_, target)| target.as_deref());
         self.known_good = target.filter(|_| self.status.phase == RolloutPhase::Pending).and_then(|target| {
             spec.plan.fast_track?;
             let earlier = context.ask(|index| index.rollouts_of(&spec.targets));
@@ -105,7 +148,7 @@ impl Observed {
             spec: &self.rollout.spec,
             status: &self.status,
             change_active: self.run.is_some(),
-            target: self.run.as_ref().and_then(|(_, target)| target.as_ref()),
+            target: self.run.as_ref().and_then(|(_, target)| target.as_deref()),
             live,
             analyses: &[],
             commands: &self.commands,
@@ -162,14 +205,20 @@ pub async fn rollout<P: Port>(
     let Some(run) = change.request.run().filter(|_| change.request.is_running()).cloned() else {
         return Ok(Some(observed));
     };
-    let before = plan(context, &change.request.uid, &run).await?;
     let part_of = observed.rollout.spec.part_of.as_ref();
     let parent = part_of.and_then(|of| context.ask(|index| index.rollout(&format!("{namespace}/{}", of.name))));
     let parent = parent.as_deref();
-    if !gradual::belongs(&observed.rollout, parent, &before) {
-        return Ok(Some(observed));
+    let mut target = context.released.get(&observed.rollout, &run);
+    if target.is_none() {
+        let before = plan(context, &change.request.uid, &run).await?;
+        if !gradual::belongs(&observed.rollout, parent, &before) {
+            return Ok(Some(observed));
+        }
+        target = gradual::target(&observed.rollout, &before).map(Arc::new);
+        if let Some(target) = target.as_ref().filter(|_| part_of.is_none()) {
+            context.released.keep(&observed.rollout, &run, target);
+        }
     }
-    let target = gradual::target(&observed.rollout, &before);
     let wave = parent.and_then(|parent| gradual::wave_of(&observed.rollout, parent));
     let calendar = |name: &str| context.ask(|index| index.calendar_named(name, now));
     let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
@@ -266,7 +315,7 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
 /// What was told turned out to be behind: the next pass reads it from the server.
 pub fn doubt<P: Port>(context: &Context<P>, key: &str, waiter: &str) {
     context.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
-    context.port.doubt(waiter);
+    context.port.doubt(waiter, None);
 }
 
 /// Whether the Rollout still stands as it was told or recorded last.

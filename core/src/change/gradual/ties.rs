@@ -71,11 +71,8 @@ pub fn target(rollout: &Rollout, before: &BeforeState) -> Option<TargetFacts> {
     let id = rollout::live::workload_id(target);
     let workload = before.entries.iter().find(|entry| entry.gradual && entry.id.same_object(&id))?;
     let read = before.entries.iter().filter(|entry| entry.gradual && super::reads(workload, entry));
-    Some(TargetFacts {
-        before: workload.before.clone()?,
-        wanted: workload.expected.clone()?,
-        configs: read.filter_map(config_of).collect(),
-    })
+    let configs = read.filter_map(config_of).collect();
+    Some(TargetFacts::new(workload.before.clone()?, workload.expected.clone()?, configs))
 }
 
 /// Whether this Rollout is the one that the sealed plan of a run makes, or one that a wave of that one makes: whatever

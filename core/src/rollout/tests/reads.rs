@@ -15,7 +15,7 @@ fn read_of(plan: Value, selector: Value) -> Vec<Read> {
     }))
     .unwrap();
     let workload = json!({"spec": {"selector": selector}});
-    reads(&spec, &TargetFacts { before: workload.clone(), wanted: workload, configs: Vec::new() }, "uid")
+    reads(&spec, &TargetFacts::new(workload.clone(), workload, Vec::new()), "uid")
 }
 
 /// What belongs to whom is read, with which labels.
