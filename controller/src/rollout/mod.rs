@@ -80,6 +80,12 @@ fn put_off<P>(
     until
 }
 
+/// Whether it turns round, fails, or is held for a failure now.
+fn gives_up(recorded: &RolloutStatus, decided: &RolloutStatus) -> bool {
+    let is_bad = |status: &RolloutStatus| matches!(status.phase, RolloutPhase::Aborting | RolloutPhase::Failed);
+    is_bad(decided) && !is_bad(recorded) || decided.hold.is_some() && recorded.hold.is_none()
+}
+
 /// The API server stores no finer times: with them the status would differ from what is stored of it.
 fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
@@ -110,7 +116,7 @@ async fn pass<P: Port>(
         }
         return Ok(Outcome::Wait(None));
     }
-    let mut measured = Vec::new();
+    let (mut measured, mut is_read) = (Vec::new(), false);
     for _ in 0..MAX_ROUNDS {
         if !context.port.may_write() {
             return Ok(Outcome::Wait(None));
@@ -119,6 +125,12 @@ async fn pass<P: Port>(
         let live = observe::live(context, waiter, &observed).await?;
         observed.look_back(context, &live, now);
         let (decision, due) = measure::decide(&observed.facts(&live), &measured, now);
+        // A release is not given up for what a watch that broke did not tell: the objects are read once more.
+        if !is_read && gives_up(observed.status(), &decision.status) {
+            is_read = true;
+            context.port.doubt(waiter, None);
+            continue;
+        }
         if due.is_empty() && decision.writes.is_empty() && !decision.release && !decision.is_news(observed.status()) {
             if observed.status().phase == RolloutPhase::Pending {
                 tracing::debug!(rollout = key, reasons = ?decision.reasons, "not begun yet");
