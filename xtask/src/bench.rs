@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::shell::{self, ShellError};
 
 /// How much is measured.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Changes in the measurement on a cluster.
