@@ -221,9 +221,9 @@ impl Interests {
         }
     }
 
-    async fn follow<K: Told>(self, scope: &Scope, described: &ApiResource, namespaced: bool)
+    async fn follow<K>(self, scope: &Scope, described: &ApiResource, namespaced: bool)
     where
-        K: kube::Resource<Scope = kube::core::DynamicResourceScope>,
+        K: Told + kube::Resource<Scope = kube::core::DynamicResourceScope>,
     {
         let client = self.shared.client.clone();
         let api: Api<K> = match &scope.namespace {
