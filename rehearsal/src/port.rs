@@ -273,7 +273,9 @@ impl Port for SimPort {
         if !objects.is_empty() {
             belief.interests.insert(waiter.to_owned(), objects.iter().map(ObjectId::key).collect());
         }
-        objects.iter().for_each(|id| belief.told.begin(id));
+        for id in objects {
+            belief.told.begin(id);
+        }
         for key in before.iter().filter(|key| !belief.interests.values().any(|keys| keys.contains(*key))) {
             belief.told.end(key);
         }
@@ -296,7 +298,11 @@ impl Port for SimPort {
         let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return };
         match only {
             Some(id) => belief.told.doubt(&id.key()),
-            None => belief.interests.get(waiter).into_iter().flatten().for_each(|key| belief.told.doubt(key)),
+            None => {
+                for key in belief.interests.get(waiter).into_iter().flatten() {
+                    belief.told.doubt(key);
+                }
+            }
         }
     }
 
