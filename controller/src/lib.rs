@@ -20,6 +20,7 @@ pub mod leader;
 pub mod queue;
 pub mod rollout;
 pub mod runtime;
+pub mod seen;
 pub mod shutdown;
 pub mod telemetry;
 pub mod watch;

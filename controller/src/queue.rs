@@ -32,6 +32,8 @@ struct State {
     due: BTreeSet<(Instant, String)>,
     due_of: HashMap<String, Instant>,
     failures: HashMap<String, u32>,
+    /// How long a key that was woken rests first.
+    rest: Duration,
 }
 
 impl State {
@@ -68,7 +70,7 @@ impl State {
         if self.running.contains(&key) {
             self.woken_while_running.insert(key);
         } else {
-            self.schedule(&key, now);
+            self.schedule(&key, now + self.rest);
         }
     }
 
@@ -88,17 +90,19 @@ impl State {
         if self.woken_while_running.remove(key) {
             // What woke it is newer than what the pass saw, unless the pass failed: then its wait stands.
             if again != Again::Backoff {
-                self.schedule(key, now);
+                self.schedule(key, now + self.rest);
             }
         }
     }
 }
 
 /// Runs `pass` over woken and due keys, at most `concurrency` at a time, until shutdown; then waits for those under way.
-/// `depth` is told how many keys wait.
+/// `depth` is told how many keys wait. A key that is woken rests for `rest` first, so that news that come in a row, as of pods
+/// and those who count them, are looked at once.
 pub async fn run<F, Fut>(
     mut woken: mpsc::UnboundedReceiver<String>,
     concurrency: usize,
+    rest: Duration,
     shutdown: Shutdown,
     depth: impl Fn(usize),
     pass: F,
@@ -107,7 +111,7 @@ pub async fn run<F, Fut>(
     Fut: Future<Output = Again> + Send + 'static,
 {
     let pass = Arc::new(pass);
-    let mut state = State::default();
+    let mut state = State { rest, ..State::default() };
     let mut tasks: JoinSet<(String, Again)> = JoinSet::new();
     loop {
         let now = Instant::now();
@@ -160,6 +164,17 @@ mod tests {
         assert_eq!(state.take_due(now + Duration::from_secs(4)), None);
         assert_eq!(state.take_due(now + Duration::from_secs(5)).as_deref(), Some("a"));
         assert_eq!(state.take_due(now + Duration::from_secs(99)), None);
+    }
+
+    #[test]
+    fn news_in_a_row_are_looked_at_once() {
+        let (now, rest) = (Instant::now(), Duration::from_millis(30));
+        let mut state = State { rest, ..State::default() };
+        state.wake("a".into(), now);
+        state.wake("a".into(), now + Duration::from_millis(20));
+        assert_eq!(state.take_due(now + Duration::from_millis(29)), None);
+        assert_eq!(state.take_due(now + rest).as_deref(), Some("a"), "the first is not put off by the second");
+        assert_eq!(state.take_due(now + Duration::from_mins(1)), None);
     }
 
     #[test]

@@ -42,6 +42,9 @@ use crate::{
     watch::{self, Wake},
 };
 
+/// How long a Rollout that was woken rests: what happens to one pod shows in several objects one after the other.
+const ROLLOUTS_REST: Duration = Duration::from_millis(25);
+
 /// How a controller runs.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -324,28 +327,47 @@ fn queues(
         move |count| metrics.set_queue_depth(kind, count)
     };
     let (shared, told) = (Arc::clone(context), metrics.clone());
-    let change_queue =
-        queue::run(changes, options.concurrency, shutdown.clone(), depth("ChangeRequest", metrics), move |key| {
+    let change_queue = queue::run(
+        changes,
+        options.concurrency,
+        Duration::ZERO,
+        shutdown.clone(),
+        depth("ChangeRequest", metrics),
+        move |key| {
             let (context, metrics) = (Arc::clone(&shared), told.clone());
             async move { change_pass(&context, &metrics, &key).await }
-        });
+        },
+    );
     let (shared, told) = (Arc::clone(context), metrics.clone());
-    let rollout_queue =
-        queue::run(rollouts, options.concurrency, shutdown.clone(), depth("Rollout", metrics), move |key| {
+    let rollout_queue = queue::run(
+        rollouts,
+        options.concurrency,
+        ROLLOUTS_REST,
+        shutdown.clone(),
+        depth("Rollout", metrics),
+        move |key| {
             let (context, metrics) = (Arc::clone(&shared), told.clone());
             async move { rollout_pass(&context, &metrics, &key).await }
-        });
+        },
+    );
     let (shared, told) = (Arc::clone(context), metrics.clone());
-    let backup_queue =
-        queue::run(backups, options.concurrency, shutdown.clone(), depth("Backup", metrics), move |key| {
+    let backup_queue = queue::run(
+        backups,
+        options.concurrency,
+        Duration::ZERO,
+        shutdown.clone(),
+        depth("Backup", metrics),
+        move |key| {
             let (context, metrics) = (Arc::clone(&shared), told.clone());
             async move { backup_pass(&context, &metrics, &key).await }
-        });
+        },
+    );
     let (shared, told) = (Arc::clone(context), metrics.clone());
-    let governor_queue = queue::run(governors, 4, shutdown.clone(), depth("Governor", metrics), move |key| {
-        let (context, metrics) = (Arc::clone(&shared), told.clone());
-        async move { governor_pass(&context, &metrics, &key).await }
-    });
+    let governor_queue =
+        queue::run(governors, 4, Duration::ZERO, shutdown.clone(), depth("Governor", metrics), move |key| {
+            let (context, metrics) = (Arc::clone(&shared), told.clone());
+            async move { governor_pass(&context, &metrics, &key).await }
+        });
     tokio::spawn(async move {
         tokio::join!(change_queue, rollout_queue, backup_queue, governor_queue);
     })

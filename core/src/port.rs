@@ -107,6 +107,52 @@ pub struct Note {
     pub message: String,
 }
 
+/// The name under which an object is waited for: that of what it belongs to where nobody can know its own before. An
+/// `EndpointSlice` goes by the name of its Service, a `ReplicaSet` by that of its Deployment, a `HorizontalPodAutoscaler` by that
+/// of the workload that it scales. None of what has no name.
+pub fn awaited_as(object: &Value) -> Option<ObjectId> {
+    let id = ObjectId::of(object).ok()?;
+    let other = match id.kind.as_str() {
+        "EndpointSlice" => {
+            object.pointer("/metadata/labels").and_then(|labels| labels.get("kubernetes.io/service-name")?.as_str())
+        }
+        "ReplicaSet" => {
+            let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array);
+            let controls = |owner: &&Value| owner.get("controller") == Some(&Value::Bool(true));
+            owners.and_then(|owners| owners.iter().find(controls)?.get("name")?.as_str())
+        }
+        "HorizontalPodAutoscaler" => object.pointer("/spec/scaleTargetRef/name").and_then(Value::as_str),
+        _ => None,
+    };
+    Some(match other {
+        Some(other) => ObjectId { name: other.to_owned(), ..id },
+        None => id,
+    })
+}
+
+/// Whether objects of this kind are waited for under the name of what they belong to.
+pub fn is_awaited_by_owner(kind: &str) -> bool {
+    matches!(kind, "EndpointSlice" | "ReplicaSet" | "HorizontalPodAutoscaler")
+}
+
+/// What is awaited under this name, read from the server: one object, or those that belong to the one of this name. `labels`
+/// are those that the latter have, so that no others are read.
+///
+/// # Errors
+/// Those of the reads.
+pub async fn live_of<P: Port>(port: &P, id: &ObjectId, labels: Option<&str>) -> Result<Vec<Value>, PortError> {
+    if !is_awaited_by_owner(&id.kind) {
+        return Ok(port.live_get(&Identity::Controller, id).await?.into_iter().collect());
+    }
+    let namespace = id.namespace.as_deref();
+    let mut found = match labels {
+        Some(labels) => port.live_list_labelled(&id.group, &id.version, &id.kind, namespace, labels).await?,
+        None => port.live_list(&id.group, &id.version, &id.kind, namespace).await?,
+    };
+    found.retain(|object| awaited_as(object).is_some_and(|found| found.name == id.name));
+    Ok(found)
+}
+
 /// Reads and writes of one cluster.
 ///
 /// Every write is safe to repeat: it has a deterministic name or a precondition. A call that returns
@@ -259,8 +305,26 @@ pub trait Port: Send + Sync {
     fn note(&self, regarding: &Value, note: &Note) -> impl Future<Output = ()> + Send;
 
     /// From now on, every change of one of these objects wakes `waiter` (`namespace/name` of a ChangeRequest). Replaces
-    /// the earlier interest of this waiter; an empty list ends it. An `EndpointSlice` goes by the name of its Service.
+    /// the earlier interest of this waiter; an empty list ends it. Names are those of [`awaited_as`].
     fn watch(&self, waiter: &str, objects: &[ObjectId]);
+
+    /// What was last told of an object that somebody watches, or of those that belong to the one of this name (see
+    /// [`awaited_as`]); read from the server if nothing was told yet. It may be behind, and every change that was not told yet
+    /// wakes the waiter. So it is enough to decide by, as long as each write that follows carries the resourceVersion that was
+    /// told: if that is no longer the live one, the write conflicts, and whoever made it has to [`Port::doubt`] what was told.
+    /// ReplicaSets may come without their template, and nothing with its managers.
+    fn told(&self, id: &ObjectId, labels: Option<&str>) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send
+    where
+        Self: Sized,
+    {
+        live_of(self, id, labels)
+    }
+
+    /// What was told of the objects that `waiter` watches, or of one of them only, is not believed any more: it is read from the
+    /// server next time.
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        let _ = (waiter, only);
+    }
 
     /// What a measurement came to, told once. None while it is under way: it is begun if it was not, never waited for, and
     /// wakes `waiter` when it has come to something. A port that reaches no servers says so.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use interlock_controller::clock::Clock;
+use interlock_controller::{clock::Clock, seen::Seen};
 use interlock_core::{
     admission::User,
     object::ObjectId,
@@ -89,6 +89,8 @@ pub struct Belief {
     pub skew: SignedDuration,
     /// Which objects wake which of its changes.
     pub interests: BTreeMap<String, BTreeSet<String>>,
+    /// What it was told of them.
+    pub told: Seen,
 }
 
 /// A write that was stored, as the server's audit log has it.
@@ -214,6 +216,7 @@ impl Cluster {
             clock,
             skew: SignedDuration::ZERO,
             interests: BTreeMap::new(),
+            told: Seen::default(),
         };
         self.beliefs.insert(process, belief);
     }

@@ -9,7 +9,7 @@ use interlock_core::{
     admission::User,
     analysis::{Answer as Measured, Question},
     object::ObjectId,
-    port::{DryRun, Identity, Note, Port, PortError, Precondition, Served},
+    port::{DryRun, Identity, Note, Port, PortError, Precondition, Served, live_of},
 };
 use interlock_sim::api::{Propagation, Write};
 use jiff::Timestamp;
@@ -43,8 +43,15 @@ impl SimPort {
                 "this controller does not hold the lease any more; nothing was sent".to_owned(),
             ));
         }
+        let dry_run = write.dry_run;
         match self.ask(Request::Write(Box::new(write))).await? {
-            Answer::Object(object) => Ok((*object).clone()),
+            Answer::Object(object) => {
+                // What it wrote itself it knows before anybody tells it.
+                if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process).filter(|_| !dry_run) {
+                    belief.told.wrote(&object);
+                }
+                Ok((*object).clone())
+            }
             Answer::List(_) => Ok(Value::Null),
         }
     }
@@ -261,7 +268,12 @@ impl Port for SimPort {
         }
         let how = if foreground { Propagation::Foreground } else { Propagation::Background };
         let write = Write::delete(&Self::user(identity), id).requiring(precondition).propagating(how);
-        match self.write(write.dry_run(dry_run)).await {
+        let answer = self.write(write.dry_run(dry_run)).await;
+        let stays = matches!(&answer, Ok(left) if left.pointer("/metadata/deletionTimestamp").is_some());
+        if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process).filter(|_| !stays) {
+            belief.told.doubt(&id.key());
+        }
+        match answer {
             Ok(_) | Err(PortError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
@@ -279,10 +291,40 @@ impl Port for SimPort {
     fn watch(&self, waiter: &str, objects: &[ObjectId]) {
         let mut cluster = self.shared.lock();
         let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return };
-        if objects.is_empty() {
-            belief.interests.remove(waiter);
-        } else {
+        let before = belief.interests.remove(waiter).unwrap_or_default();
+        if !objects.is_empty() {
             belief.interests.insert(waiter.to_owned(), objects.iter().map(ObjectId::key).collect());
+        }
+        for id in objects {
+            belief.told.begin(id);
+        }
+        for key in before.iter().filter(|key| !belief.interests.values().any(|keys| keys.contains(*key))) {
+            belief.told.end(key);
+        }
+    }
+
+    async fn told(&self, id: &ObjectId, labels: Option<&str>) -> Result<Vec<Value>, PortError> {
+        let known = self.shared.lock().beliefs.get(&self.process).and_then(|belief| belief.told.get(id));
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = live_of(self, id, labels).await?;
+        if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process) {
+            belief.told.fill(id, &found);
+        }
+        Ok(found)
+    }
+
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        let mut cluster = self.shared.lock();
+        let Some(belief) = cluster.beliefs.get_mut(&self.process) else { return };
+        match only {
+            Some(id) => belief.told.doubt(&id.key()),
+            None => {
+                for key in belief.interests.get(waiter).into_iter().flatten() {
+                    belief.told.doubt(key);
+                }
+            }
         }
     }
 

@@ -13,12 +13,10 @@ use interlock_controller::{
     governors,
     index::{BackupKey, Index},
     rollout,
+    seen::{self, Seen},
     watch::{self, Told},
 };
-use interlock_core::{
-    object::{GroupKind, ObjectId},
-    seal::KeyRing,
-};
+use interlock_core::{object::GroupKind, seal::KeyRing};
 use interlock_sim::api::{Api, Event, EventType, meta};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -264,8 +262,8 @@ impl Process {
         }
         let Some(belief) = cluster.beliefs.get(&self.id) else { return false };
         let is_wanted = |event: &Event| {
-            let wanted = |key: String| belief.interests.values().any(|objects| objects.contains(&key));
-            !belief.interests.is_empty() && awaited(&event.object).is_some_and(|id| wanted(id.key()))
+            let wanted = |key: &String| belief.interests.values().any(|objects| objects.contains(key));
+            !belief.interests.is_empty() && seen::awaited_keys(&event.object).iter().any(wanted)
         };
         let news = cluster
             .api
@@ -278,22 +276,32 @@ impl Process {
 
     /// Wakes the changes that are interested in what changed.
     pub fn hear(&mut self, shared: &Shared) {
-        let cluster = shared.lock();
-        let Some(belief) = cluster.beliefs.get(&self.id) else { return };
-        let changed: BTreeSet<String> = cluster
-            .api
-            .events_since(self.interests_seen, None)
-            .into_iter()
-            .flatten()
-            .filter_map(|event| awaited(&event.object).map(|id| id.key()))
-            .collect();
+        let mut cluster = shared.lock();
+        let Cluster { api, beliefs, .. } = &mut *cluster;
+        let Some(belief) = beliefs.get_mut(&self.id) else { return };
+        let mut changed = BTreeSet::new();
+        match api.events_since(self.interests_seen, None) {
+            Ok(events) => {
+                for event in events {
+                    let is_news = match event.change {
+                        EventType::Added | EventType::Modified => belief.told.stored(&event.object),
+                        EventType::Deleted => belief.told.gone(&event.object),
+                    };
+                    if is_news {
+                        changed.extend(seen::awaited_keys(&event.object));
+                    }
+                }
+            }
+            // The log does not reach back so far: a watch would list anew.
+            Err(_) => belief.told = Seen::default(),
+        }
         let waiters: Vec<_> = belief
             .interests
             .iter()
             .filter(|(_, objects)| objects.iter().any(|object| changed.contains(object)))
             .map(|(waiter, _)| waiter.clone())
             .collect();
-        self.interests_seen = cluster.api.resource_version();
+        self.interests_seen = api.resource_version();
         drop(cluster);
         for waiter in waiters {
             self.wake(match (rollout::key_of_waiter(&waiter), BackupKey::of_waiter(&waiter)) {
@@ -415,17 +423,6 @@ impl Process {
             self.woken.insert(key.clone());
         }
     }
-}
-
-/// The name under which an object is waited for: an EndpointSlice goes by the name of its Service.
-fn awaited(object: &Value) -> Option<ObjectId> {
-    let id = ObjectId::of(object).ok()?;
-    let service =
-        object.pointer("/metadata/labels").and_then(|labels| labels.get("kubernetes.io/service-name")?.as_str());
-    Some(match service.filter(|_| id.kind == "EndpointSlice") {
-        Some(service) => ObjectId { name: service.to_owned(), ..id },
-        None => id,
-    })
 }
 
 /// What follows from a pass that began at `begun`, when the server stood at `version`.

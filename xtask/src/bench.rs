@@ -5,6 +5,7 @@ use std::process::Command;
 use crate::shell::{self, ShellError};
 
 /// How much is measured.
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(clap::Args, Debug)]
 pub struct Arguments {
     /// Changes in the measurement on a cluster.
@@ -19,6 +20,9 @@ pub struct Arguments {
     /// Only gray releases, beside those of Argo Rollouts.
     #[arg(long, conflicts_with_all = ["core", "sim"])]
     rollouts: bool,
+    /// With --rollouts: without Argo Rollouts beside it.
+    #[arg(long, requires = "rollouts")]
+    alone: bool,
     /// Deployments in the measurement of gray releases.
     #[arg(long, default_value_t = 1_000)]
     count: u32,
@@ -30,7 +34,7 @@ const PROFILE: [&str; 2] = ["--profile", "dist"];
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     if arguments.rollouts {
-        return rollouts(arguments.count);
+        return rollouts(arguments.count, arguments.alone);
     }
     if !arguments.sim {
         println!("== core: decisions on one core");
@@ -47,13 +51,16 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     println!("== changes on a real API server");
     let mut bench = on_a_cluster("bench_changes")?;
     shell::run(bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string()))?;
-    rollouts(arguments.count)
+    rollouts(arguments.count, false)
 }
 
-fn rollouts(count: u32) -> Result<(), ShellError> {
-    println!("== gray releases on a real API server, and the same by Argo Rollouts");
+fn rollouts(count: u32, alone: bool) -> Result<(), ShellError> {
+    println!("== gray releases on a real API server{}", if alone { "" } else { ", and the same by Argo Rollouts" });
     let mut bench = on_a_cluster("bench_rollouts")?;
     bench.env("INTERLOCK_BENCH_JSON", shell::target().join("bench-rollouts.json"));
+    if alone {
+        bench.env("INTERLOCK_BENCH_ALONE", "1");
+    }
     shell::run(bench.env("INTERLOCK_BENCH_COUNT", count.to_string()))
 }
 

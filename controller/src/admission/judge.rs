@@ -24,7 +24,7 @@ use serde_json::Value;
 use super::server::{Entry, Judge};
 use crate::{
     backup,
-    change::{Context, Observed, load_before, observe_one},
+    change::{self, Context, Observed, observe_one},
     drill,
 };
 
@@ -249,10 +249,12 @@ impl<P: Port> Webhook<P> {
             {
                 return Ok(Verdict::allow());
             }
-            let touching = self.context.ask(|index| index.releases_touching(request));
-            let verdict = judge(&self.live_runs(&touching, request).await?);
-            if matches!(&verdict, Verdict::Allow { audit: None, .. }) {
-                return Ok(verdict);
+            for rollout in self.context.ask(|index| index.releases_touching(request)) {
+                let Some(release) = self.live_release(&rollout, request).await? else { continue };
+                let verdict = judge(&[release]);
+                if matches!(&verdict, Verdict::Allow { audit: None, .. }) {
+                    return Ok(verdict);
+                }
             }
         }
         Ok(judge(&self.runs(&system, request).await?))
@@ -287,7 +289,7 @@ impl<P: Port> Webhook<P> {
                     live.request.run().cloned().map(|run| ActiveRun {
                         key,
                         run,
-                        before: empty(),
+                        before: Arc::new(empty()),
                         rollout: None,
                         live: LiveObjects::default(),
                     })
@@ -315,13 +317,40 @@ impl<P: Port> Webhook<P> {
         Ok(runs)
     }
 
+    /// A release that is under way, of a change that is known to run: its Rollout, read live, announces each of its writes. What
+    /// the change itself announced is not known here, so that only the Rollout can permit the write.
+    async fn live_release(&self, told: &crds::Rollout, request: &WriteRequest) -> Result<Option<ActiveRun>, PortError> {
+        let namespace = told.metadata.namespace.as_deref().unwrap_or_default();
+        let of = &told.spec.change_request;
+        let key = format!("{namespace}/{}", of.name);
+        let change = self.context.ask(|index| index.live(&key));
+        let Some(change) = change.filter(|change| change.running && change.request.uid == of.uid) else {
+            return Ok(None);
+        };
+        let Some(run) = change.request.run() else { return Ok(None) };
+        if told.spec.part_of.is_some() || told.spec.plan.waves.is_some() {
+            return self.live_run(&key, request).await;
+        }
+        let name = told.metadata.name.as_deref().unwrap_or_default();
+        let Some(found) = self.live_own("Rollout", namespace, name).await? else { return Ok(None) };
+        let Ok(rollout) = serde_json::from_value::<crds::Rollout>(found) else { return Ok(None) };
+        let before = change::plan(&self.context, &change.request.uid, run).await?;
+        let is_at_rest = rollout.status.as_ref().is_none_or(|status| status.phase.is_at_rest());
+        if is_at_rest || !gradual::belongs(&rollout, None, &before) {
+            return Ok(None);
+        }
+        let live = self.bases(&rollout, &before, run, request).await?;
+        let run = crds::RunRecord { objects: Vec::new(), ..run.clone() };
+        Ok(Some(ActiveRun { key, run, before, rollout: Some(rollout), live }))
+    }
+
     async fn live_run(&self, key: &str, request: &WriteRequest) -> Result<Option<ActiveRun>, PortError> {
         let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
         let Some(value) = self.live_change(namespace, Some(name.to_owned())).await? else { return Ok(None) };
         let Ok(object) = serde_json::from_value::<crds::ChangeRequest>(value) else { return Ok(None) };
         let change = self.context.ask(|index| index.read(&object)).request;
         let Some(run) = change.run().filter(|_| change.is_running()).cloned() else { return Ok(None) };
-        let before = self.plan(&change.uid, &run).await?;
+        let before = change::plan(&self.context, &change.uid, &run).await?;
         let planned = before.entries.iter().find(|entry| entry.is_rollout());
         let rollout = match planned {
             Some(entry) => self.live_own("Rollout", namespace, &entry.id.name).await?,
@@ -339,7 +368,7 @@ impl<P: Port> Webhook<P> {
             Some(rollout) => self.bases(rollout, &before, &run, request).await?,
             None => LiveObjects::default(),
         };
-        Ok(Some(ActiveRun { key: key.to_owned(), run, before: (*before).clone(), rollout, live }))
+        Ok(Some(ActiveRun { key: key.to_owned(), run, before, rollout, live }))
     }
 
     /// The Rollout of a wave that announced a write.
@@ -390,16 +419,6 @@ impl<P: Port> Webhook<P> {
             live.insert(port.create(&executor, FIELD_MANAGER, &announced, DryRun::Yes).await?);
         }
         Ok(live)
-    }
-
-    async fn plan(&self, uid: &str, run: &crds::RunRecord) -> Result<Arc<BeforeState>, PortError> {
-        let kept = self.context.plans.get(&run.before_digest);
-        if let Some(plan) = kept {
-            return Ok(plan);
-        }
-        let plan = Arc::new(load_before(&self.context, uid, run).await?);
-        self.context.plans.keep(&run.before_digest, &plan);
-        Ok(plan)
     }
 
     fn waiting(&self, request: &WriteRequest) -> Vec<WaitingChange> {

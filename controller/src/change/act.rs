@@ -1,6 +1,7 @@
 //! Acting: the steps of a run. What is done is decided by the core; here it is only done.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use interlock_core::{
     change::{
@@ -8,9 +9,10 @@ use interlock_core::{
         before::BeforeState,
         decide::authorised,
         facts::Command,
-        gates,
+        gates, gradual,
         run::{self, RunFacts, Step, Write},
     },
+    object::Health,
     port::{DryRun, Identity, Note, Port, PortError},
 };
 use interlock_crds::{ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState};
@@ -61,7 +63,7 @@ pub async fn start<P: Port>(
         status,
         run: ready.run,
         phase: ChangePhase::Running,
-        before: ready.before,
+        before: Arc::new(ready.before),
         looked,
         unsent: BTreeSet::new(),
         recorded: false,
@@ -85,7 +87,7 @@ pub async fn go_on<P: Port>(
     let Some(run) = status.run.clone() else {
         return Ok(Outcome::Retry("the run has no record".to_owned()));
     };
-    let before = match store::load_before(context, &observed.request.uid, &run).await {
+    let before = match store::plan(context, &observed.request.uid, &run).await {
         Ok(before) => before,
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
@@ -147,7 +149,7 @@ struct Running<'c, P> {
     status: ChangeRequestStatus,
     run: RunRecord,
     phase: ChangePhase,
-    before: BeforeState,
+    before: Arc<BeforeState>,
     looked: BTreeMap<usize, Option<Value>>,
     /// Steps that this pass journalled and did not take yet.
     unsent: BTreeSet<usize>,
@@ -223,6 +225,10 @@ impl<P: Port> Running<'_, P> {
 
     async fn look(&mut self, index: usize) -> Result<(), PortError> {
         let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
+        if let Some(told) = self.under_way(index) {
+            self.looked.insert(index, Some(told));
+            return Ok(());
+        }
         let live = match self.context.port.live_get(&Identity::Controller, &entry.id).await {
             // A kind that an earlier step defines may not be known yet.
             Err(PortError::UnknownKind { .. }) => None,
@@ -230,6 +236,21 @@ impl<P: Port> Running<'_, P> {
         };
         self.looked.insert(index, live);
         Ok(())
+    }
+
+    /// The Rollout of a step as it was told, if it was written before and goes on: then there is nothing to do but to wait for
+    /// it, and what it comes to is told. Whatever follows from its end, follows from a read.
+    fn under_way(&self, index: usize) -> Option<Value> {
+        let entry = self.before.entries.get(index).filter(|entry| entry.is_rollout())?;
+        let journal = self.run.objects.get(index).filter(|journal| journal.state == StepState::Written)?;
+        if self.run.direction != RunDirection::Forward {
+            return None;
+        }
+        let key = format!("{}/{}", entry.id.namespace.as_deref().unwrap_or_default(), entry.id.name);
+        let told = self.context.ask(|index| index.rollout(&key))?;
+        let told =
+            told.metadata.uid.as_deref().filter(|uid| *uid == journal.uid).and(serde_json::to_value(&*told).ok())?;
+        matches!(gradual::progress(&told), Health::Progressing(_)).then_some(told)
     }
 
     async fn record(&mut self, run: RunRecord, phase: ChangePhase, message: &str) -> Result<(), PortError> {

@@ -11,7 +11,7 @@ mod prepare;
 mod record;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use base64::Engine as _;
@@ -31,11 +31,12 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use memo::Memo;
 pub use observe::{Observed, cached_one as observe_one, from_index, plan_facts, plan_key};
-pub use store::{Plans, load_before, remove as remove_before, sweep as sweep_before};
+pub use store::{Plans, plan, remove as remove_before, sweep as sweep_before};
 
 use crate::{
     backup::{Begun, Images},
     index::{ChangeKey, Index, LiveChange},
+    rollout::Released,
 };
 
 /// Keys of this installation.
@@ -86,6 +87,10 @@ pub struct Context<P> {
     pub tidied: Mutex<BTreeMap<String, String>>,
     /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
     pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
+    /// Rollouts of which what was told turned out to be behind: they are read from the server next time.
+    pub doubted: Mutex<BTreeSet<String>>,
+    /// What Rollouts release, worked out before.
+    pub released: Released,
 }
 
 impl<P: Port> Context<P> {
@@ -101,6 +106,8 @@ impl<P: Port> Context<P> {
             plans,
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
+            doubted: Mutex::default(),
+            released: Released::default(),
             images: Images::default(),
             hooks: Begun::default(),
             tidied: Mutex::default(),
@@ -129,6 +136,13 @@ impl<P: Port> Context<P> {
     fn learn(&self, stored: serde_json::Value) {
         if let Ok(change) = serde_json::from_value::<interlock_crds::ChangeRequest>(stored) {
             self.index.write().unwrap_or_else(PoisonError::into_inner).change_learnt(&change);
+        }
+    }
+
+    /// Puts a Rollout that this process just wrote into the index, before the watch tells of it.
+    pub(crate) fn learn_rollout(&self, stored: serde_json::Value) {
+        if let Ok(rollout) = serde_json::from_value::<interlock_crds::Rollout>(stored) {
+            self.index.write().unwrap_or_else(PoisonError::into_inner).rollout_learnt(&rollout);
         }
     }
 
@@ -314,6 +328,9 @@ async fn finish<P: Port>(
     status.waiting_for = None;
     status.next_transition = None;
     status.finished = Some(sealed);
+    if let Some(run) = &status.run {
+        context.plans.forget(&run.before_digest);
+    }
     record::status(context, observed, status).await?;
     context.watch(&observed.key(), &[]);
     let note = Note {

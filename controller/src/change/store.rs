@@ -18,28 +18,87 @@ use super::{Context, internal};
 use crate::index::Garbage;
 
 /// Plans in memory, by digest: each write of a run needs the same one. They are what was read back, never what was meant to
-/// be stored.
+/// be stored. Most are kept packed, since a tree takes twenty times the space; those that were asked for last also as they are.
 #[derive(Debug, Default)]
-pub struct Plans(Mutex<BTreeMap<String, Arc<BeforeState>>>);
+pub struct Plans(Mutex<Shelf>);
+
+#[derive(Debug, Default)]
+struct Shelf {
+    plans: BTreeMap<String, Kept>,
+    /// By when they were asked for last.
+    by_use: BTreeMap<u64, String>,
+    uses: u64,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    packed: Box<[u8]>,
+    plan: Option<Arc<BeforeState>>,
+    used: u64,
+}
 
 impl Plans {
     /// The plan of this digest.
     pub fn get(&self, digest: &str) -> Option<Arc<BeforeState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(digest).cloned()
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = shelf.plans.get(digest)?;
+        let plan = match &kept.plan {
+            Some(plan) => Arc::clone(plan),
+            None => Arc::new(BeforeState::from_bytes(&unpack(&kept.packed).ok()?, digest).ok()?),
+        };
+        shelf.touch(digest, &plan);
+        Some(plan)
     }
 
-    /// Keeps a plan, and not more than [`KEPT`] of them.
+    /// Keeps a plan: not more than [`MAX_KEPT`] bytes of them packed, and [`AT_HAND`] as they are.
     pub fn keep(&self, digest: &str, plan: &Arc<BeforeState>) {
-        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        while plans.len() >= KEPT {
-            plans.pop_first();
+        let Some(packed) = plan.to_bytes().ok().and_then(|(bytes, _)| pack(&bytes).ok()) else { return };
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shelf.remove(digest);
+        shelf.bytes += packed.len();
+        let kept = Kept { packed: packed.into_boxed_slice(), plan: None, used: 0 };
+        shelf.plans.insert(digest.to_owned(), kept);
+        shelf.touch(digest, plan);
+        while shelf.bytes > MAX_KEPT {
+            let Some(oldest) = shelf.by_use.first_key_value().map(|(_, digest)| digest.clone()) else { break };
+            shelf.remove(&oldest);
         }
-        plans.insert(digest.to_owned(), Arc::clone(plan));
+    }
+
+    /// Nobody needs it any more.
+    pub fn forget(&self, digest: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
     }
 }
 
-/// Plans kept in memory.
-const KEPT: usize = 32;
+impl Shelf {
+    /// It was asked for just now.
+    fn touch(&mut self, digest: &str, plan: &Arc<BeforeState>) {
+        self.uses += 1;
+        let Some(kept) = self.plans.get_mut(digest) else { return };
+        self.by_use.remove(&kept.used);
+        kept.used = self.uses;
+        kept.plan = Some(Arc::clone(plan));
+        self.by_use.insert(self.uses, digest.to_owned());
+        let left = self.by_use.iter().rev().nth(AT_HAND).map(|(_, digest)| digest.clone());
+        if let Some(left) = left.and_then(|digest| self.plans.get_mut(&digest)) {
+            left.plan = None;
+        }
+    }
+
+    fn remove(&mut self, digest: &str) {
+        if let Some(kept) = self.plans.remove(digest) {
+            self.bytes -= kept.packed.len();
+            self.by_use.remove(&kept.used);
+        }
+    }
+}
+
+/// Most bytes of packed plans in memory.
+const MAX_KEPT: usize = 8 * 1024 * 1024;
+/// Plans that are in memory as they are: more than are looked at at the same time.
+const AT_HAND: usize = 24;
 /// Most bytes of one Secret, before base64.
 const CHUNK: usize = 512 * 1024;
 /// Most bytes of a before-state, uncompressed: what 200 objects of 1 MiB could come to.
@@ -70,9 +129,7 @@ pub async fn save<P: Port>(
 ) -> Result<(String, u32), PortError> {
     let (bytes, digest) = plan.to_bytes().map_err(internal)?;
     let digest = digest.to_string();
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(&bytes).map_err(internal)?;
-    let packed = encoder.finish().map_err(internal)?;
+    let packed = pack(&bytes).map_err(internal)?;
     let chunks: Vec<&[u8]> = packed.chunks(CHUNK).collect();
     for (index, chunk) in chunks.iter().enumerate() {
         let secret = json!({
@@ -102,6 +159,18 @@ pub async fn save<P: Port>(
     Ok((digest, count))
 }
 
+fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes)?;
+    encoder.finish()
+}
+
+fn unpack(packed: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    GzDecoder::new(packed).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 async fn read<P: Port>(context: &Context<P>, uid: &str, digest: &str, chunks: u32) -> Result<BeforeState, PortError> {
     let mut packed = Vec::new();
     for index in 0..chunks {
@@ -112,14 +181,19 @@ async fn read<P: Port>(context: &Context<P>, uid: &str, digest: &str, chunks: u3
         let chunk = secret.pointer("/data/chunk").and_then(Value::as_str).unwrap_or_default();
         packed.extend(BASE64.decode(chunk).map_err(internal)?);
     }
-    let mut bytes = Vec::new();
-    GzDecoder::new(packed.as_slice()).take(MAX_BYTES).read_to_end(&mut bytes).map_err(internal)?;
+    let bytes = unpack(&packed).map_err(internal)?;
     BeforeState::from_bytes(&bytes, digest).map_err(PortError::Invalid)
 }
 
-/// Reads the plan of a run; fails unless it is the one that was sealed.
-pub async fn load_before<P: Port>(context: &Context<P>, uid: &str, run: &RunRecord) -> Result<BeforeState, PortError> {
-    read(context, uid, &run.before_digest, run.before_chunks).await
+/// The plan of a run, read unless it is in memory; fails unless it is the one that was sealed. Its Secrets are immutable, and
+/// the digest says what they hold.
+pub async fn plan<P: Port>(context: &Context<P>, uid: &str, run: &RunRecord) -> Result<Arc<BeforeState>, PortError> {
+    if let Some(kept) = context.plans.get(&run.before_digest) {
+        return Ok(kept);
+    }
+    let read = Arc::new(read(context, uid, &run.before_digest, run.before_chunks).await?);
+    context.plans.keep(&run.before_digest, &read);
+    Ok(read)
 }
 
 /// Removes the before-state of a change that is gone.

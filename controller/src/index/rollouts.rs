@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use interlock_core::admission::WriteRequest;
 use interlock_core::change::facts::{PlanFacts, RequestFacts, SystemFacts};
-use interlock_core::rollout::ROLLOUT_LABEL;
+use interlock_core::rollout::{ROLLOUT_LABEL, derive::workload, live};
 use interlock_crds as crds;
 
 use super::{ChangeEntry, ChangeKey, Index, key_of};
@@ -24,6 +24,8 @@ pub(super) struct Rollouts {
     /// By kind, namespace and name of what a Rollout has announced to write or leads traffic by.
     keys_of_object: HashMap<String, BTreeSet<RolloutKey>>,
     woken: BTreeSet<RolloutKey>,
+    /// Changes to look at again of which nobody was told yet.
+    unsent: BTreeSet<ChangeKey>,
 }
 
 impl Index {
@@ -63,6 +65,13 @@ impl Index {
     pub fn rollout_stored(&mut self, object: &crds::Rollout) -> BTreeSet<ChangeKey> {
         let key = key_of(&object.metadata);
         let phase = |rollout: &crds::Rollout| rollout.status.as_ref().map(|status| status.phase);
+        let version = |rollout: &crds::Rollout| rollout.metadata.resource_version.clone().unwrap_or_default();
+        if let Some(known) = self.rollouts.known.get(&key).filter(|known| known.metadata.uid == object.metadata.uid) {
+            // The watch may still tell of what was before a write that this process has learnt of already.
+            if super::is_older(&version(object), &version(known)) || version(object) == version(known) {
+                return std::mem::take(&mut self.rollouts.unsent);
+            }
+        }
         let known = self.forget_rollout(&key);
         for uid in uids(object) {
             self.rollouts.keys_of_uid.entry(uid.to_owned()).or_default().insert(key.clone());
@@ -83,7 +92,24 @@ impl Index {
         if moved {
             self.wake_parent(object);
         }
-        self.key_of_uid(&object.spec.change_request.uid).filter(|_| moved).cloned().into_iter().collect()
+        let mut changes = std::mem::take(&mut self.rollouts.unsent);
+        changes.extend(self.key_of_uid(&object.spec.change_request.uid).filter(|_| moved).cloned());
+        changes
+    }
+
+    /// A Rollout was stored by this process itself. What is to be looked at again is told when the watch tells of it; whoever
+    /// wrote it looks again by itself. The answer to a write may come late: what is gone by then stays so.
+    pub fn rollout_learnt(&mut self, object: &crds::Rollout) {
+        let key = key_of(&object.metadata);
+        if self.rollouts.known.get(&key).is_none_or(|known| known.metadata.uid != object.metadata.uid) {
+            return;
+        }
+        let was_woken = self.rollouts.woken.contains(&key);
+        let changes = self.rollout_stored(object);
+        if !was_woken {
+            self.rollouts.woken.remove(&key);
+        }
+        self.rollouts.unsent.extend(changes);
     }
 
     /// A Rollout was deleted.
@@ -140,23 +166,22 @@ impl Index {
         self.rollouts.known.values().filter(|rollout| rollout.spec.targets == targets).cloned().collect()
     }
 
-    /// The changes whose Rollouts are known to have to do with what is written: it is labelled as theirs, they announced
-    /// it, or they lead traffic by it. A hint of where to look first, no more: the label is what somebody wrote.
-    pub fn releases_touching(&self, request: &WriteRequest) -> Vec<ChangeKey> {
+    /// The Rollouts of running changes that are known to have to do with what is written: it is labelled as theirs, they
+    /// announced it, or they lead traffic by it. A hint of where to look first, no more: the label is what somebody wrote.
+    pub fn releases_touching(&self, request: &WriteRequest) -> Vec<Arc<crds::Rollout>> {
         let labelled = [&request.object, &request.old]
             .into_iter()
             .flatten()
             .filter_map(|object| object.pointer("/metadata/labels")?.get(ROLLOUT_LABEL)?.as_str());
         let name = request.name.as_deref().unwrap_or_default();
         let object = object_key(&request.kind, request.namespace.as_deref().unwrap_or_default(), name);
-        let rollouts = labelled
+        let keys: BTreeSet<_> = labelled
             .filter_map(|uid| self.rollouts.keys_of_uid.get(uid))
             .chain(self.rollouts.keys_of_object.get(&object))
             .flatten()
-            .filter_map(|key| self.rollouts.known.get(key));
-        let changes: BTreeSet<&ChangeKey> =
-            rollouts.filter_map(|rollout| self.key_of_uid(&rollout.spec.change_request.uid)).collect();
-        changes.into_iter().filter(|key| self.live(key).is_some()).cloned().collect()
+            .collect();
+        let rollouts = keys.into_iter().filter_map(|key| self.rollouts.known.get(key));
+        rollouts.filter(|rollout| !self.has_ended(&rollout.spec.change_request.uid)).cloned().collect()
     }
 
     /// Every Rollout.
@@ -182,7 +207,7 @@ fn object_key(kind: &str, namespace: &str, name: &str) -> String {
     format!("{kind} {namespace}/{name}")
 }
 
-/// What a Rollout announced to write, and what its plan leads traffic by.
+/// What a Rollout announced to write, its workloads and what stands beside them, and what its plan leads traffic by.
 fn touched(rollout: &crds::Rollout) -> BTreeSet<String> {
     let journal = rollout.status.iter().flat_map(|status| &status.journal);
     let mut touched: BTreeSet<_> =
@@ -195,6 +220,9 @@ fn touched(rollout: &crds::Rollout) -> BTreeSet<String> {
     for target in &rollout.spec.targets {
         let named = routes.into_iter().chain(services.clone().map(|service| ("Service", service)));
         touched.extend(named.map(|(kind, name)| object_key(kind, &target.namespace, name)));
+        let workload = live::workload_id(target);
+        let beside = workload::canary_name(&target.name);
+        touched.extend([&workload.name, &beside].map(|name| object_key(&workload.kind, &target.namespace, name)));
     }
     touched
 }

@@ -1,7 +1,8 @@
 //! Who waits for which objects: watches that are open only while somebody does.
 //!
-//! One watch serves all waiters of a kind in a namespace. It carries metadata only, as a waiter reads the object live
-//! when it wakes. A watch that nobody needs any more is kept for a moment, because the next change often needs it.
+//! One watch serves all waiters of a kind in a namespace. Of the kinds of which [`Seen`] keeps objects it carries all of them;
+//! of others only metadata, as a waiter reads those objects live when it wakes. A watch that nobody needs any more is kept for a
+//! moment, because the next change often needs it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,15 +10,18 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use interlock_core::object::ObjectId;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use super::discovery::Discovery;
+use super::whole::Whole;
+use crate::seen::{self, Seen};
 
 /// `namespace/name` of each ChangeRequest that an object's change wakes.
 pub type Wakeups = UnboundedReceiver<String>;
@@ -46,15 +50,46 @@ impl Scope {
         }
     }
 
-    fn key(&self, name: &str) -> String {
-        ObjectId {
+    fn key(&self) -> String {
+        seen::scope_of(&ObjectId {
             group: self.group.clone(),
             version: self.version.clone(),
             kind: self.kind.clone(),
             namespace: self.namespace.clone(),
-            name: name.to_owned(),
+            name: String::new(),
+        })
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+}
+
+/// What a watch tells of an object.
+trait Told:
+    kube::Resource<DynamicType = ApiResource> + Clone + std::fmt::Debug + DeserializeOwned + Send + 'static
+{
+    /// The object, or as much of it as was told, with its kind.
+    fn object(self, scope: &Scope) -> Value;
+}
+
+impl Told for Whole {
+    fn object(self, scope: &Scope) -> Value {
+        let mut object = self.into_object();
+        // The items of a list leave out what the list says once.
+        if let Some(fields) = object.as_object_mut() {
+            fields.entry("apiVersion").or_insert_with(|| json!(scope.api_version()));
+            fields.entry("kind").or_insert_with(|| json!(scope.kind));
         }
-        .key()
+        object
+    }
+}
+
+impl Told for PartialObjectMeta<DynamicObject> {
+    fn object(self, scope: &Scope) -> Value {
+        let meta = &self.metadata;
+        let metadata = json!({"namespace": meta.namespace, "name": meta.name, "labels": meta.labels});
+        json!({"apiVersion": scope.api_version(), "kind": scope.kind, "metadata": metadata})
     }
 }
 
@@ -63,6 +98,7 @@ struct Book {
     of_waiter: HashMap<String, Vec<ObjectId>>,
     of_object: HashMap<String, BTreeSet<String>>,
     watches: HashMap<Scope, AbortHandle>,
+    seen: Seen,
 }
 
 /// What a new interest demands.
@@ -74,18 +110,23 @@ struct Demand {
 
 impl Book {
     fn set(&mut self, waiter: &str, objects: &[ObjectId]) -> Demand {
+        if self.of_waiter.get(waiter).map_or(&[][..], Vec::as_slice) == objects {
+            return Demand { open: Vec::new(), unneeded: false };
+        }
         let before = self.of_waiter.remove(waiter).unwrap_or_default();
-        for id in &before {
+        for id in objects {
+            self.of_object.entry(id.key()).or_default().insert(waiter.to_owned());
+            self.seen.begin(id);
+        }
+        for id in before.iter().filter(|id| !objects.contains(id)) {
             let key = id.key();
             if let Some(waiters) = self.of_object.get_mut(&key) {
                 waiters.remove(waiter);
                 if waiters.is_empty() {
                     self.of_object.remove(&key);
+                    self.seen.end(&key);
                 }
             }
-        }
-        for id in objects {
-            self.of_object.entry(id.key()).or_default().insert(waiter.to_owned());
         }
         if !objects.is_empty() {
             self.of_waiter.insert(waiter.to_owned(), objects.to_vec());
@@ -96,17 +137,21 @@ impl Book {
         Demand { open, unneeded }
     }
 
-    fn waiters(&self, key: &str) -> Vec<String> {
-        self.of_object.get(key).map(|waiters| waiters.iter().cloned().collect()).unwrap_or_default()
+    /// Who waits for an object, or for what it belongs to.
+    fn waiters(&self, object: &Value) -> BTreeSet<String> {
+        let keys = seen::awaited_keys(object);
+        keys.iter().filter_map(|key| self.of_object.get(key)).flatten().cloned().collect()
     }
 
     /// Ends every watch that nobody needs.
     fn sweep(&mut self) {
         let needed: HashSet<Scope> = self.of_waiter.values().flatten().map(Scope::of).collect();
+        let seen = &mut self.seen;
         self.watches.retain(|scope, watch| {
             let keep = needed.contains(scope);
             if !keep {
                 watch.abort();
+                seen.is_not_watched(&scope.key());
             }
             keep
         });
@@ -162,30 +207,40 @@ impl Interests {
                 }
             }
         };
-        let api_version =
-            if scope.group.is_empty() { scope.version.clone() } else { format!("{}/{}", scope.group, scope.version) };
         let described = ApiResource {
             group: scope.group.clone(),
             version: scope.version.clone(),
-            api_version,
+            api_version: scope.api_version(),
             kind: scope.kind.clone(),
             plural: resource.plural,
         };
+        if seen::keeps(&scope.group, &scope.kind) {
+            self.follow::<Whole>(&scope, &described, resource.namespaced).await;
+        } else {
+            self.follow::<PartialObjectMeta<DynamicObject>>(&scope, &described, resource.namespaced).await;
+        }
+    }
+
+    async fn follow<K>(self, scope: &Scope, described: &ApiResource, namespaced: bool)
+    where
+        K: Told + kube::Resource<Scope = kube::core::DynamicResourceScope>,
+    {
         let client = self.shared.client.clone();
-        let api: Api<PartialObjectMeta<DynamicObject>> = match &scope.namespace {
-            Some(namespace) if resource.namespaced => Api::namespaced_with(client, namespace, &described),
-            _ => Api::all_with(client, &described),
+        let api: Api<K> = match &scope.namespace {
+            Some(namespace) if namespaced => Api::namespaced_with(client, namespace, described),
+            _ => Api::all_with(client, described),
         };
+        let whole = scope.key();
         let mut events = watcher(api, watcher::Config::default()).default_backoff().boxed();
         while let Some(event) = events.next().await {
             match event {
                 // Also what the first list shows: the object may have changed before the watch was open.
-                Ok(
-                    watcher::Event::Apply(object) | watcher::Event::InitApply(object) | watcher::Event::Delete(object),
-                ) => {
-                    self.tell(&scope.key(awaited_name(&scope.kind, &object.metadata)));
+                Ok(watcher::Event::Apply(object) | watcher::Event::InitApply(object)) => {
+                    self.tell(&object.object(scope), Seen::stored);
                 }
-                Ok(watcher::Event::Init | watcher::Event::InitDone) => {}
+                Ok(watcher::Event::Delete(object)) => self.tell(&object.object(scope), Seen::gone),
+                Ok(watcher::Event::Init) => self.book().seen.list_begins(&whole),
+                Ok(watcher::Event::InitDone) => self.book().seen.list_ends(&whole),
                 Err(error) => {
                     tracing::warn!(
                         kind = scope.kind, namespace = scope.namespace.as_deref().unwrap_or_default(), reason = %error,
@@ -202,23 +257,55 @@ impl Interests {
         let _ = self.shared.wake.send(waiter.to_owned());
     }
 
-    fn tell(&self, key: &str) {
-        let waiters = self.book().waiters(key);
+    fn tell(&self, object: &Value, happened: fn(&mut Seen, &Value) -> bool) {
+        // It is known before anybody wakes.
+        let waiters = {
+            let mut book = self.book();
+            if happened(&mut book.seen, object) { book.waiters(object) } else { BTreeSet::new() }
+        };
         for waiter in waiters {
             self.wake(&waiter);
+        }
+    }
+
+    /// What was told of everything that is awaited under this name, if all of it was.
+    pub(super) fn seen(&self, id: &ObjectId) -> Option<Vec<Value>> {
+        self.book().seen.get(id)
+    }
+
+    /// What was read under this name.
+    pub(super) fn read(&self, id: &ObjectId, found: &[Value]) {
+        self.book().seen.fill(id, found);
+    }
+
+    /// What the server made of a write of ours.
+    pub(super) fn wrote(&self, stored: &Value) {
+        self.book().seen.wrote(stored);
+    }
+
+    /// What the server answered to a deletion of ours: the object, if something keeps it for a while.
+    pub(super) fn deleted(&self, id: &ObjectId, answer: &Value) {
+        let mut book = self.book();
+        if answer.pointer("/metadata/deletionTimestamp").is_some() {
+            book.seen.wrote(answer);
+        } else {
+            book.seen.doubt(&id.key());
+        }
+    }
+
+    /// Nothing that was told of what the waiter waits for is believed any more.
+    pub(super) fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        let mut book = self.book();
+        let of_waiter = book.of_waiter.get(waiter).into_iter().flatten().filter(|_| only.is_none());
+        let keys: Vec<_> = of_waiter.chain(only).map(ObjectId::key).collect();
+        for key in keys {
+            book.seen.doubt(&key);
         }
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
         self.shared.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The name under which an object is waited for: nobody can know those of the EndpointSlices of a Service.
-fn awaited_name<'a>(kind: &str, meta: &'a ObjectMeta) -> &'a str {
-    let service = || meta.labels.as_ref().and_then(|labels| labels.get("kubernetes.io/service-name"));
-    let name = if kind == "EndpointSlice" { service().or(meta.name.as_ref()) } else { meta.name.as_ref() };
-    name.map(String::as_str).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -235,6 +322,14 @@ mod tests {
         }
     }
 
+    fn object(id: &ObjectId) -> Value {
+        json!({"apiVersion": "apps/v1", "kind": id.kind, "metadata": {"namespace": id.namespace, "name": id.name}})
+    }
+
+    fn waiters(book: &Book, id: &ObjectId) -> Vec<String> {
+        book.waiters(&object(id)).into_iter().collect()
+    }
+
     #[test]
     fn an_objects_change_wakes_exactly_those_who_wait_for_it() {
         let mut book = Book::default();
@@ -242,11 +337,11 @@ mod tests {
         let demand = book.set("bank/a", &[teller.clone(), ledger.clone()]);
         assert_eq!(demand, Demand { open: vec![Scope::of(&teller)], unneeded: false }, "one watch for both");
         book.set("bank/b", std::slice::from_ref(&ledger));
-        assert_eq!(book.waiters(&teller.key()), ["bank/a"]);
-        assert_eq!(book.waiters(&ledger.key()), ["bank/a", "bank/b"]);
-        assert_eq!(book.waiters(&id("Deployment", "other", "teller").key()), Vec::<String>::new());
+        assert_eq!(waiters(&book, &teller), ["bank/a"]);
+        assert_eq!(waiters(&book, &ledger), ["bank/a", "bank/b"]);
+        assert_eq!(waiters(&book, &id("Deployment", "other", "teller")), Vec::<String>::new());
         assert!(!book.set("bank/a", std::slice::from_ref(&teller)).unneeded, "the watch is still needed");
-        assert_eq!(book.waiters(&ledger.key()), ["bank/b"]);
+        assert_eq!(waiters(&book, &ledger), ["bank/b"]);
         assert!(book.set("bank/b", &[]).unneeded);
         book.set("bank/a", &[]);
         assert!(book.of_object.is_empty() && book.of_waiter.is_empty(), "nothing is left behind");

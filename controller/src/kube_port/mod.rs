@@ -11,6 +11,7 @@ mod exec;
 mod inquiry;
 mod interest;
 mod request;
+mod whole;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use interlock_core::analysis::{Answer, Question};
 use interlock_core::object::ObjectId;
-use interlock_core::port::{DryRun, Identity, Note, Port, PortError, Precondition, Served};
+use interlock_core::port::{DryRun, Identity, Note, Port, PortError, Precondition, Served, live_of};
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio::sync::Semaphore;
@@ -126,6 +127,15 @@ impl KubePort {
 
     async fn read(&self, call: &Call, identity: &Identity) -> Result<Value, PortError> {
         self.within(call, identity).await
+    }
+
+    /// A write whose answer is the object as it is stored now; it is known before a watch tells of it.
+    async fn store(&self, call: &Call, identity: &Identity, dry_run: DryRun) -> Result<Value, PortError> {
+        let stored = self.write(call, identity, dry_run).await?;
+        if dry_run == DryRun::No {
+            self.interests.wrote(&stored);
+        }
+        Ok(stored)
     }
 
     async fn write(&self, call: &Call, identity: &Identity, dry_run: DryRun) -> Result<Value, PortError> {
@@ -310,7 +320,7 @@ impl Port for KubePort {
         dry_run: DryRun,
     ) -> Result<Value, PortError> {
         let path = self.path_for(object, Place::Kind).await?;
-        self.write(&Call::create(path, manager, object, dry_run), identity, dry_run).await
+        self.store(&Call::create(path, manager, object, dry_run), identity, dry_run).await
     }
 
     async fn apply(
@@ -323,7 +333,7 @@ impl Port for KubePort {
     ) -> Result<Value, PortError> {
         let path = self.path_for(object, Place::Object).await?;
         let precondition = self.with_uid(identity, &path, precondition).await?;
-        self.write(&Call::apply(path, manager, object, &precondition, dry_run), identity, dry_run).await
+        self.store(&Call::apply(path, manager, object, &precondition, dry_run), identity, dry_run).await
     }
 
     async fn replace(
@@ -334,7 +344,7 @@ impl Port for KubePort {
         dry_run: DryRun,
     ) -> Result<Value, PortError> {
         let path = self.path_for(object, Place::Object).await?;
-        self.write(&Call::replace(path, manager, object, dry_run), identity, dry_run).await
+        self.store(&Call::replace(path, manager, object, dry_run), identity, dry_run).await
     }
 
     async fn merge_patch(
@@ -346,7 +356,7 @@ impl Port for KubePort {
     ) -> Result<Value, PortError> {
         let resource = self.resource(id).await?;
         let path = path_of(id, &resource, None)?;
-        self.write(&Call::merge_patch(path, manager, patch), identity, DryRun::No).await
+        self.store(&Call::merge_patch(path, manager, patch), identity, DryRun::No).await
     }
 
     async fn replace_status(&self, object: &Value) -> Result<Value, PortError> {
@@ -370,7 +380,12 @@ impl Port for KubePort {
         };
         let call = Call::delete(path_of(id, &resource, None)?, precondition, foreground, dry_run);
         match self.write(&call, identity, dry_run).await {
-            Ok(_) => Ok(()),
+            Ok(left) => {
+                if dry_run == DryRun::No {
+                    self.interests.deleted(id, &left);
+                }
+                Ok(())
+            }
             Err(error @ PortError::NotFound(_)) => {
                 self.kind_may_be_gone(id, &error);
                 Ok(())
@@ -386,6 +401,19 @@ impl Port for KubePort {
 
     fn watch(&self, waiter: &str, objects: &[ObjectId]) {
         self.interests.set(waiter, objects);
+    }
+
+    async fn told(&self, id: &ObjectId, labels: Option<&str>) -> Result<Vec<Value>, PortError> {
+        if let Some(known) = self.interests.seen(id) {
+            return Ok(known);
+        }
+        let found = live_of(self, id, labels).await?;
+        self.interests.read(id, &found);
+        Ok(found)
+    }
+
+    fn doubt(&self, waiter: &str, only: Option<&ObjectId>) {
+        self.interests.doubt(waiter, only);
     }
 
     fn measure(&self, waiter: &str, question: &Question) -> Option<Answer> {

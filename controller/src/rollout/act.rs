@@ -6,7 +6,7 @@ use interlock_core::{
     port::{DryRun, Identity, Note, Port, PortError},
     rollout::PlannedWrite,
 };
-use interlock_crds::{API_VERSION, Form, GROUP, OperationKind, RolloutStatus, VERSION};
+use interlock_crds::{API_VERSION, Form, GROUP, OperationKind, RolloutPhase, RolloutStatus, VERSION};
 use serde_json::{Value, json};
 
 use super::observe::Observed;
@@ -22,7 +22,10 @@ pub async fn record<P: Port>(
     if *observed.status() == status {
         return Ok(false);
     }
-    if observed.status().phase != status.phase {
+    let is_on_its_way = matches!(status.phase, RolloutPhase::Progressing | RolloutPhase::Promoting)
+        && matches!(observed.status().phase, RolloutPhase::Pending | RolloutPhase::Progressing);
+    // That it goes on as planned its status says; whoever reads Events wants to know of what stops it, and of its end.
+    if observed.status().phase != status.phase && !is_on_its_way {
         tell(context, observed, &status).await;
     }
     let mut object = reference(observed);
@@ -33,6 +36,7 @@ pub async fn record<P: Port>(
     let stored = context.port.replace_status(&object).await?;
     let version = stored.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(ToOwned::to_owned);
     observed.recorded(status, version);
+    context.learn_rollout(stored);
     Ok(true)
 }
 
@@ -49,12 +53,12 @@ async fn tell<P: Port>(context: &Context<P>, observed: &Observed, status: &Rollo
     context.port.note(&reference(observed), &note).await;
 }
 
-/// Makes the announced writes.
-pub async fn write<P: Port>(
+/// Makes the announced writes. Fails with the object of the first that does.
+pub async fn write<'w, P: Port>(
     context: &Context<P>,
     observed: &Observed,
-    writes: &[PlannedWrite],
-) -> Result<(), PortError> {
+    writes: &'w [PlannedWrite],
+) -> Result<(), (&'w ObjectId, PortError)> {
     let Some((run, _)) = &observed.run else { return Ok(()) };
     let executor = Identity::Impersonate(run.executor.clone());
     let port = &context.port;
@@ -62,19 +66,20 @@ pub async fn write<P: Port>(
         tracing::info!(rollout = observed.rollout.metadata.name, object = %write.id, form = ?write.form, "writing");
         // Rollouts are Interlock's own records.
         let identity = if write.form == Form::WaveRollout { &Identity::Controller } else { &executor };
-        match (write.operation, &write.object) {
+        let made = match (write.operation, &write.object) {
             (OperationKind::Create, Some(object)) => {
-                port.create(identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.create(identity, FIELD_MANAGER, object, DryRun::No).await.map(drop)
             }
             // The object carries the uid and resourceVersion that it was computed from.
             (OperationKind::Update, Some(object)) => {
-                port.replace(identity, FIELD_MANAGER, object, DryRun::No).await?;
+                port.replace(identity, FIELD_MANAGER, object, DryRun::No).await.map(drop)
             }
             (OperationKind::Delete, _) => {
-                port.delete(identity, &write.id, &write.precondition, write.foreground, DryRun::No).await?;
+                port.delete(identity, &write.id, &write.precondition, write.foreground, DryRun::No).await
             }
-            (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => {}
-        }
+            (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => Ok(()),
+        };
+        made.map_err(|error| (&write.id, error))?;
     }
     Ok(())
 }
@@ -106,7 +111,8 @@ pub async fn release<P: Port>(context: &Context<P>, observed: &Observed) -> Resu
         namespace: meta.namespace.clone(),
         name: meta.name.clone().unwrap_or_default(),
     };
-    let patch = json!({"metadata": {"finalizers": left, "uid": meta.uid, "resourceVersion": meta.resource_version}});
+    let patch =
+        json!({"metadata": {"finalizers": left, "uid": meta.uid, "resourceVersion": observed.resource_version}});
     match context.port.merge_patch(&Identity::Controller, FIELD_MANAGER, &id, &patch).await {
         Ok(_) | Err(PortError::NotFound(_)) => Ok(()),
         Err(error) => Err(error),
@@ -119,7 +125,8 @@ fn reference(observed: &Observed) -> Value {
         "apiVersion": API_VERSION,
         "kind": "Rollout",
         "metadata": {
-            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid, "resourceVersion": meta.resource_version,
+            "name": meta.name, "namespace": meta.namespace, "uid": meta.uid,
+            "resourceVersion": observed.resource_version,
         },
     })
 }

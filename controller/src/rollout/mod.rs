@@ -1,14 +1,14 @@
 //! Rollouts: observe, decide, record, act.
 //!
 //! [`reconcile`] is one pass over one Rollout. The status, with the writes that it announces, is recorded before the first
-//! of them; what was written shows in the objects. Nothing is remembered between passes but how long people have not been
-//! told of something that only tells them how far it got.
+//! of them; what was written shows in the objects. What is remembered between passes only saves calls: how long people have
+//! not been told of something that only tells them how far it got, and which Rollouts have to be read from the server.
 
 mod act;
 mod measuring;
 mod observe;
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use interlock_core::{
     change::gradual::FINALIZER,
@@ -18,12 +18,14 @@ use interlock_core::{
 use interlock_crds::{Rollout, RolloutPhase, RolloutStatus};
 use jiff::{SignedDuration, Timestamp};
 
+pub use observe::Released;
+
 use crate::change::{Context, Outcome};
 
 /// Decisions in one pass: each but the last writes something.
 const MAX_ROUNDS: usize = 8;
 /// How long counts and messages may be behind, so that each pod that becomes ready does not cost a write.
-const BEHIND: SignedDuration = SignedDuration::from_secs(1);
+const BEHIND: SignedDuration = SignedDuration::from_secs(5);
 /// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.
 const WAITER: &str = "rollout:";
 
@@ -50,10 +52,11 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
     let Some(now) = context.port.now() else {
         return Outcome::Retry("the API server's time is not known".to_owned());
     };
-    match pass(context, key, &waiter, now).await {
+    match pass(context, key, &waiter, known, now).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(rollout = key, %error, "the pass ended early");
+            observe::doubt(context, key, &waiter);
             Outcome::Retry(error.to_string())
         }
     }
@@ -77,6 +80,12 @@ fn put_off<P>(
     until
 }
 
+/// Whether it turns round, fails, or is held for a failure now.
+fn gives_up(recorded: &RolloutStatus, decided: &RolloutStatus) -> bool {
+    let is_bad = |status: &RolloutStatus| matches!(status.phase, RolloutPhase::Aborting | RolloutPhase::Failed);
+    is_bad(decided) && !is_bad(recorded) || decided.hold.is_some() && recorded.hold.is_none()
+}
+
 /// The API server stores no finer times: with them the status would differ from what is stored of it.
 fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
@@ -93,9 +102,12 @@ async fn pass<P: Port>(
     context: &Context<P>,
     key: &str,
     waiter: &str,
+    told: Arc<Rollout>,
     started: Timestamp,
 ) -> Result<Outcome, PortError> {
-    let Some(mut observed) = observe::rollout(context, key, started).await? else { return Ok(Outcome::Wait(None)) };
+    let Some(mut observed) = observe::rollout(context, key, told, started).await? else {
+        return Ok(Outcome::Wait(None));
+    };
     if observed.run.is_none() {
         // Its change does not run, so nobody would let its writes pass: it is let go if somebody deletes it.
         context.port.watch(waiter, &[]);
@@ -104,7 +116,7 @@ async fn pass<P: Port>(
         }
         return Ok(Outcome::Wait(None));
     }
-    let mut measured = Vec::new();
+    let (mut measured, mut is_read) = (Vec::new(), false);
     for _ in 0..MAX_ROUNDS {
         if !context.port.may_write() {
             return Ok(Outcome::Wait(None));
@@ -113,30 +125,49 @@ async fn pass<P: Port>(
         let live = observe::live(context, waiter, &observed).await?;
         observed.look_back(context, &live, now);
         let (decision, due) = measure::decide(&observed.facts(&live), &measured, now);
+        // A release is not given up for what a watch that broke did not tell: the objects are read once more.
+        if !is_read && gives_up(observed.status(), &decision.status) {
+            is_read = true;
+            context.port.doubt(waiter, None);
+            continue;
+        }
+        if due.is_empty() && decision.writes.is_empty() && !decision.release && !decision.is_news(observed.status()) {
+            if observed.status().phase == RolloutPhase::Pending {
+                tracing::debug!(rollout = key, reasons = ?decision.reasons, "not begun yet");
+            }
+            return Ok(Outcome::Wait(decision.wake_at));
+        }
         if due.is_empty()
             && let Some(later) = put_off(context, key, &decision, observed.status(), started)
         {
             return Ok(Outcome::Wait(Some(decision.wake_at.map_or(later, |at| at.min(later)))));
         }
         let recorded = act::record(context, &mut observed, decision.status).await?;
+        // Nothing is written on the word of what was told alone. What was recorded just now was recorded over it; what was
+        // recorded before, and is to be written again, has to stand.
+        if !recorded && !decision.writes.is_empty() && !observe::stands(context, &observed).await? {
+            return Err(PortError::Conflict("the Rollout changed meanwhile".to_owned()));
+        }
         // What was measured is recorded; what is due is asked for, and its answer wakes this Rollout.
         measured = due.into_iter().filter_map(|due| measuring::ask(context, waiter, &observed, due)).collect();
         if decision.release {
             act::release(context, &observed).await?;
             return Ok(Outcome::Wait(None));
         }
-        if let Err(error) = act::write(context, &observed, &decision.writes).await {
-            return if error.is_transient() || matches!(error, PortError::AlreadyExists(_)) {
-                Err(error)
-            } else {
+        match act::write(context, &observed, &decision.writes).await {
+            Ok(()) => {}
+            // What was told of that object was behind: it is read, and decided anew.
+            Err((id, PortError::Conflict(_) | PortError::AlreadyExists(_))) => {
+                context.port.doubt(waiter, Some(id));
+                continue;
+            }
+            Err((_, error)) if error.is_transient() => return Err(error),
+            Err((_, error)) => {
                 act::refused(context, &observed, &error).await;
-                Ok(Outcome::Retry(error.to_string()))
-            };
+                return Ok(Outcome::Retry(error.to_string()));
+            }
         }
         if decision.writes.is_empty() && !recorded && measured.is_empty() {
-            if observed.status().phase == RolloutPhase::Pending {
-                tracing::debug!(rollout = key, reasons = ?decision.reasons, "not begun yet");
-            }
             return Ok(Outcome::Wait(decision.wake_at));
         }
     }

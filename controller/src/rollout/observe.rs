@@ -1,7 +1,10 @@
-//! Reading: the Rollout, its change and the objects, all live.
+//! Reading: the Rollout, its change and the objects, as they were told last.
+//!
+//! All of it may be behind. What follows is recorded only if the Rollout is still the one that was told, and written only to
+//! objects that are; the webhook asks the server. If it turns out to be behind, [`doubt`] has the next pass read it all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use interlock_core::{
     change::{
@@ -10,7 +13,7 @@ use interlock_core::{
     },
     object::ObjectId,
     people::People,
-    port::{Identity, Port, PortError},
+    port::{Identity, Port, PortError, live_of},
     rollout::{
         CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact, known,
         live::{self, Read},
@@ -20,14 +23,16 @@ use interlock_core::{
 use interlock_crds::{self as crds, Rollout, RolloutPhase, RolloutStatus, RunRecord, StepGate};
 use jiff::Timestamp;
 
-use crate::change::{Context, load_before, observe_one};
+use crate::change::{Context, observe_one, plan};
 
 /// What is known of a Rollout beside the objects.
 pub struct Observed {
-    /// As it stands in the cluster.
-    pub rollout: Rollout,
+    /// As it was told.
+    pub rollout: Arc<Rollout>,
+    /// resourceVersion under which it was told or recorded last.
+    pub resource_version: Option<String>,
     /// The run of its change, and what it releases itself; none if the change does not run or does not make this Rollout.
-    pub run: Option<(RunRecord, Option<TargetFacts>)>,
+    pub run: Option<(RunRecord, Option<Arc<TargetFacts>>)>,
     commands: Vec<CommandFact>,
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
@@ -37,6 +42,49 @@ pub struct Observed {
     wave_windows: BTreeMap<String, GateFact>,
     signing: Option<Signing>,
     status: RolloutStatus,
+}
+
+/// What Rollouts release, as it was worked out from the sealed plans of their changes; only of those that were looked at
+/// last, as each pass needs it. A Rollout of another generation, or of another plan, is another one.
+#[derive(Debug, Default)]
+pub struct Released(Mutex<(u64, BTreeMap<String, Kept>)>);
+
+#[derive(Debug)]
+struct Kept {
+    generation: Option<i64>,
+    digest: String,
+    used: u64,
+    target: Arc<TargetFacts>,
+}
+
+/// So many of them are kept.
+const RELEASED: usize = 64;
+
+impl Released {
+    fn get(&self, rollout: &Rollout, run: &RunRecord) -> Option<Arc<TargetFacts>> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.0 += 1;
+        let (used, all) = &mut *kept;
+        let found = all.get_mut(rollout.metadata.uid.as_deref()?)?;
+        let is_it = found.generation == rollout.metadata.generation && found.digest == run.before_digest;
+        is_it.then(|| {
+            found.used = *used;
+            Arc::clone(&found.target)
+        })
+    }
+
+    fn keep(&self, rollout: &Rollout, run: &RunRecord, target: &Arc<TargetFacts>) {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = kept.0;
+        if kept.1.len() >= RELEASED
+            && let Some(oldest) = kept.1.iter().min_by_key(|(_, kept)| kept.used).map(|(uid, _)| uid.clone())
+        {
+            kept.1.remove(&oldest);
+        }
+        let (generation, digest) = (rollout.metadata.generation, run.before_digest.clone());
+        let uid = rollout.metadata.uid.clone().unwrap_or_default();
+        kept.1.insert(uid, Kept { generation, digest, used, target: Arc::clone(target) });
+    }
 }
 
 /// What signatures are judged by.
@@ -69,13 +117,18 @@ impl Observed {
     /// What was just recorded, and the version under which.
     pub fn recorded(&mut self, status: RolloutStatus, version: Option<String>) {
         self.status = status;
-        self.rollout.metadata.resource_version = version.or(self.rollout.metadata.resource_version.take());
+        self.resource_version = version.or(self.resource_version.take());
+    }
+
+    /// Whether versions are compared: see [`Self::look_back`].
+    fn looks_at_templates(&self) -> bool {
+        self.status.phase == RolloutPhase::Pending && self.rollout.spec.plan.fast_track.is_some()
     }
 
     /// Before it begins: whether what is wanted needs no new proof.
     pub fn look_back<P: Port>(&mut self, context: &Context<P>, objects: &LiveObjects, now: Timestamp) {
         let spec = &self.rollout.spec;
-        let target = self.run.as_ref().and_then(|(_, target)| target.as_ref());
+        let target = self.run.as_ref().and_then(|(_, target)| target.as_deref());
         self.known_good = target.filter(|_| self.status.phase == RolloutPhase::Pending).and_then(|target| {
             spec.plan.fast_track?;
             let earlier = context.ask(|index| index.rollouts_of(&spec.targets));
@@ -95,7 +148,7 @@ impl Observed {
             spec: &self.rollout.spec,
             status: &self.status,
             change_active: self.run.is_some(),
-            target: self.run.as_ref().and_then(|(_, target)| target.as_ref()),
+            target: self.run.as_ref().and_then(|(_, target)| target.as_deref()),
             live,
             analyses: &[],
             commands: &self.commands,
@@ -111,11 +164,28 @@ impl Observed {
 }
 
 /// The Rollout `key` and what is known of its change.
-pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Result<Option<Observed>, PortError> {
+pub async fn rollout<P: Port>(
+    context: &Context<P>,
+    key: &str,
+    told: Arc<Rollout>,
+    now: Timestamp,
+) -> Result<Option<Observed>, PortError> {
     let Some((namespace, name)) = key.split_once('/') else { return Ok(None) };
-    let Some(rollout) = own::<_, Rollout>(context, "Rollout", namespace, name).await? else { return Ok(None) };
+    let rollout = if context.doubted.lock().unwrap_or_else(PoisonError::into_inner).remove(key) {
+        match own::<_, Rollout>(context, "Rollout", namespace, name).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(read)) => Arc::new(read),
+            Err(error) => {
+                context.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+                return Err(error);
+            }
+        }
+    } else {
+        told
+    };
     let status = rollout.status.clone().unwrap_or_default();
     let mut observed = Observed {
+        resource_version: rollout.metadata.resource_version.clone(),
         run: None,
         commands: Vec::new(),
         window: None,
@@ -128,33 +198,29 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         status,
         rollout,
     };
-    let of = observed.rollout.spec.change_request.clone();
-    let change: Option<crds::ChangeRequest> = own(context, "ChangeRequest", namespace, &of.name).await?;
-    let Some(change) = change.filter(|change| change.metadata.uid.as_deref() == Some(of.uid.as_str())) else {
+    let of = &observed.rollout.spec.change_request;
+    let live = context.ask(|index| index.live(&format!("{namespace}/{}", of.name)));
+    let Some(live) = live.filter(|live| live.request.uid == of.uid) else { return Ok(Some(observed)) };
+    let change = observe_one(context, &live, now);
+    let Some(run) = change.request.run().filter(|_| change.request.is_running()).cloned() else {
         return Ok(Some(observed));
     };
-    let live = context.ask(|index| index.read(&change));
-    let request = &live.request;
-    let Some(run) = request.run().filter(|_| request.is_running()).cloned() else { return Ok(Some(observed)) };
-    let known = context.plans.get(&run.before_digest);
-    let before = if let Some(before) = known {
-        before
-    } else {
-        let before = Arc::new(load_before(context, &request.uid, &run).await?);
-        context.plans.keep(&run.before_digest, &before);
-        before
-    };
-    let parent: Option<Rollout> = match &observed.rollout.spec.part_of {
-        Some(of) => own(context, "Rollout", namespace, &of.name).await?,
-        None => None,
-    };
-    if !gradual::belongs(&observed.rollout, parent.as_ref(), &before) {
-        return Ok(Some(observed));
+    let part_of = observed.rollout.spec.part_of.as_ref();
+    let parent = part_of.and_then(|of| context.ask(|index| index.rollout(&format!("{namespace}/{}", of.name))));
+    let parent = parent.as_deref();
+    let mut target = context.released.get(&observed.rollout, &run);
+    if target.is_none() {
+        let before = plan(context, &change.request.uid, &run).await?;
+        if !gradual::belongs(&observed.rollout, parent, &before) {
+            return Ok(Some(observed));
+        }
+        target = gradual::target(&observed.rollout, &before).map(Arc::new);
+        if let Some(target) = target.as_ref().filter(|_| part_of.is_none()) {
+            context.released.keep(&observed.rollout, &run, target);
+        }
     }
-    let target = gradual::target(&observed.rollout, &before);
-    let wave = parent.as_ref().and_then(|parent| gradual::wave_of(&observed.rollout, parent));
+    let wave = parent.and_then(|parent| gradual::wave_of(&observed.rollout, parent));
     let calendar = |name: &str| context.ask(|index| index.calendar_named(name, now));
-    let change = observe_one(context, &Arc::new(live), now);
     let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
     let given = context.ask(|index| index.commands(&uid));
     let facts = change.facts(context);
@@ -175,7 +241,7 @@ pub async fn rollout<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -
         observed.wave_windows.insert(named.name.clone(), gradual::window_gate(window.as_ref()));
     }
     observed.gates.insert(StepGate::Window, gradual::window_gate(observed.window.as_ref()));
-    observed.return_asked = match &parent {
+    observed.return_asked = match parent {
         Some(parent) => gradual::wave_returns(&observed.rollout, parent),
         None => gradual::return_asked(&run),
     };
@@ -206,16 +272,11 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
         None => live::reads_of_waves(&facts),
     };
     reads.extend(live::jobs(&facts).into_iter().map(Read::One));
-    let slices = reads.iter().any(|read| matches!(read, Read::Labelled(_, _, "EndpointSlice", ..)));
-    let mut watched = Vec::new();
-    for read in &reads {
-        let Read::One(id) = read else { continue };
-        watched.push(id.clone());
-        if slices && id.kind == "Service" {
-            let (group, kind) = ("discovery.k8s.io".to_owned(), "EndpointSlice".to_owned());
-            watched.push(ObjectId { group, kind, ..id.clone() });
-        }
-    }
+    let awaited = |read: &Read| match read {
+        Read::One(id) | Read::Of(id, _) => Some(id.clone()),
+        Read::All(..) | Read::Labelled(..) => None,
+    };
+    let mut watched: Vec<_> = reads.iter().filter_map(awaited).collect();
     // Disruption budgets may allow more at any moment; nobody knows their names before.
     for read in &reads {
         if let Read::All(group, version, kind @ "PodDisruptionBudget", namespace) = read {
@@ -227,9 +288,12 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
     context.port.watch(waiter, &watched);
     for read in &reads {
         let found = match read {
-            Read::One(id) => {
-                context.port.live_get(&Identity::Controller, id).await.map(|found| found.into_iter().collect())
+            Read::One(id) => context.port.told(id, None).await,
+            // A version is recognised by its template, which is not told.
+            Read::Of(id, labels) if id.kind == "ReplicaSet" && observed.looks_at_templates() => {
+                live_of(&context.port, id, labels.as_deref()).await
             }
+            Read::Of(id, labels) => context.port.told(id, labels.as_deref()).await,
             Read::All(group, version, kind, namespace) => {
                 context.port.live_list(group, version, kind, Some(namespace)).await
             }
@@ -246,6 +310,22 @@ pub async fn live<P: Port>(context: &Context<P>, waiter: &str, observed: &Observ
     }
     objects.count_endpoints();
     Ok(objects)
+}
+
+/// What was told turned out to be behind: the next pass reads it from the server.
+pub fn doubt<P: Port>(context: &Context<P>, key: &str, waiter: &str) {
+    context.doubted.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned());
+    context.port.doubt(waiter, None);
+}
+
+/// Whether the Rollout still stands as it was told or recorded last.
+pub async fn stands<P: Port>(context: &Context<P>, observed: &Observed) -> Result<bool, PortError> {
+    let meta = &observed.rollout.metadata;
+    let (namespace, name) = (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
+    let read: Option<Rollout> = own(context, "Rollout", namespace, name).await?;
+    Ok(read.is_some_and(|read| {
+        read.metadata.uid == meta.uid && read.metadata.resource_version == observed.resource_version
+    }))
 }
 
 async fn own<P: Port, T: serde::de::DeserializeOwned>(

@@ -1,5 +1,7 @@
 //! Writes to the objects of governed Systems.
 
+use std::sync::Arc;
+
 use interlock_crds::{ChangePhase, GroupKind as KindRef, Mode, Rollout, RunRecord, SystemSpec};
 use serde_json::Value;
 
@@ -18,7 +20,7 @@ pub struct ActiveRun {
     /// Its sealed record.
     pub run: RunRecord,
     /// Its sealed plan.
-    pub before: BeforeState,
+    pub before: Arc<BeforeState>,
     /// Its Rollout, if it has one and the plan was read.
     pub rollout: Option<Rollout>,
     /// What the writes of the Rollout are computed from, as it is.

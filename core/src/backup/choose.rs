@@ -130,8 +130,8 @@ fn at_moment<'a>(good: &[Physical<'a>], at: Timestamp) -> Result<Recovery<'a>, S
         let carries_on = good.iter().filter(|wal| wal.carries_on(base) && wal.until >= at);
         carries_on.min_by_key(|wal| (wal.until, wal.name().to_owned())).copied()
     };
-    let complete = bases.iter().filter(|base| base.until <= at);
-    let found = complete.filter_map(|base| Some((base, log_of(base)?))).next();
+    let mut complete = bases.iter().filter(|base| base.until <= at);
+    let found = complete.find_map(|base| Some((base, log_of(base)?)));
     let Some((base, wal)) = found else {
         let windows: Vec<_> = bases.iter().take(3).filter_map(|base| window(base, good)).collect();
         let there = match windows.as_slice() {

@@ -115,15 +115,12 @@ pub fn pack(objects: Vec<Value>) -> Result<Vec<Chunk>, Outcome> {
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut room = 0;
     for (name, text) in manifests {
-        match chunks.last_mut().filter(|_| text.len() <= room) {
-            Some(Chunk(last)) => {
-                room -= text.len();
-                last.insert(name, text);
-            }
-            None => {
-                room = MAX_CHUNK_BYTES.saturating_sub(text.len());
-                chunks.push(Chunk(BTreeMap::from([(name, text)])));
-            }
+        if let Some(Chunk(last)) = chunks.last_mut().filter(|_| text.len() <= room) {
+            room -= text.len();
+            last.insert(name, text);
+        } else {
+            room = MAX_CHUNK_BYTES.saturating_sub(text.len());
+            chunks.push(Chunk(BTreeMap::from([(name, text)])));
         }
     }
     if chunks.len() > MAX_CHUNKS {

@@ -94,15 +94,18 @@ pub fn carries_on(base: &WalRange, wal: &WalRange) -> bool {
 /// Settings of a server that recovers with the segments in the folder `wal`, seen from its data directory: to `until`, or to
 /// their end. Nothing of it reaches the server that was copied: no archive, no standby that is waited for.
 pub fn recovery_settings(wal: &str, until: Option<Timestamp>) -> String {
-    let mut text = String::from("\n# Written by Interlock: what is needed to recover this copy.\n");
-    text += &format!("restore_command = 'cp \"{wal}/%f\" \"%p\"'\n");
-    text += "recovery_target_timeline = 'latest'\n";
-    if let Some(until) = until {
-        text += &format!("recovery_target_time = '{}'\n", until.strftime("%Y-%m-%d %H:%M:%S.%6f+00"));
-        text += "recovery_target_action = 'promote'\n";
-    }
-    text += "# A copy must not write to the archive of the server that it is a copy of, nor wait for its standbys, nor follow it.\n";
-    text + "archive_mode = 'off'\nsynchronous_standby_names = ''\nprimary_conninfo = ''\n"
+    let moment = until.map_or_else(String::new, |until| {
+        let until = until.strftime("%Y-%m-%d %H:%M:%S.%6f+00");
+        format!("recovery_target_time = '{until}'\nrecovery_target_action = 'promote'\n")
+    });
+    format!(
+        "\n# Written by Interlock: what is needed to recover this copy.\n\
+         restore_command = 'cp \"{wal}/%f\" \"%p\"'\n\
+         recovery_target_timeline = 'latest'\n\
+         {moment}\
+         # A copy must not write to the archive of the server that it is a copy of, nor wait for its standbys, nor follow it.\n\
+         archive_mode = 'off'\nsynchronous_standby_names = ''\nprimary_conninfo = ''\n"
+    )
 }
 
 /// Bytes of a Kubernetes quantity.

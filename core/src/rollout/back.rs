@@ -54,7 +54,7 @@ impl Pass<'_> {
                 return Reach::waiting("the route is given its own form", 5);
             }
             if let Some(canary) = v.canary {
-                self.delete(Form::Gone, canary, true);
+                self.delete(Form::Gone, canary, v.service_name.is_some());
                 return Reach::waiting("the second Deployment is being deleted", 6);
             }
             return self.clean_up(v);
@@ -216,7 +216,9 @@ impl Pass<'_> {
         {
             return Some(Reach::waiting("its endpoints are leaving the Service", 5));
         }
-        self.delete(Form::Gone, canary, true);
+        // A Service that is pinned must wait until the pods are gone, so that its Deployment has to as well. Otherwise nothing
+        // waits for them: what they belong to names its owner until it is collected, so that nobody adopts it.
+        self.delete(Form::Gone, canary, v.service_name.is_some());
         Some(Reach::waiting("the second Deployment is being deleted", 6))
     }
 }

@@ -41,6 +41,15 @@ impl RolloutDecision {
             status.message = None;
             status.replicas = None;
             status.next_transition = None;
+            if let Some(hashes) = &mut status.hashes {
+                // It is found again by its ReplicaSet.
+                hashes.canary.clear();
+            }
+            // Of a route it says what may still be in effect; without one it counts pods.
+            let by_pods = status.start.as_ref().is_none_or(|start| start.route_weights.is_empty());
+            if let Some(weights) = status.weights.as_mut().filter(|_| by_pods) {
+                weights.observed = Split::default();
+            }
             for wave in &mut status.waves {
                 wave.message.clear();
             }
@@ -54,6 +63,16 @@ impl RolloutDecision {
             status
         };
         !self.writes.is_empty() && self.status != *recorded || plain(&self.status) != plain(recorded)
+    }
+
+    /// Whether the status differs in more than what is found again at any time, so that it is never worth a write of its own.
+    pub fn is_news(&self, recorded: &RolloutStatus) -> bool {
+        let mut known = recorded.clone();
+        if let (Some(known), Some(found)) = (&mut known.hashes, &self.status.hashes) {
+            known.canary.clone_from(&found.canary);
+        }
+        known.next_transition.clone_from(&self.status.next_transition);
+        self.status != known
     }
 }
 

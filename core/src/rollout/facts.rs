@@ -1,13 +1,14 @@
 //! What a decision about a release looks at.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use interlock_crds::{OnFailure, Overrun, RolloutPhase, RolloutSpec, RolloutStatus, StepGate};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::sign_off::SignOffFacts;
-use crate::object::{GroupKind, ObjectId};
+use crate::object::{Change, GroupKind, ObjectId};
 
 /// Everything that a decision looks at.
 #[derive(Clone, Debug)]
@@ -73,6 +74,15 @@ pub struct TargetFacts {
     pub wanted: Value,
     /// ConfigMaps and Secrets of the change.
     pub configs: Vec<ConfigTarget>,
+    /// The difference of the two, once it was asked for.
+    pub(super) changes: OnceLock<Vec<Change>>,
+}
+
+impl TargetFacts {
+    /// The facts, of which nothing was worked out yet.
+    pub const fn new(before: Value, wanted: Value, configs: Vec<ConfigTarget>) -> Self {
+        Self { before, wanted, configs, changes: OnceLock::new() }
+    }
 }
 
 /// A ConfigMap or Secret of the change.

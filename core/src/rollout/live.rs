@@ -24,6 +24,8 @@ pub enum Read {
     All(&'static str, &'static str, &'static str, String),
     /// Those of them with these labels: `app=web,tier=front`.
     Labelled(&'static str, &'static str, &'static str, String, String),
+    /// Those that belong to the object of this name, as [`crate::port::awaited_as`] has it; and the labels that they have.
+    Of(ObjectId, Option<String>),
 }
 
 /// The labels that a workload's selector demands, as a selector; none if it demands more than labels.
@@ -53,9 +55,10 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
     };
     let endpoints = |service: &str| {
         let label = format!("kubernetes.io/service-name={service}");
-        Read::Labelled("discovery.k8s.io", "v1", "EndpointSlice", namespace.clone(), label)
+        Read::Of(id("discovery.k8s.io", "v1", "EndpointSlice", &namespace, service), Some(label))
     };
-    let mut reads = vec![Read::One(workload_id(workload)), all("autoscaling", "v2", "HorizontalPodAutoscaler")];
+    let autoscaler = id("autoscaling", "v2", "HorizontalPodAutoscaler", &namespace, &workload.name);
+    let mut reads = vec![Read::One(workload_id(workload)), Read::Of(autoscaler, None)];
     let service_of = |name: &str| one("", "v1", "Service", name);
     match Strategy::of(&spec.plan) {
         Some(Strategy::Canary(canary)) => {
@@ -82,8 +85,9 @@ pub fn reads(spec: &RolloutSpec, target: &TargetFacts, rollout_uid: &str) -> Vec
         Some(Strategy::Waves(_)) | None => {}
     }
     if matches!(Strategy::of(&spec.plan), Some(Strategy::Canary(_) | Strategy::BlueGreen(_))) {
-        reads.push(one("apps", "v1", "Deployment", &workload::canary_name(&workload.name)));
-        reads.push(own("apps", "v1", "ReplicaSet"));
+        let canary = workload::canary_name(&workload.name);
+        let sets = |name: &str| Read::Of(id("apps", "v1", "ReplicaSet", &namespace, name), labels.clone());
+        reads.extend([one("apps", "v1", "Deployment", &canary), sets(&workload.name), sets(&canary)]);
     }
     for object in &target.configs {
         if let Ok(own) = ObjectId::of(&object.wanted) {

@@ -47,7 +47,13 @@ impl Pass<'_> {
         self.canary_workload(v, replicas);
         self.share_services(v);
         if self.has_planned() {
-            return Reach::waiting("the pods of the new version are being asked for", 0);
+            // Said as it will be said when it is written, so that the status is not written again for that.
+            if let Some(counts) =
+                self.status.replicas.as_mut().filter(|_| v.canary.is_none_or(|c| !live::is_deleting(c)))
+            {
+                counts.new_desired = replicas;
+            }
+            return Reach::waiting(ready_of(v.canary_ready, goal.replicas), v.canary_ready);
         }
         if v.canary.is_some_and(live::is_deleting) {
             return Reach::waiting(format!("Deployment {} is still being deleted", live::name_of(v.canary)), 0);
@@ -56,8 +62,7 @@ impl Pass<'_> {
             return waiting;
         }
         if !v.canary_is_live() || v.canary_hash.is_none() || v.canary_ready < goal.replicas {
-            let message = format!("{} of {} pods of the new version are ready", v.canary_ready, goal.replicas);
-            return Reach::waiting(message, v.canary_ready);
+            return Reach::waiting(ready_of(v.canary_ready, goal.replicas), v.canary_ready);
         }
         match v.route_name {
             Some(_) => self.split_route(v, goal),
@@ -316,6 +321,10 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+fn ready_of(ready: u32, wanted: u32) -> String {
+    format!("{ready} of {wanted} pods of the new version are ready")
 }
 
 impl Reach {

@@ -32,6 +32,10 @@ pub(super) struct View<'a> {
     pub canary_spec: Option<&'a CanaryStrategy>,
 }
 
+fn available(deployment: Option<&Value>) -> u32 {
+    deployment.map_or(0, |deployment| live::count(deployment, "/status/availableReplicas"))
+}
+
 impl<'a> View<'a> {
     /// Without a workload `stable` is null. None if the Rollout names none.
     pub fn of(
@@ -56,7 +60,8 @@ impl<'a> View<'a> {
             version: facts.target.map_or(workload::Version::Other, |target| workload::version(stable, target)),
             canary,
             canary_hash: canary_set.map(|set| set.hash.clone()),
-            canary_ready: canary_set.map_or(0, |set| set.ready),
+            // Its Deployment has counted them too: what is written before that conflicts with its count.
+            canary_ready: canary_set.map_or(0, |set| set.ready.min(available(canary))),
             service_name: route.map(|r| r.backend.clone()).or_else(|| blue_green.map(|b| b.service.clone())),
             route_name: route.map(|r| r.http_route.clone()),
             preview_name: blue_green

@@ -238,18 +238,15 @@ proptest! {
             time += minutes;
             let until = Timestamp::from_second(time * 60).unwrap().to_string();
             let number = u64::try_from(time).unwrap();
-            let made = match (full, &base) {
-                (false, Some((base, first))) => {
-                    let made = point(&format!("wal-{n}"), Some(base), &until, (1, joined.min(*first), number));
-                    joined = *first;
-                    made
-                }
-                _ => {
-                    let name = format!("base-{n}");
-                    joined = base.as_ref().map_or(number, |(_, first)| *first);
-                    base = Some((name.clone(), number));
-                    point(&name, None, &until, (1, number, number))
-                }
+            let made = if let (false, Some((base, first))) = (full, &base) {
+                let made = point(&format!("wal-{n}"), Some(base), &until, (1, joined.min(*first), number));
+                joined = *first;
+                made
+            } else {
+                let name = format!("base-{n}");
+                joined = base.as_ref().map_or(number, |(_, first)| *first);
+                base = Some((name.clone(), number));
+                point(&name, None, &until, (1, number, number))
             };
             all.push(if lost && n % 3 == 0 { forgotten(made) } else { made });
         }

@@ -38,6 +38,9 @@ pub fn progress(rollout: &Value) -> Health {
         )),
         RolloutPhase::Failed => Health::Failed(format!("failed: {}", message())),
         // No message of its own: that changes often, and each time the change would be written.
+        RolloutPhase::Pending | RolloutPhase::Progressing | RolloutPhase::Promoting => {
+            Health::Progressing("is under way; its status says more".to_owned())
+        }
         phase => Health::Progressing(format!("is {phase:?}; its status says more")),
     }
 }
@@ -68,11 +71,8 @@ pub fn target(rollout: &Rollout, before: &BeforeState) -> Option<TargetFacts> {
     let id = rollout::live::workload_id(target);
     let workload = before.entries.iter().find(|entry| entry.gradual && entry.id.same_object(&id))?;
     let read = before.entries.iter().filter(|entry| entry.gradual && super::reads(workload, entry));
-    Some(TargetFacts {
-        before: workload.before.clone()?,
-        wanted: workload.expected.clone()?,
-        configs: read.filter_map(config_of).collect(),
-    })
+    let configs = read.filter_map(config_of).collect();
+    Some(TargetFacts::new(workload.before.clone()?, workload.expected.clone()?, configs))
 }
 
 /// Whether this Rollout is the one that the sealed plan of a run makes, or one that a wave of that one makes: whatever

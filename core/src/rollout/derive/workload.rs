@@ -50,7 +50,11 @@ pub fn scaled(live: &Value, replicas: u32) -> Value {
 }
 
 /// What the change does to the workload.
-pub fn changes(target: &TargetFacts) -> Vec<Change> {
+pub fn changes(target: &TargetFacts) -> &[Change] {
+    target.changes.get_or_init(|| difference(target))
+}
+
+fn difference(target: &TargetFacts) -> Vec<Change> {
     let Ok(kind) = GroupKind::of(&target.before) else { return Vec::new() };
     let plain = |object: &Value| {
         let mut object = object.clone();
@@ -120,8 +124,8 @@ pub fn is_replicas(change: &Change) -> bool {
 /// The live workload with the new version. What the change does not touch stays.
 pub fn promoted(live: &Value, target: &TargetFacts) -> Value {
     let Ok(kind) = GroupKind::of(live) else { return live.clone() };
-    let forward: Vec<_> =
-        changes(target).into_iter().map(|c| Change { path: c.path, before: c.after, after: c.before }).collect();
+    let turned = |c: &Change| Change { path: c.path.clone(), before: c.after.clone(), after: c.before.clone() };
+    let forward: Vec<_> = changes(target).iter().map(turned).collect();
     let (mut object, _) = restore_paths(&kind, &super::touched(live, None), &forward);
     if let Some(mark) = config::mark(&target.wanted, &target.configs) {
         set_text(&mut object, &["spec", "template", "metadata", "annotations"], CONFIG_ANNOTATION, &mark);
@@ -133,8 +137,8 @@ pub fn promoted(live: &Value, target: &TargetFacts) -> Value {
 /// scaled it meanwhile meant it.
 pub fn restored(live: &Value, target: &TargetFacts) -> Value {
     let Ok(kind) = GroupKind::of(live) else { return live.clone() };
-    let back: Vec<_> =
-        changes(target).into_iter().filter(|c| !is_replicas(c) || get(live, &c.path) == c.after.as_ref()).collect();
+    let stays = |c: &&Change| !is_replicas(c) || get(live, &c.path) == c.after.as_ref();
+    let back: Vec<_> = changes(target).iter().filter(stays).cloned().collect();
     let (mut object, _) = restore_paths(&kind, &super::touched(live, None), &back);
     match config_mark(&target.before).map(ToOwned::to_owned) {
         Some(mark) => {

@@ -124,6 +124,11 @@ impl Cluster {
             }
             (_, Some(found)) => {
                 let name = found["metadata"]["name"].as_str().unwrap().to_owned();
+                let uid = found["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+                self.objects.retain(|_, object| {
+                    object["kind"] != "ReplicaSet" || object["metadata"]["ownerReferences"][0]["uid"] != json!(uid)
+                });
+                self.pods.retain(|pod| pod.owner != uid);
                 self.objects.remove(&write.id.key());
                 self.endpoints.remove(&name);
             }

@@ -156,7 +156,7 @@ impl Game {
                 part_of: None,
             },
             status: RolloutStatus::default(),
-            target: TargetFacts { before, wanted, configs: Vec::new() },
+            target: TargetFacts::new(before, wanted, Vec::new()),
             now: at(0),
             commands: Vec::new(),
             verdicts: BTreeMap::new(),
@@ -209,7 +209,7 @@ impl Game {
         crate::object::strip_server_fields(&mut before);
         let mut wanted = before.clone();
         wanted["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
-        self.target = TargetFacts { before, wanted, configs: Vec::new() };
+        self.target = TargetFacts::new(before, wanted, Vec::new());
         self.status = RolloutStatus::default();
         self.spec.plan = plan;
         self.uid = uid.into();

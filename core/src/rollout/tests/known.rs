@@ -37,7 +37,7 @@ fn known(rollout: Arc<Rollout>, wanted: &str, seconds: i64, configs: bool) -> bo
     objects.insert(set);
     let config = ConfigTarget { before: None, wanted: json!({}) };
     let configs = if configs { vec![config] } else { Vec::new() };
-    let target = TargetFacts { before: workload, wanted: deployment(wanted, 4), configs };
+    let target = TargetFacts::new(workload, deployment(wanted, 4), configs);
     known_good(&spec, &target, &objects, &[rollout], at(seconds)).is_some()
 }
 

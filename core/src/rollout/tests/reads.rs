@@ -15,27 +15,30 @@ fn read_of(plan: Value, selector: Value) -> Vec<Read> {
     }))
     .unwrap();
     let workload = json!({"spec": {"selector": selector}});
-    reads(&spec, &TargetFacts { before: workload.clone(), wanted: workload, configs: Vec::new() }, "uid")
+    reads(&spec, &TargetFacts::new(workload.clone(), workload, Vec::new()), "uid")
 }
 
-fn labelled(reads: &[Read], wanted: &str) -> Vec<String> {
-    let labels = reads.iter().filter_map(|read| match read {
-        Read::Labelled(_, _, kind, _, labels) if *kind == wanted => Some(labels.clone()),
+/// What belongs to whom is read, with which labels.
+fn of(reads: &[Read], wanted: &str) -> Vec<(String, Option<String>)> {
+    let found = reads.iter().filter_map(|read| match read {
+        Read::Of(id, labels) if id.kind == wanted => Some((id.name.clone(), labels.clone())),
         _ => None,
     });
-    labels.collect()
+    found.collect()
 }
 
 #[test]
 fn only_what_has_the_labels_of_the_workload_and_of_its_services_is_listed() {
     let plan = json!({"canary": {"route": {"httpRoute": "web", "backend": "web"}, "steps": [{"setWeight": 5}]}});
     let found = read_of(plan, json!({"matchLabels": {"app": "web", "tier": "front"}}));
-    assert_eq!(labelled(&found, "ReplicaSet"), ["app=web,tier=front"]);
-    let services: Vec<_> =
-        ["web", "web-stable", "web-canary"].map(|name| format!("kubernetes.io/service-name={name}")).to_vec();
-    assert_eq!(labelled(&found, "EndpointSlice"), services);
-    let whole: Vec<_> = found.iter().filter(|read| matches!(read, Read::All(..))).collect();
-    assert!(matches!(whole.as_slice(), [Read::All(_, _, "HorizontalPodAutoscaler", _)]), "{whole:?}");
+    let labels = Some("app=web,tier=front".to_owned());
+    let sets = ["web", "web-canary"].map(|name| (name.to_owned(), labels.clone()));
+    assert_eq!(of(&found, "ReplicaSet"), sets);
+    let services = ["web", "web-stable", "web-canary"]
+        .map(|name| (name.to_owned(), Some(format!("kubernetes.io/service-name={name}"))));
+    assert_eq!(of(&found, "EndpointSlice"), services);
+    assert_eq!(of(&found, "HorizontalPodAutoscaler"), [("web".to_owned(), None)]);
+    assert!(!found.iter().any(|read| matches!(read, Read::All(..) | Read::Labelled(..))), "{found:?}");
 }
 
 #[test]
@@ -43,6 +46,6 @@ fn a_selector_that_is_more_than_labels_reads_the_whole_kind() {
     let plan = json!({"canary": {"steps": [{"setWeight": 5}]}});
     let selector = json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "Exists"}]});
     let found = read_of(plan, selector);
-    assert!(found.contains(&Read::All("apps", "v1", "ReplicaSet", "shop".to_owned())));
-    assert_eq!(labelled(&found, "ReplicaSet"), Vec::<String>::new());
+    let sets = ["web", "web-canary"].map(|name| (name.to_owned(), None));
+    assert_eq!(of(&found, "ReplicaSet"), sets, "and sorts out by their owner");
 }
