@@ -151,7 +151,7 @@ impl Pod {
     /// A snapshot of the source's folder.
     fn back_up(&self) -> ChosenPoint {
         let data = self.at("data");
-        self.chosen(&self.restic(&["backup", "--json", &data.display().to_string()]))
+        Self::chosen(&self.restic(&["backup", "--json", &data.display().to_string()]))
     }
 
     /// A snapshot of what a program printed.
@@ -159,10 +159,10 @@ impl Pod {
         let name = format!("/{name}");
         let arguments =
             ["backup", "--json", "--stdin-filename", &name, "--stdin-from-command", "--", "sh", "-c", script];
-        self.chosen(&self.restic(&arguments))
+        Self::chosen(&self.restic(&arguments))
     }
 
-    fn chosen(&self, output: &Output) -> ChosenPoint {
+    fn chosen(output: &Output) -> ChosenPoint {
         assert!(output.status.success(), "{}", printed(output));
         let lines: Vec<Value> = String::from_utf8_lossy(&output.stdout)
             .lines()

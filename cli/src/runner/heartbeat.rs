@@ -18,7 +18,7 @@ use super::{
 };
 
 /// A server that does not answer within this is not waited for: the copying matters more.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// The newest heartbeat; of this policy alone if its uid is given. A table is asked for at `server`.
 ///

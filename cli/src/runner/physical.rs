@@ -30,9 +30,9 @@ const MARK: &str =
 /// The segment that is written to, which has the mark or comes after it.
 const WRITTEN_TO: &str = "select pg_walfile_name(pg_current_wal_insert_lsn())";
 /// How long the segment with the mark is waited for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// A server that does not answer a question within this does not answer.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 /// Room beside the databases: log that is written meanwhile, and what no database counts.
 const MARGIN_BYTES: u64 = 256 << 20;
 

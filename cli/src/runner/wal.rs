@@ -47,7 +47,7 @@ pub(super) fn check(place: &Place) -> Result<(), String> {
     let file = place.at(EXCHANGE_PATH).join(ALIVE_FILE);
     let told = fs::read_to_string(&file).ok().and_then(|text| text.trim().parse::<Timestamp>().ok());
     let told = told.ok_or("nothing was received yet")?;
-    if is_alive(told, Timestamp::now()) { Ok(()) } else { Err(format!("nothing was received since {told}")) }
+    if is_alive(told, now()) { Ok(()) } else { Err(format!("nothing was received since {told}")) }
 }
 
 /// Receives until it is asked to end.
@@ -104,7 +104,7 @@ impl Receiver<'_> {
                 self.say(&format!("error: {why}"));
             }
             // One that had worked for a while is not one of a row of failures.
-            attempt = if began.elapsed() > Duration::from_secs(60) { 1 } else { attempt + 1 };
+            attempt = if began.elapsed() > Duration::from_mins(1) { 1 } else { attempt + 1 };
             let wait = pause(attempt);
             println!("it is tried again in {} s", wait.as_secs());
             tokio::time::sleep(wait.unsigned_abs()).await;
@@ -255,9 +255,15 @@ impl Receiver<'_> {
     }
 }
 
+/// The node's clock: both sides of the file that says that log is received are in one pod.
+#[allow(clippy::disallowed_methods)]
+fn now() -> Timestamp {
+    Timestamp::now()
+}
+
 fn tell(folder: &Path) -> std::io::Result<()> {
     let (partial, whole) = (folder.join(".receiving.partial"), folder.join(ALIVE_FILE));
-    fs::write(&partial, Timestamp::now().to_string())?;
+    fs::write(&partial, now().to_string())?;
     fs::rename(&partial, &whole)
 }
 

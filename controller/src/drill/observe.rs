@@ -32,7 +32,7 @@ use crate::{
     backup::{observe as backups, repository},
     change::Context,
     claims,
-    index::beside,
+    index::{BackupKey, beside},
 };
 
 /// The Service that is dialled unless a drill names another one: the webhook's, whose pods answer.
@@ -208,7 +208,6 @@ struct Look<'a, P> {
 /// Looks at what the run made; from now on each change of that wakes it.
 pub(super) async fn observe<P: Port>(
     context: &Context<P>,
-    waiter: &str,
     key: &str,
     object: &DrillRun,
     recorded: &DrillRunStatus,
@@ -217,7 +216,7 @@ pub(super) async fn observe<P: Port>(
     now: Timestamp,
 ) -> Result<Observed, PortError> {
     let look = Look { context, object, recorded, parts, refused };
-    context.port.watch(waiter, &look.interest());
+    context.port.watch(&BackupKey::DrillRun(key.to_owned()).waiter(), &look.interest());
     let (candidates, proven, shuffle) = look.points(key).await?;
     let (held, kept_out) = look.access(key, now).await?;
     let phase = recorded.phase;
@@ -272,8 +271,9 @@ impl<P: Port> Look<'_, P> {
     fn may_have_job(&self) -> bool {
         let name = names::restore_job(self.name());
         let announced = self.recorded.jobs.iter().any(|job| job.name == name);
-        announced && (self.recorded.phase <= DrillPhase::HandingOver || self.recorded.phase.is_terminal())
-            || (announced && self.recorded.repository_released_at.is_none())
+        let phase = self.recorded.phase;
+        let matters = phase <= DrillPhase::HandingOver || phase.is_terminal();
+        announced && (matters || self.recorded.repository_released_at.is_none())
     }
 
     /// What is waited for.

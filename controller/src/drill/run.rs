@@ -64,7 +64,7 @@ pub(super) async fn pass<P: Port>(
         }
         let recorded = object.status.clone().unwrap_or_default();
         let parts = observe::parts(context, key, &object);
-        let observed = observe::observe(context, &waiter, key, &object, &recorded, &parts, &refused, now).await?;
+        let observed = observe::observe(context, key, &object, &recorded, &parts, &refused, now).await?;
         let decision = decide(context, &object, &recorded, &parts, &observed, now);
         let wrote = decision.status != recorded;
         if wrote {

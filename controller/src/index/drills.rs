@@ -17,7 +17,7 @@ use super::{BackupKey, ChangeKey, Index, backups::beside, key_of};
 /// What is kept of drills.
 #[derive(Debug, Default)]
 pub(super) struct Drills {
-    drills: BTreeMap<String, Arc<crds::RestoreDrill>>,
+    by_key: BTreeMap<String, Arc<crds::RestoreDrill>>,
     runs: BTreeMap<String, Arc<crds::DrillRun>>,
     /// Keys of drills by that of their policy.
     of_policy: HashMap<String, BTreeSet<String>>,
@@ -37,7 +37,7 @@ impl Index {
         self.forget_drill(&key);
         let policy = beside(&key, &object.spec.policy_ref.name);
         self.drills.of_policy.entry(policy).or_default().insert(key.clone());
-        let known = self.drills.drills.insert(key.clone(), Arc::new(object.clone()));
+        let known = self.drills.by_key.insert(key.clone(), Arc::new(object.clone()));
         self.backups.woken.insert(BackupKey::Drill(key.clone()));
         // What a gate looks at.
         let proof = |drill: &crds::RestoreDrill| {
@@ -53,7 +53,7 @@ impl Index {
     /// A RestoreDrill was deleted.
     pub fn restore_drill_deleted(&mut self, key: &str) -> BTreeSet<ChangeKey> {
         self.forget_drill(key);
-        self.drills.drills.remove(key);
+        self.drills.by_key.remove(key);
         self.backups.woken.insert(BackupKey::Drill(key.to_owned()));
         let runs = self.drills.of_drill.get(key).into_iter().flatten().cloned();
         self.backups.woken.extend(runs.map(BackupKey::DrillRun));
@@ -61,7 +61,7 @@ impl Index {
     }
 
     fn forget_drill(&mut self, key: &str) {
-        if let Some(known) = self.drills.drills.get(key) {
+        if let Some(known) = self.drills.by_key.get(key) {
             let policy = beside(key, &known.spec.policy_ref.name);
             super::remove_from(&mut self.drills.of_policy, &policy, key);
         }
@@ -160,14 +160,14 @@ impl Index {
 
     /// Every drill, every run that is not over, and the orphans.
     pub(super) fn all_drills(&self) -> BTreeSet<BackupKey> {
-        let drills = self.drills.drills.keys().cloned().map(BackupKey::Drill);
+        let drills = self.drills.by_key.keys().cloned().map(BackupKey::Drill);
         let runs = self.drills.runs.iter().filter(|(_, run)| !is_over(run));
         drills.chain(runs.map(|(key, _)| BackupKey::DrillRun(key.clone()))).chain([BackupKey::DrillOrphans]).collect()
     }
 
     /// The RestoreDrill of this key.
     pub fn restore_drill(&self, key: &str) -> Option<Arc<crds::RestoreDrill>> {
-        self.drills.drills.get(key).cloned()
+        self.drills.by_key.get(key).cloned()
     }
 
     /// The DrillRun of this key.

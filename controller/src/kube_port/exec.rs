@@ -36,7 +36,7 @@ impl KubePort {
         let api: Api<Pod> = Api::namespaced(self.as_identity(identity), namespace);
         let mut process = match api.exec(&pod, hook.command.clone(), &parameters).await {
             Ok(process) => process,
-            Err(error) => return Answer::Seen(Observation::Error(self.refused(identity, namespace, error))),
+            Err(error) => return Answer::Seen(Observation::Error(Self::refused(identity, namespace, error))),
         };
         let (status, stderr) = (process.take_status(), process.stderr());
         let read = async {
@@ -61,7 +61,7 @@ impl KubePort {
         })
     }
 
-    fn refused(&self, identity: &Identity, namespace: &str, error: kube::Error) -> String {
+    fn refused(identity: &Identity, namespace: &str, error: kube::Error) -> String {
         use interlock_core::port::PortError;
         match (port_error(error), identity) {
             (PortError::Forbidden(why), Identity::Impersonate(user)) => hooks::may_not_exec(namespace, user, &why),

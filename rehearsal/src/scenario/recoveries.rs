@@ -80,15 +80,15 @@ fn run(old: Option<DrillRun>, new: Option<DrillRun>) -> Vec<String> {
         };
     }
     let verdict = new.verdict.map_or_else(|| format!("{:?}", new.phase), |verdict| format!("{verdict:?}"));
-    let mut text = format!("the drill ended {verdict} ({}): {message}", new.reason.unwrap_or_default());
-    if new.verdict == Some(DrillVerdict::Passed) {
-        let segments = new.segments.iter().filter_map(|segment| {
-            let seconds = interlock_core::drill::clock::segment_seconds(segment)?;
-            Some(format!("{:?} {seconds} s", segment.name))
-        });
-        text.push_str(&format!(" [{}]", segments.collect::<Vec<_>>().join(", ")));
+    let text = format!("the drill ended {verdict} ({}): {message}", new.reason.unwrap_or_default());
+    if new.verdict != Some(DrillVerdict::Passed) {
+        return vec![text];
     }
-    vec![text]
+    let segments = new.segments.iter().filter_map(|segment| {
+        let seconds = interlock_core::drill::clock::segment_seconds(segment)?;
+        Some(format!("{:?} {seconds} s", segment.name))
+    });
+    vec![format!("{text} [{}]", segments.collect::<Vec<_>>().join(", "))]
 }
 
 /// What begins and ends, by conditions of bad news.
@@ -108,12 +108,8 @@ fn conditions<T: DeserializeOwned>(
     changed
         .filter_map(|name| {
             let condition = after.iter().find(|condition| condition.type_ == **name)?;
-            let word = if condition.status == "True" { *name } else { "no longer" };
-            Some(if word == "no longer" {
-                format!("no longer {name}: {}", condition.message)
-            } else {
-                format!("{name}: {}", condition.message)
-            })
+            let word = if condition.status == "True" { "" } else { "no longer " };
+            Some(format!("{word}{name}: {}", condition.message))
         })
         .collect()
 }

@@ -101,7 +101,7 @@ impl Pod {
         let log = fs::File::create(self.at("log")).unwrap();
         let mut command = self.serving();
         let mut child = Running(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
-        eventually(Duration::from_secs(60), || {
+        eventually(Duration::from_mins(1), || {
             let ended = child.0.try_wait().unwrap();
             let log = || fs::read_to_string(self.at("log")).unwrap_or_default();
             assert!(ended.is_none(), "{}", log());

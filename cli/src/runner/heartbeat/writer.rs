@@ -105,14 +105,14 @@ impl Writer<'_> {
     async fn beat(&mut self) -> Result<(), String> {
         let nonce = nonce()?;
         match (&self.plan.file, &self.plan.table) {
-            (Some(file), _) => self.to_file(file, nonce),
+            (Some(file), _) => self.write_file(file, nonce),
             (None, Some(table)) => self.to_table(table, &nonce).await,
             (None, None) => Err("the plan names neither a file nor a table".to_owned()),
         }
     }
 
     /// Goes on counting where the file left off, whoever wrote it last: data that was restored must not count again.
-    fn to_file(&mut self, path: &str, nonce: String) -> Result<(), String> {
+    fn write_file(&mut self, path: &str, nonce: String) -> Result<(), String> {
         let file = self.place.at(path);
         if fs::symlink_metadata(&file).is_ok() {
             let found = super::of_file(self.place, path);
@@ -197,21 +197,21 @@ mod tests {
         let beat = || super::super::of_file(&place, "/data/beat");
         let mut writer = Writer { place: &place, plan: &plan, seq: 0 };
         for expected in 1..4 {
-            writer.to_file("/data/beat", nonce().unwrap()).unwrap();
+            writer.write_file("/data/beat", nonce().unwrap()).unwrap();
             assert_eq!(beat().unwrap().seq, expected);
         }
         // A restart, and older data that was restored meanwhile.
         let mut restarted = Writer { place: &place, plan: &plan, seq: 0 };
-        restarted.to_file("/data/beat", nonce().unwrap()).unwrap();
+        restarted.write_file("/data/beat", nonce().unwrap()).unwrap();
         let written = beat().unwrap();
         assert_eq!((written.seq, written.id.as_str()), (4, "policy-1"));
         writer.seq = 90;
-        writer.to_file("/data/beat", nonce().unwrap()).unwrap();
+        writer.write_file("/data/beat", nonce().unwrap()).unwrap();
         assert_eq!(beat().unwrap().seq, 91, "what was restored is never counted again");
         assert_ne!(beat().unwrap().nonce, written.nonce);
         assert_eq!(fs::read_dir(root.join("data")).unwrap().count(), 1, "nothing else is left on the volume");
         fs::write(root.join("data/beat"), "minutes of the board").unwrap();
-        assert!(restarted.to_file("/data/beat", nonce().unwrap()).unwrap_err().contains("left as it is"));
+        assert!(restarted.write_file("/data/beat", nonce().unwrap()).unwrap_err().contains("left as it is"));
         assert_eq!(fs::read_to_string(root.join("data/beat")).unwrap(), "minutes of the board");
         fs::remove_dir_all(root).unwrap();
     }
