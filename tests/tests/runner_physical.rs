@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use interlock_cluster::{Tool, Tools};
+use interlock_cluster::{Postgres, Tool, Tools};
 use interlock_core::backup::{
     outcome::{self, Expected, PodEnd, Reason},
     result::{RunResult, RunnerStage, SnapshotResult},
@@ -26,13 +26,7 @@ use tempfile::TempDir;
 const PASSWORD: &str = "correct-horse-battery";
 const POLICY: &str = "policy-uid";
 const SLOT: &str = "vault";
-const SOON: Duration = Duration::from_secs(60);
-
-/// Where the programs of a PostgreSQL server are; none: the test is skipped, as elsewhere without a server.
-fn programs() -> Option<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(|entry| Some(entry.ok()?.path().join("bin")));
-    versions.filter(|folder| folder.join("pg_basebackup").is_file() && folder.join("postgres").is_file()).max()
-}
+const SOON: Duration = Duration::from_mins(1);
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -161,9 +155,12 @@ struct Scene {
 
 impl Scene {
     fn set() -> Option<Self> {
-        let Some(programs) = programs() else {
-            eprintln!("skipped: there is no PostgreSQL server below /usr/lib/postgresql");
-            return None;
+        let programs = match Postgres::ensure() {
+            Ok(postgres) => postgres.binaries,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return None;
+            }
         };
         let root = TempDir::new().unwrap();
         fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -218,7 +215,7 @@ impl Scene {
         (told, RunResult::decode(Some(&message), "run-1").unwrap())
     }
 
-    fn backup(&self, base: bool, more: Value) -> (String, RunResult) {
+    fn backup(&self, base: bool, more: &Value) -> (String, RunResult) {
         let mut source = json!({"kind": "postgres", "host": "127.0.0.1", "port": self.server.port, "databases": [],
             "mode": "Physical", "sslMode": "Disable", "base": base, "slot": SLOT});
         let mut plan = json!({"operation": "Backup", "host": POLICY, "force": base});
@@ -231,7 +228,7 @@ impl Scene {
     }
 
     fn full(&self) -> SnapshotResult {
-        let (told, result) = self.backup(true, json!({}));
+        let (told, result) = self.backup(true, &json!({}));
         assert_eq!(judged(&result), Reason::Complete, "{told}");
         result.snapshot.unwrap()
     }
@@ -243,7 +240,7 @@ impl Scene {
     }
 
     fn try_log(&self, base: &SnapshotResult, parent: Option<&SnapshotResult>) -> (String, RunResult) {
-        self.backup(false, json!({"baseId": base.id, "parent": parent.map(|parent| parent.id.clone())}))
+        self.backup(false, &json!({"baseId": base.id, "parent": parent.map(|parent| parent.id.clone())}))
     }
 
     fn start_receiver(&self) -> Child {
@@ -483,7 +480,7 @@ fn b21_a_missing_segment_ends_the_chain_and_a_new_base_begins_another() {
 #[test]
 fn what_makes_a_base_worthless_is_found_before_or_after_it_is_made() {
     let Some(scene) = Scene::set() else { return };
-    let (_, missing) = scene.backup(true, json!({}));
+    let (_, missing) = scene.backup(true, &json!({}));
     assert_eq!(judged(&missing), Reason::SlotMissing, "{missing:?}");
     // A server that keeps everything for a slot is not received from.
     scene.server.ask("alter system set max_slot_wal_keep_size = -1");
@@ -498,7 +495,7 @@ fn what_makes_a_base_worthless_is_found_before_or_after_it_is_made() {
     scene.server.ask("alter system reset max_slot_wal_keep_size");
     scene.server.ask("select pg_reload_conf()");
     let receiver = scene.receive();
-    let (_, small) = scene.backup(true, json!({"roomBytes": 1 << 20}));
+    let (_, small) = scene.backup(true, &json!({"roomBytes": 1 << 20}));
     assert_eq!(judged(&small), Reason::ScratchTooSmall, "{small:?}");
     assert!(told(&small).contains("pod.scratchSize to 1Gi"), "{}", told(&small));
     let (_, early) = scene.try_log(&scene.full(), None);
@@ -511,12 +508,12 @@ fn what_makes_a_base_worthless_is_found_before_or_after_it_is_made() {
     let script = "for last; do :; done\ncase \"$*\" in *--version*) exit 0;; esac\nprintf x | dd of=\"$last/base/1/1259\" bs=1 seek=100 conv=notrunc 2>/dev/null\n";
     fs::write(&copy, format!("#!/bin/sh\n{} \"$@\" || exit $?\n{script}", real.display())).unwrap();
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    let (printed, tampered) = scene.backup(true, json!({}));
+    let (printed, tampered) = scene.backup(true, &json!({}));
     assert_eq!(judged(&tampered), Reason::BaseNotVerified, "{printed}");
     assert!(tampered.snapshot.is_none() && told(&tampered).contains("1259"), "{tampered:?}");
     fs::remove_file(&copy).unwrap();
     // Log of a base that nobody has.
-    let (_, none) = scene.backup(false, json!({"baseId": "f".repeat(64)}));
+    let (_, none) = scene.backup(false, &json!({"baseId": "f".repeat(64)}));
     assert_eq!(judged(&none), Reason::BaseMissing, "{none:?}");
     // A server that is away keeps nothing that was received from being copied; one that is asked for a base does.
     drop(receiver);
@@ -525,7 +522,7 @@ fn what_makes_a_base_worthless_is_found_before_or_after_it_is_made() {
         scene.full()
     };
     scene.server.stop();
-    let (_, away) = scene.backup(true, json!({}));
+    let (_, away) = scene.backup(true, &json!({}));
     assert_eq!(judged(&away), Reason::SourceFailed, "{away:?}");
     let (printed, result) = scene.try_log(&base, None);
     assert!(matches!(judged(&result), Reason::Complete | Reason::WalNotReceived), "{printed}");
@@ -572,7 +569,7 @@ fn b21_a_receiver_that_was_away_too_long_begins_anew_and_says_so() {
             scene.server.ask(&format!("select wal_status from pg_replication_slots where slot_name = '{SLOT}'"));
         if status == "lost" { Ok(()) } else { Err(status) }
     });
-    let (_, lost) = scene.backup(true, json!({}));
+    let (_, lost) = scene.backup(true, &json!({}));
     assert_eq!(judged(&lost), Reason::SlotMissing, "{lost:?}");
     let _receiver = scene.receive();
     assert!(scene.receiver_log().contains("take a Full backup"), "{}", scene.receiver_log());

@@ -86,21 +86,33 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Finds the programs in PATH or where Debian's packages put them.
+    /// Finds the programs in PATH or where Debian's packages put them. Whoever is root gets the package installed: unpacked
+    /// elsewhere, it could not be run by the user that the server needs.
     pub fn ensure() -> Result<Self, DebianError> {
+        if let Some(found) = Self::find() {
+            return Ok(found);
+        }
+        if !rustix::process::geteuid().is_root() {
+            let why = "it is not installed, and only root can install it: apt-get install postgresql";
+            return Err(package("apt-get", "postgresql")(why.to_owned()));
+        }
+        let here = Path::new("/");
+        // The list of packages may be missing; what is wrong with it is told by the installation.
+        let _ = run("apt-get", "postgresql", &["update", "-q"], here);
+        run("apt-get", "postgresql", &["install", "-y", "-q", "--no-install-recommends", "postgresql"], here)?;
+        Self::find().ok_or_else(|| package("apt-get", "postgresql")("it was installed without its programs".to_owned()))
+    }
+
+    fn find() -> Option<Self> {
         let path = env::var_os("PATH").unwrap_or_default();
         let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().filter_map(Result::ok);
         let mut folders: Vec<_> = installed.map(|entry| entry.path().join("bin")).collect();
         folders.sort();
         folders.extend(env::split_paths(&path));
-        let is_whole =
-            |folder: &PathBuf| ["postgres", "initdb", "psql", "pg_dump"].iter().all(|name| folder.join(name).is_file());
-        let found = folders.into_iter().rfind(is_whole);
-        found.map(|binaries| Self { binaries }).ok_or_else(|| {
-            package("apt-get", "postgresql")(
-                "it is not installed, and unpacked it cannot be run by another user than root".to_owned(),
-            )
-        })
+        let is_whole = |folder: &PathBuf| {
+            ["postgres", "initdb", "psql", "pg_dump", "pg_basebackup"].iter().all(|name| folder.join(name).is_file())
+        };
+        folders.into_iter().rfind(is_whole).map(|binaries| Self { binaries })
     }
 }
 

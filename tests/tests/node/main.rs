@@ -10,5 +10,6 @@
 )]
 
 mod backups;
+mod drills;
 mod prometheus;
 mod releases;

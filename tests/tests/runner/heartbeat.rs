@@ -3,10 +3,12 @@
 use std::{
     fs,
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
 
+use interlock_cluster::Postgres;
 use interlock_core::backup::outcome::Reason;
 use interlock_tests::{eventually, world::binary};
 use serde_json::{Value, json};
@@ -124,20 +126,22 @@ fn a_heartbeat_in_a_file_goes_on_counting_and_a_run_records_it() {
 struct Server {
     dir: TempDir,
     port: u16,
+    binaries: PathBuf,
 }
 
 impl Server {
-    /// None where PostgreSQL is not installed.
+    /// None where PostgreSQL is not installed and cannot be.
     fn start() -> Option<Self> {
-        let found =
-            |program: &str| Command::new(program).arg("--version").output().is_ok_and(|out| out.status.success());
-        if !["postgres", "initdb", "pg_ctl", "psql", "pg_dump", "runuser"].iter().all(|program| found(program)) {
-            eprintln!("skipped: there is no PostgreSQL");
-            return None;
-        }
+        let binaries = match Postgres::ensure() {
+            Ok(postgres) => postgres.binaries,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return None;
+            }
+        };
         let dir = TempDir::new().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Self { dir, port };
+        let server = Self { dir, port, binaries };
         fs::write(server.path("password"), "of-the-superuser").unwrap();
         run(Command::new("chown").arg("-R").arg("postgres").arg(server.dir.path()));
         let data = server.path("data");
@@ -156,13 +160,14 @@ impl Server {
     fn as_postgres(&self, command: &[&str]) {
         run(Command::new("runuser")
             .args(["-u", "postgres", "--"])
-            .args(command)
+            .arg(self.binaries.join(command[0]))
+            .args(&command[1..])
             .stdout(Stdio::null())
             .current_dir("/"));
     }
 
     fn ask(&self, statement: &str) -> String {
-        let mut psql = Command::new("psql");
+        let mut psql = Command::new(self.binaries.join("psql"));
         psql.args([
             "-h",
             "127.0.0.1",
@@ -186,7 +191,9 @@ impl Drop for Server {
     fn drop(&mut self) {
         let data = self.path("data");
         let _ = Command::new("runuser")
-            .args(["-u", "postgres", "--", "pg_ctl", "-D", &data, "-m", "immediate", "stop"])
+            .args(["-u", "postgres", "--"])
+            .arg(self.binaries.join("pg_ctl"))
+            .args(["-D", &data, "-m", "immediate", "stop"])
             .current_dir("/")
             .stdout(Stdio::null())
             .status();
