@@ -40,6 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
         println!("== core: decisions on one core");
         shell::run(&mut example("interlock-core", "bench_decide"))?;
         shell::run(&mut example("interlock-controller", "bench_crowd"))?;
+        shell::run(&mut example("interlock-controller", "bench_backups"))?;
     }
     if !arguments.core {
         println!("== simulation: histories, a year, a thousand Systems");

@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use thiserror::Error;
 
@@ -118,6 +119,9 @@ impl Postgres {
 
 /// The folder below which these packages are unpacked, in the versions that apt knew when they were first asked for.
 pub(crate) fn unpacked(label: &str, packages: &[impl AsRef<str>]) -> Result<PathBuf, DebianError> {
+    // Tests of one process unpack one after the other, as the folder that they unpack to is that of the process.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let home = roots::cache().map_err(DebianError::NoCache)?.join("tools").join(format!("debian-{label}"));
     if !home.is_dir() {
         let packages: Vec<_> = packages.iter().map(AsRef::as_ref).collect();

@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -21,7 +22,11 @@ const PASSWORD: &str = "a-long-password";
 /// For a drill of a dozen pods, on a busy machine.
 const DRILL: Duration = Duration::from_mins(6);
 
-fn world(network: PodNetwork) -> Option<World> {
+/// A drill measures time: one node at a time is enough for the machine.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn world(network: PodNetwork) -> Option<(World, MutexGuard<'static, ()>)> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(reason) = Node::check_possible() {
         eprintln!("skipped: {reason}");
         return None;
@@ -33,7 +38,7 @@ fn world(network: PodNetwork) -> Option<World> {
     for image in [interlock("interlock:test", &binary()), restic(), postgres()] {
         image.unwrap().import(node).unwrap();
     }
-    Some(world)
+    Some((world, turn))
 }
 
 fn own(kind: &str, name: &str, spec: Value) -> Value {
@@ -199,7 +204,7 @@ fn ended(status: &Value) -> (&str, &str) {
 
 #[test]
 fn what_is_backed_up_comes_back_in_a_sandbox_that_is_cut_off_and_damage_is_found() {
-    let Some(world) = world(PodNetwork::Enforced) else { return };
+    let Some((world, _turn)) = world(PodNetwork::Enforced) else { return };
     let scene = Scene::set(&world);
     let data = scene.volume("data");
     write(&data, "accounts", "1000");
@@ -347,7 +352,7 @@ fn sql(scene: &Scene<'_>) {
 /// D9: where nothing enforces NetworkPolicies, the application is never started on real data.
 #[test]
 fn d9_on_a_network_that_enforces_nothing_the_application_is_never_started() {
-    let Some(world) = world(PodNetwork::Unenforced) else { return };
+    let Some((world, _turn)) = world(PodNetwork::Unenforced) else { return };
     let scene = Scene::set(&world);
     write(&scene.volume("data"), "accounts", "1000");
     scene.backup("files");
