@@ -64,6 +64,16 @@ fn every_strategy_of_a_gray_release_goes_as_its_scenario_says() {
 }
 
 #[test]
+fn drills_open_and_close_the_gate_and_a_year_of_slots_is_run_once_each() {
+    for (file, expectations) in [("drills/scenario.yaml", 14), ("drills/year.yaml", 7)] {
+        let (folder, scenario) = example("drills", file);
+        let report = play(&folder, &scenario).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(unmet(&report), Vec::<String>::new(), "{file}");
+        assert_eq!(report.expectations.len(), expectations, "{file}");
+    }
+}
+
+#[test]
 fn the_same_seed_tells_the_same_story() {
     let (folder, mut scenario) = example("demo", "demo/scenario.yaml");
     scenario.faults = interlock_rehearsal::faults::Faults::storm();

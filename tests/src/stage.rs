@@ -155,7 +155,7 @@ impl<'w> Stage<'w> {
         let resource = what.split(['/', '?']).next().unwrap_or_default();
         let root = match resource {
             "changerequests" | "approvals" | "evidences" | "actions" | "rollouts" | "rolloutplans" | "backups"
-            | "backuppolicies" | "backuprepositories" => "/apis/interlock.dev/v1alpha1",
+            | "backuppolicies" | "backuprepositories" | "restoredrills" | "drillruns" => "/apis/interlock.dev/v1alpha1",
             "deployments" | "replicasets" | "statefulsets" | "daemonsets" => "/apis/apps/v1",
             "jobs" | "cronjobs" => "/apis/batch/v1",
             "httproutes" => "/apis/gateway.networking.k8s.io/v1",

@@ -158,7 +158,8 @@ impl<'w> Scene<'w> {
     fn run(&self, drill: &str, more: &[&str]) -> Value {
         let before = self.runs(drill);
         let arguments = [&["drill", "run", drill, "-n", &self.stage.namespace], more].concat();
-        let (_, told) = self.world.interlock_status("alice", &arguments);
+        let (well, told) = self.world.interlock_status("alice", &arguments);
+        assert!(well, "{told}");
         eventually(DRILL, || {
             let new = self
                 .runs(drill)
@@ -262,7 +263,7 @@ fn files(scene: &Scene<'_>) {
     assert!(!verify(&file).0, "a changed byte is found");
 
     // D16: a heartbeat that is set back in the restored copy is noticed.
-    let status = scene.run("files", &["--fault", "TamperHeartbeat"]);
+    let status = scene.run("files", &["--fault", "tamper-heartbeat"]);
     assert_eq!(ended(&status), ("Failed", "StaleData"), "{status:#}");
     scene.nothing_is_left();
 }
