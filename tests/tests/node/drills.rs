@@ -319,7 +319,7 @@ fn sql(scene: &Scene<'_>) {
     // The node has no DNS.
     let host = scene.stage.get("services/database")["spec"]["clusterIP"].clone();
     let source = json!({"postgres": {"host": host, "secretRef": {"name": "database"}, "sslMode": "Disable", "databases": ["postgres"]}});
-    let volume = json!({"persistentVolumeClaim": "vault", "path": "second"});
+    let volume = json!({"persistentVolumeClaim": "vault", "path": "/second"});
     let second = own(
         "BackupRepository",
         "second",
