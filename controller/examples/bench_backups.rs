@@ -2,7 +2,11 @@
 //! slots of 10,000 policies begins on time. Part of `cargo xtask bench`.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
-use std::{collections::BTreeMap, hint::black_box, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    hint::black_box,
+    time::Instant,
+};
 
 use interlock_controller::index::Index;
 use interlock_core::{
@@ -100,10 +104,10 @@ fn schedules() {
         .map(|n| serde_json::from_value(policy(&format!("p{n}"), n)["spec"].clone()).expect("a spec"))
         .collect();
     let mut progress: Vec<Vec<ScheduleStatus>> = vec![Vec::new(); POLICIES];
-    let mut due: BTreeMap<(Timestamp, usize), ()> = (0..POLICIES).map(|n| ((start, n), ())).collect();
+    let mut due: BTreeSet<(Timestamp, usize)> = (0..POLICIES).map(|n| (start, n)).collect();
     let (begun, mut runs, mut passes, mut worst) = (Instant::now(), 0_u64, 0_u64, SignedDuration::ZERO);
     let mut in_one_minute: BTreeMap<i64, u64> = BTreeMap::new();
-    while let Some(((now, n), ())) = due.pop_first().filter(|((at, _), ())| *at < end) {
+    while let Some((now, n)) = due.pop_first().filter(|(at, _)| *at < end) {
         passes += 1;
         let (name, uid) = (format!("p{n}"), format!("uid-p{n}"));
         let decision = slots::decide(&SlotFacts {
@@ -128,7 +132,7 @@ fn schedules() {
         }
         progress[n] = decision.progress;
         if let Some(at) = decision.wake_at {
-            due.insert((at, n), ());
+            due.insert((at, n));
         }
     }
     let seconds = begun.elapsed().as_secs_f64();

@@ -36,7 +36,7 @@ pub fn drills() -> Vec<Value> {
 /// What the controller reads and keeps of drills.
 pub fn controller_rules() -> Vec<Value> {
     vec![
-        rule("", &["persistentvolumes", "resourcequotas", "limitranges"], &READ),
+        rule("", &["persistentvolumes", "resourcequotas"], &READ),
         rule("networking.k8s.io", &["networkpolicies"], &READ),
     ]
 }

@@ -87,7 +87,7 @@ pub async fn go_on<P: Port>(
     let Some(run) = status.run.clone() else {
         return Ok(Outcome::Retry("the run has no record".to_owned()));
     };
-    let before = match store::plan(context, &observed.request.uid, &run).await {
+    let before = match store::stored_plan(context, &observed.request.uid, &run).await {
         Ok(before) => before,
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => return without_plan(context, observed, status, &run, &error, now).await,

@@ -196,6 +196,18 @@ pub async fn plan<P: Port>(context: &Context<P>, uid: &str, run: &RunRecord) -> 
     Ok(read)
 }
 
+/// The plan of a run as it is stored, whatever is in memory: without it a change could not go back after the next crash, and that
+/// is told while somebody can still do something.
+pub async fn stored_plan<P: Port>(
+    context: &Context<P>,
+    uid: &str,
+    run: &RunRecord,
+) -> Result<Arc<BeforeState>, PortError> {
+    let read = Arc::new(read(context, uid, &run.before_digest, run.before_chunks).await?);
+    context.plans.keep(&run.before_digest, &read);
+    Ok(read)
+}
+
 /// Removes the before-state of a change that is gone.
 pub async fn remove<P: Port>(port: &P, garbage: &Garbage) -> Result<(), PortError> {
     for index in 0..garbage.chunks {

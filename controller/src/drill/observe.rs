@@ -411,7 +411,7 @@ impl<P: Port> Look<'_, P> {
         let namespace = self.get(&core_id("Namespace", None, &name)).await?;
         let mut guards = Vec::new();
         if namespace.is_some() && self.recorded.phase == DrillPhase::Provisioning {
-            for (group, kind) in [("", "ResourceQuota"), ("", "LimitRange"), ("networking.k8s.io", "NetworkPolicy")] {
+            for (group, kind) in [("", "ResourceQuota"), ("networking.k8s.io", "NetworkPolicy")] {
                 let listed = self.context.port.live_list(group, "v1", kind, Some(&name)).await?;
                 // A list's items do not say what they are.
                 guards.extend(listed.into_iter().map(|mut item| {

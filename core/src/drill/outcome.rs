@@ -65,7 +65,10 @@ pub fn restore(
                 ),
             )
         } else {
-            Ending::failed(Reason::RestoreFailed, format!("{what}, {errors} errors; the log of its Job says which"))
+            // The Job goes with the cleanup, and its log with it.
+            let first = report.errors.first().map(|error| error.chars().take(300).collect::<String>());
+            let first = first.map_or_else(String::new, |first| format!(", the first: {first}"));
+            Ending::failed(Reason::RestoreFailed, format!("{what}, {errors} errors{first}"))
         }
     };
     if let Some(signal) = report.signal {

@@ -191,11 +191,7 @@ fn people_and_systems_that_contradict_each_other_are_refused() {
     let external = json!({"type": "External", "users": ["argocd"]});
     let spec = json!({"tier": "Low", "policyRef": {"name": "x"}, "executor": external});
     assert_refused(admin.create(&governor("System", &name, &spec)), 422, "NotSupportedYet");
-    for gates in [
-        json!({"errorBudget": {}}),
-        json!({"restoreProof": {"maxAge": "35d"}}),
-        json!({"openIncident": {"atOrAbove": "P1"}}),
-    ] {
+    for gates in [json!({"errorBudget": {}}), json!({"openIncident": {"atOrAbove": "P1"}})] {
         let mut spec = policy_of(1, "sre");
         spec["types"]["normal"]["gates"] = gates;
         assert_refused(admin.create(&governor("ChangePolicy", &name, &spec)), 422, "NotSupportedYet");

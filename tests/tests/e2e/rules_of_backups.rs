@@ -129,6 +129,90 @@ pub fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
             "say who asks: requester is the user that creates the Backup",
             at("Backup", "x", json!({"policyRef": {"name": "p"}})),
         ),
+        (
+            "the name of a RestoreDrill is part of the names of runs and sandboxes: at most 40 characters",
+            at(
+                "RestoreDrill",
+                &"d".repeat(41),
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}]}),
+            ),
+        ),
+        (
+            "at least one validation must be critical: a drill without would pass whatever came back",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}, "critical": false}]}),
+            ),
+        ),
+        (
+            "selection ById names one recovery point: leave out schedule and run the drill by hand",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "schedule": "0 4 1 * *", "selection": {"strategy": "ById", "id": "b"}}),
+            ),
+        ),
+        (
+            "strategy RandomWithin needs days, and no other has them",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "selection": {"days": 3}}),
+            ),
+        ),
+        (
+            "strategy ById needs id, and no other has one",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "selection": {"strategy": "ById"}}),
+            ),
+        ),
+        (
+            "a validation is exactly one of sql, command, http, files and heartbeat",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}, "heartbeat": {}}]}),
+            ),
+        ),
+        (
+            "give either application.podTemplate or application.postgres",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "sandbox": {"application": {}}}),
+            ),
+        ),
+        (
+            "faults FlipBytes and DeleteFiles need path, and no other has one",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "faultInjection": {"fault": "FlipBytes"}}),
+            ),
+        ),
+        (
+            "fault Delay needs delay, and no other has one",
+            at(
+                "RestoreDrill",
+                "x",
+                json!({"policyRef": {"name": "p"}, "validations": [{"name": "rows", "sql": {"database": "d", "query": "select 1", "expect": "result == 1"}}], "faultInjection": {"fault": "Delay"}}),
+            ),
+        ),
+        (
+            "the name of a DrillRun is part of the names of its Jobs and sandbox: at most 52 characters",
+            at("DrillRun", &"d".repeat(53), json!({"drillRef": {"name": "d"}, "requester": "alice"})),
+        ),
+        (
+            "a run of trigger Manual has no slot, and any other has one",
+            at("DrillRun", "x", json!({"drillRef": {"name": "d"}, "trigger": "Scheduled"})),
+        ),
+        (
+            "say who asks: requester is the user that creates the DrillRun",
+            at("DrillRun", "x", json!({"drillRef": {"name": "d"}})),
+        ),
     ]
 }
 
@@ -150,6 +234,11 @@ pub fn kept() -> Vec<(&'static str, Value, Value)> {
             "a Backup is a record: only spec.hold can be changed; make another one for another run",
             made("Backup", json!({"policyRef": {"name": "p"}, "requester": REQUESTER})),
             json!({"mode": "Full"}),
+        ),
+        (
+            "a DrillRun is a record and cannot be changed: make another one for another run",
+            made("DrillRun", json!({"drillRef": {"name": "d"}, "requester": REQUESTER})),
+            json!({"selection": {"strategy": "Oldest"}}),
         ),
     ]
 }

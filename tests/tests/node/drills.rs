@@ -320,15 +320,14 @@ fn sql(scene: &Scene<'_>) {
     let host = scene.stage.get("services/database")["spec"]["clusterIP"].clone();
     let source = json!({"postgres": {"host": host, "secretRef": {"name": "database"}, "sslMode": "Disable", "databases": ["postgres"]}});
     let volume = json!({"persistentVolumeClaim": "vault", "path": "/second"});
-    let second = own(
-        "BackupRepository",
-        "second",
-        json!({"restic": {"volume": volume, "secretRef": {"name": "vault"}}, "retryLock": "5s"}),
-    );
+    // Whoever restores must be able to read what was backed up to a folder of the node: one user does both.
+    let pod = json!({"runAsUser": 70, "runAsGroup": 70, "fsGroup": 70});
+    let restic = json!({"volume": volume, "secretRef": {"name": "vault"}});
+    let second = own("BackupRepository", "second", json!({"restic": restic, "retryLock": "5s", "pod": pod}));
     let policy = own(
         "BackupPolicy",
         "database",
-        json!({"repositoryRef": {"name": "second"}, "source": source, "retention": {"keepLast": 3}}),
+        json!({"repositoryRef": {"name": "second"}, "source": source, "retention": {"keepLast": 3}, "pod": pod}),
     );
     let change = scene.stage.propose("alice", "protect-database", vec![second, policy]);
     change.approve(&["bob"]);
@@ -336,7 +335,6 @@ fn sql(scene: &Scene<'_>) {
     scene.backup("database");
     let postgres = json!({"postgres": {"runAsUser": 70}});
     let rows = |expect: &str| json!([{"name": "rows", "sql": {"database": "postgres", "query": "select count(*) from accounts", "expect": expect}}]);
-    let pod = json!({"runAsUser": 70, "runAsGroup": 70, "fsGroup": 70});
     let of = |expect: &str| json!({"validations": rows(expect), "sandbox": {"application": postgres, "pod": pod}});
     scene.drill("database", "database", of("result == 500.0"));
     let status = scene.run("database", &[]);
