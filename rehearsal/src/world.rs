@@ -641,6 +641,36 @@ impl World {
         }
     }
 
+    /// Kills the process that leads while a write of an executor is on its way; whether there was one. The write arrives as late
+    /// as a request can, or when [`Self::deliver_late_writes`] is called.
+    pub fn crash_amid_a_write(&mut self) -> bool {
+        let leader = self.leader();
+        let is_executors = |request: &Request| matches!(request, Request::Write(write) if write.user.name.ends_with(":executor") && !write.dry_run);
+        let amid = self.shared.lock().calls.values().any(|call| {
+            leader.is_some()
+                && call.caller == leader
+                && matches!(call.state, CallState::Sent)
+                && is_executors(&call.request)
+                && can_be_late(&call.request)
+        });
+        if amid {
+            self.crash();
+            let mut cluster = self.shared.lock();
+            let late = cluster.instant() + Duration::from_secs(49);
+            for call in cluster.calls.values_mut().filter(|call| call.is_abandoned && can_be_late(&call.request)) {
+                call.held_until = Some(late);
+            }
+        }
+        amid
+    }
+
+    /// What lies somewhere on its way, with nobody waiting for the answer, arrives now.
+    pub fn deliver_late_writes(&mut self) {
+        for call in self.shared.lock().calls.values_mut().filter(|call| call.is_abandoned) {
+            call.held_until = None;
+        }
+    }
+
     /// Writes whose webhook was this process fail.
     fn unserve(&mut self, id: ProcessId) {
         let served: Vec<_> = self.tasks.iter().filter(|(_, task)| task.by == Some(id)).map(|(id, _)| *id).collect();
