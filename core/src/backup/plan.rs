@@ -204,13 +204,23 @@ pub fn subset(spec: &str, part: u32) -> Option<String> {
 impl RunnerPlan {
     fn new(run: &str, operation: RunnerOperation, repository: &BackupRepositorySpec, id: Option<&str>) -> Self {
         Self {
-            version: super::result::RESULT_VERSION,
-            run: run.to_owned(),
-            operation,
-            repository: location(repository),
             repository_id: id.map(ToOwned::to_owned),
             retry_lock_seconds: repository.retry_lock.seconds(),
             ca_file: repository.restic.ca_config_map_ref.as_ref().map(|_| format!("{SECRETS_PATH}/ca/ca.crt")),
+            ..Self::at(run, operation, location(repository))
+        }
+    }
+
+    /// A plan that says only which run does what with the repository at this place.
+    pub fn at(run: &str, operation: RunnerOperation, repository: String) -> Self {
+        Self {
+            version: super::result::RESULT_VERSION,
+            run: run.to_owned(),
+            operation,
+            repository,
+            repository_id: None,
+            retry_lock_seconds: 0,
+            ca_file: None,
             host: None,
             source: None,
             force: false,

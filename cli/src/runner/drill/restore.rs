@@ -7,7 +7,7 @@ use std::fs;
 use interlock_core::{
     backup::{
         plan::{RunnerPlan, SOURCE_PATH},
-        result::{RESULT_VERSION, RunnerOperation, RunnerStage},
+        result::{RunnerOperation, RunnerStage},
     },
     drill::{
         plan::{DrillWork, MANIFEST_FOLDER, RESTORED_PATH},
@@ -51,22 +51,10 @@ fn for_restic<'a>(run: &str, work: &'a DrillWork) -> Option<(RunnerPlan, &'a [St
         return None;
     };
     let plan = RunnerPlan {
-        version: RESULT_VERSION,
-        run: run.to_owned(),
-        operation: RunnerOperation::Restore,
-        repository: repository.clone(),
         repository_id: repository_id.clone(),
         retry_lock_seconds: *retry_lock_seconds,
         ca_file: ca_file.clone(),
-        host: None,
-        source: None,
-        force: false,
-        parent: None,
-        heartbeat: None,
-        restore: None,
-        forget: Vec::new(),
-        max_unused_percent: None,
-        read_data_subset: None,
+        ..RunnerPlan::at(run, RunnerOperation::Restore, repository.clone())
     };
     Some((plan, snapshots))
 }

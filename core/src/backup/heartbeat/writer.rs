@@ -26,7 +26,7 @@ pub const WRITER_PLAN_VERSION: u32 = 1;
 /// Condition of a BackupPolicy about its writer.
 pub const CONDITION: &str = "HeartbeatReady";
 /// Annotation of the Deployment with the digest of what it was made from.
-pub(in crate::backup) const DIGEST: &str = "interlock.dev/heartbeat-digest";
+const DIGEST: &str = "interlock.dev/heartbeat-digest";
 /// Label of the writer's pods with the uid of the policy.
 const WRITER_LABEL: &str = "interlock.dev/heartbeat-of";
 
@@ -92,28 +92,39 @@ pub fn deployment(policy: &BackupPolicy, images: &Images<'_>) -> Option<Value> {
         Some((_, server)) => of_table(policy, heartbeat, server, &plan, images),
         None => of_file(policy, heartbeat, &plan, images)?,
     };
+    Some(of_one_pod((name, uid), meta.namespace.as_deref(), &writer_name(name), ("heartbeat", WRITER_LABEL), &spec))
+}
+
+/// A Deployment of one pod that belongs to the policy `(name, uid)`: `called` so, with its component and the label of its pods.
+pub(in crate::backup) fn of_one_pod(
+    (name, uid): (&str, &str),
+    namespace: Option<&str>,
+    called: &str,
+    (component, label): (&str, &str),
+    spec: &Value,
+) -> Value {
     let labels = json!({
-        "app.kubernetes.io/managed-by": "interlock", "app.kubernetes.io/component": "heartbeat", WRITER_LABEL: uid,
+        "app.kubernetes.io/managed-by": "interlock", "app.kubernetes.io/component": component, label: uid,
     });
     let mut deployment = json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
         "metadata": {
-            "name": writer_name(name), "namespace": meta.namespace, "labels": labels,
+            "name": called, "namespace": namespace, "labels": labels,
             "ownerReferences": [{
                 "apiVersion": API_VERSION, "kind": "BackupPolicy", "name": name, "uid": uid,
                 "controller": true, "blockOwnerDeletion": true,
             }],
         },
         "spec": {
-            // Two writers would number their records alike.
+            // Two writers would number their records alike, two receivers write the same files.
             "replicas": 1, "strategy": {"type": "Recreate"}, "revisionHistoryLimit": 1,
-            "selector": {"matchLabels": {WRITER_LABEL: uid}},
+            "selector": {"matchLabels": {label: uid}},
             "template": {"metadata": {"labels": labels}, "spec": spec},
         },
     });
     let digest = canonical_json(&deployment).map(|bytes| Digest::of_bytes(&bytes).to_string()).unwrap_or_default();
     deployment["metadata"]["annotations"] = json!({DIGEST: digest});
-    Some(deployment)
+    deployment
 }
 
 fn of_file(policy: &BackupPolicy, heartbeat: &Heartbeat, plan: &WriterPlan, images: &Images<'_>) -> Option<Value> {

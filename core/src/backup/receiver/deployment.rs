@@ -1,21 +1,18 @@
 //! The receiver's Deployment: like the writer of a heartbeat announced by a condition before it is made, made anew whenever it
 //! must look otherwise, and computed again by the webhook.
 
-use interlock_crds::{API_VERSION, BackupPolicy, BackupPolicyStatus, PodOptions};
+use interlock_crds::{BackupPolicy, BackupPolicyStatus, PodOptions};
 use serde_json::{Value, json};
 
 use super::{RECEIVER_PLAN_VARIABLE, ReceiverPlan};
-use crate::{
-    backup::{
-        heartbeat::writer::{DIGEST, Told, WriterStep, decide as decide_writer, is_as_wanted},
-        permit::owner,
-        plan::{EXCHANGE_PATH, PROGRAMS_PATH, SCRATCH_PATH, SECRETS_PATH, WAL_PATH},
-        pods::{
-            Images,
-            build::{NOBODY, Pod, place, restricted, security},
-        },
+use crate::backup::{
+    heartbeat::writer::{Told, WriterStep, decide as decide_writer, is_as_wanted, of_one_pod},
+    permit::owner,
+    plan::{EXCHANGE_PATH, PROGRAMS_PATH, SCRATCH_PATH, SECRETS_PATH, WAL_PATH},
+    pods::{
+        Images,
+        build::{NOBODY, Pod, place, restricted, security},
     },
-    object::{Digest, canonical_json},
 };
 
 /// Condition of a BackupPolicy about its receiver.
@@ -76,28 +73,8 @@ pub fn deployment(policy: &BackupPolicy, images: &Images<'_>) -> Option<Value> {
         ],
     });
     place(&mut spec, options, &options.same_node_as);
-    let labels = json!({
-        "app.kubernetes.io/managed-by": "interlock", "app.kubernetes.io/component": "wal-receiver", RECEIVER_LABEL: uid,
-    });
-    let mut deployment = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {
-            "name": receiver_name(name), "namespace": meta.namespace, "labels": labels,
-            "ownerReferences": [{
-                "apiVersion": API_VERSION, "kind": "BackupPolicy", "name": name, "uid": uid,
-                "controller": true, "blockOwnerDeletion": true,
-            }],
-        },
-        "spec": {
-            // Two would write the same files.
-            "replicas": 1, "strategy": {"type": "Recreate"}, "revisionHistoryLimit": 1,
-            "selector": {"matchLabels": {RECEIVER_LABEL: uid}},
-            "template": {"metadata": {"labels": labels}, "spec": spec},
-        },
-    });
-    let digest = canonical_json(&deployment).map(|bytes| Digest::of_bytes(&bytes).to_string()).unwrap_or_default();
-    deployment["metadata"]["annotations"] = json!({DIGEST: digest});
-    Some(deployment)
+    let own = ("wal-receiver", RECEIVER_LABEL);
+    Some(of_one_pod((name, uid), meta.namespace.as_deref(), &receiver_name(name), own, &spec))
 }
 
 /// Whether the receiver was announced: from then on it may be there.
