@@ -1,10 +1,12 @@
 //! `backup list`: policies, and the runs of one.
 
-use std::process::ExitCode;
+use std::{fmt::Debug, process::ExitCode};
 
 use clap::Args;
 use interlock_crds::{Backup, BackupPhase, BackupPolicy, BackupPolicyPhase, PointVerdict};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use k8s_openapi::NamespaceResourceScope;
+use kube::{Api, Resource, ResourceExt, api::ListParams};
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{backups, size, status};
 use crate::{
@@ -38,12 +40,7 @@ pub async fn execute(args: &ListArgs, context: &Context, ui: Ui) -> Result<ExitC
 
 async fn policies(args: &ListArgs, context: &Context, ui: Ui) -> Result<(), CliError> {
     let namespace = context.namespace_or_default();
-    let api: Api<BackupPolicy> = if args.all_namespaces {
-        Api::all(context.client.clone())
-    } else {
-        Api::namespaced(context.client.clone(), &namespace)
-    };
-    let found: Vec<_> = api.list(&ListParams::default()).await?.items.into_iter().map(harmless).collect();
+    let found: Vec<BackupPolicy> = listed(args.all_namespaces, context).await?;
     if args.output != Format::Table {
         return print(&found, args.output, ui);
     }
@@ -55,12 +52,8 @@ async fn policies(args: &ListArgs, context: &Context, ui: Ui) -> Result<(), CliE
     for policy in &found {
         let status = policy.status.clone().unwrap_or_default();
         let time = |at: Option<String>| at.unwrap_or_else(|| "-".to_owned());
-        let name = match policy.namespace() {
-            Some(namespace) if args.all_namespaces => format!("{namespace}/{}", policy.name_any()),
-            _ => policy.name_any(),
-        };
         rows.push([
-            name,
+            name_of(policy, args.all_namespaces),
             format!("{:?}", status.phase),
             time(status.last_good.map(|point| point.data_time.0.to_string())),
             status.points.to_string(),
@@ -112,6 +105,30 @@ async fn runs(policy: &str, format: Format, context: &Context, ui: Ui) -> Result
         _ => Some(Ui::warn),
     });
     Ok(())
+}
+
+/// The objects of a kind in the chosen namespace, or in every one.
+///
+/// # Errors
+/// The cluster does not answer, or not with these objects.
+pub async fn listed<K>(all_namespaces: bool, context: &Context) -> Result<Vec<K>, CliError>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let api: Api<K> = if all_namespaces {
+        Api::all(context.client.clone())
+    } else {
+        Api::namespaced(context.client.clone(), &context.namespace_or_default())
+    };
+    Ok(api.list(&ListParams::default()).await?.items.into_iter().map(harmless).collect())
+}
+
+/// What a row calls an object: with its namespace if rows are of several.
+pub fn name_of<K: ResourceExt>(object: &K, all_namespaces: bool) -> String {
+    match object.namespace() {
+        Some(namespace) if all_namespaces => format!("{namespace}/{}", object.name_any()),
+        _ => object.name_any(),
+    }
 }
 
 /// How a cell is coloured.

@@ -4,11 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use interlock_crds::{DrillPhase, DrillRun, RestoreDrill, RestoreDrillPhase};
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{ResourceExt as _, api::ListParams};
 
 use super::{runs, status::newest, status_of};
 use crate::{
-    backup::list::table,
+    backup::list::{listed, name_of, table},
     context::{Context, harmless},
     error::CliError,
     output::{Format, print},
@@ -39,12 +39,7 @@ pub async fn execute(args: &ListArgs, context: &Context, ui: Ui) -> Result<ExitC
 
 async fn drills(args: &ListArgs, context: &Context, ui: Ui) -> Result<(), CliError> {
     let namespace = context.namespace_or_default();
-    let api: Api<RestoreDrill> = if args.all_namespaces {
-        Api::all(context.client.clone())
-    } else {
-        Api::namespaced(context.client.clone(), &namespace)
-    };
-    let found: Vec<_> = api.list(&ListParams::default()).await?.items.into_iter().map(harmless).collect();
+    let found: Vec<RestoreDrill> = listed(args.all_namespaces, context).await?;
     if args.output != Format::Table {
         return print(&found, args.output, ui);
     }
@@ -56,13 +51,9 @@ async fn drills(args: &ListArgs, context: &Context, ui: Ui) -> Result<(), CliErr
     for drill in &found {
         let status = drill.status.clone().unwrap_or_default();
         let none = || "-".to_owned();
-        let name = match drill.namespace() {
-            Some(namespace) if args.all_namespaces => format!("{namespace}/{}", drill.name_any()),
-            _ => drill.name_any(),
-        };
         let rto = status.last_passed.as_ref().and_then(|passed| passed.rto_seconds);
         rows.push([
-            name,
+            name_of(drill, args.all_namespaces),
             format!("{:?}", status.phase),
             drill.spec.policy_ref.name.clone(),
             status.last_passed.as_ref().map_or_else(none, |passed| passed.finished_at.0.to_string()),
