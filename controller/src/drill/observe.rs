@@ -119,7 +119,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Whether the sandbox's namespace is not there for this run.
+    /// The facts that the core decides on.
     pub fn facts<'a>(
         &'a self,
         object: &'a DrillRun,
