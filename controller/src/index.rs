@@ -527,6 +527,8 @@ impl Index {
             return BTreeSet::new();
         }
         self.policies.insert(name.clone(), Arc::new(facts));
+        // Steps of a release wait for gates of the policy.
+        self.wake_running_rollouts();
         self.changes_of_policy(&name)
     }
 
@@ -534,6 +536,7 @@ impl Index {
     pub fn policy_deleted(&mut self, name: &str) -> BTreeSet<ChangeKey> {
         let wake = self.changes_of_policy(name);
         self.policies.remove(name);
+        self.wake_running_rollouts();
         wake
     }
 
@@ -546,12 +549,15 @@ impl Index {
         let compiled = Calendar::compile(&calendar_spec(&object.spec)).map_err(|error| error.to_string());
         let entry = CalendarEntry { resolved: resolved.clone(), spec: object.spec.clone(), compiled };
         self.calendars.insert(resolved.name.clone(), Arc::new(entry));
+        // A window may be open now that was closed, and a wave may have a calendar of its own.
+        self.wake_running_rollouts();
         self.changes_of_calendar(&resolved.name)
     }
 
     /// A Calendar was deleted.
     pub fn calendar_deleted(&mut self, name: &str) -> BTreeSet<ChangeKey> {
         self.calendars.remove(name);
+        self.wake_running_rollouts();
         self.changes_of_calendar(name)
     }
 

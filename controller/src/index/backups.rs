@@ -155,7 +155,7 @@ impl Index {
             self.backups.woken.insert(BackupKey::Repository(repository));
         }
         let is_new = self.backups.policies.insert(key.clone(), Arc::new(object.clone())).is_none();
-        let woken = if is_new { self.changes_beside(&key) } else { BTreeSet::new() };
+        let woken = if is_new { self.proof_changed(&key) } else { BTreeSet::new() };
         self.backups.woken.insert(BackupKey::Policy(key));
         woken
     }
@@ -169,7 +169,7 @@ impl Index {
         self.wake_active(key);
         self.wake_drills_of_policy(key);
         self.backups.woken.insert(BackupKey::Policy(key.to_owned()));
-        self.changes_beside(key)
+        self.proof_changed(key)
     }
 
     /// A BackupRepository was stored.

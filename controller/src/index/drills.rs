@@ -47,7 +47,7 @@ impl Index {
         if known.is_some_and(|known| proof(&known) == proof(object)) {
             return BTreeSet::new();
         }
-        self.changes_beside(&key)
+        self.proof_changed(&key)
     }
 
     /// A RestoreDrill was deleted.
@@ -57,7 +57,17 @@ impl Index {
         self.backups.woken.insert(BackupKey::Drill(key.to_owned()));
         let runs = self.drills.of_drill.get(key).into_iter().flatten().cloned();
         self.backups.woken.extend(runs.map(BackupKey::DrillRun));
-        self.changes_beside(key)
+        self.proof_changed(key)
+    }
+
+    /// What the drills of the System of this one prove is another matter now: who waits for that.
+    pub(super) fn proof_changed(&mut self, key: &str) -> BTreeSet<ChangeKey> {
+        let changes = self.changes_beside(key);
+        let running = changes.iter().filter_map(|change| self.live(change)).filter(|live| live.running);
+        for uid in running.map(|live| live.request.uid.clone()).collect::<Vec<_>>() {
+            self.wake_rollouts(&uid);
+        }
+        changes
     }
 
     fn forget_drill(&mut self, key: &str) {
@@ -220,7 +230,7 @@ impl Index {
     }
 
     /// Changes that wait in the System of the namespace of `key`.
-    pub(super) fn changes_beside(&self, key: &str) -> BTreeSet<ChangeKey> {
+    fn changes_beside(&self, key: &str) -> BTreeSet<ChangeKey> {
         let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
         self.system_of(namespace).map(|system| self.changes_of_system(&system.resolved.name)).unwrap_or_default()
     }

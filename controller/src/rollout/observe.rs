@@ -240,7 +240,7 @@ pub async fn rollout<P: Port>(
         let window = gradual::window(&calendar(&named.name));
         observed.wave_windows.insert(named.name.clone(), gradual::window_gate(window.as_ref()));
     }
-    observed.gates.insert(StepGate::Window, gradual::window_gate(observed.window.as_ref()));
+    observed.gates = gradual::step_gates(&facts, observed.window.as_ref(), now);
     observed.return_asked = match parent {
         Some(parent) => gradual::wave_returns(&observed.rollout, parent),
         None => gradual::return_asked(&run),

@@ -112,6 +112,9 @@ fn waiting(facts: &ChangeFacts<'_>, now: Timestamp) -> Decision {
         );
         return draft.invalid(&[Problem::new("TypeNotAllowed", message)], now);
     };
+    if let Some(problem) = gradual::unasked(facts.plan, &demands) {
+        return draft.invalid(&[problem], now);
+    }
     draft.condition("Valid", true, "Valid", "the request can be carried out as written", now);
     let BaseState::Read(base) = facts.base else {
         return draft.unread(now);

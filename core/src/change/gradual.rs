@@ -8,20 +8,21 @@ mod fit;
 mod ties;
 
 use interlock_crds::{
-    ChangeRequestRef, OperationKind, Rollout, RolloutPlanSpec, RolloutSpec, RolloutStep, RolloutTarget, StepGate, Wave,
-    WorkloadKind,
+    ChangeRequestRef, EnforceMode, OperationKind, Rollout, RolloutPlanSpec, RolloutSpec, RolloutStep, RolloutTarget,
+    StepGate, Wave, WorkloadKind,
 };
 use serde_json::{Value, json};
 
 pub use ties::{
     announced, belongs, commands, contributors, has_returned, is_ready, needs, permits, progress, return_asked,
-    supersedes, target, wave_of, wave_returns, window, window_gate,
+    step_gates, supersedes, target, wave_of, wave_returns, window, window_gate,
 };
 
 use super::{
     before::{BeforeState, Entry},
     content::Problem,
     facts::{Effect, EffectKind, PlanFacts, RequestFacts},
+    gates::Demands,
 };
 use crate::{
     analysis,
@@ -89,8 +90,10 @@ pub fn warnings(plan: &RolloutPlanSpec) -> Vec<String> {
 
 /// A step that no release could pass.
 fn unsupported_step((position, step): (usize, &RolloutStep)) -> Option<String> {
-    let gate = step.gate.filter(|gate| gate.name != StepGate::Window)?;
-    let name = gate.name;
+    let name = step.gate?.name;
+    if matches!(name, StepGate::Window | StepGate::RestoreProof) {
+        return None;
+    }
     Some(format!(
         "gate {name:?} in step {position} is not there yet: this version does not know its state, and what is unknown is closed; leave it out"
     ))
@@ -113,6 +116,31 @@ pub fn problem(plan: &PlanFacts) -> Option<Problem> {
         PlanFacts::Known { resolved, spec } => unsupported(spec)
             .map(|why| Problem::new("BadRolloutPlan", format!("RolloutPlan {} cannot be used: {why}", resolved.name))),
     }
+}
+
+/// Whether a step waits for a gate that the policy never opens to a change like this one, as it does not ask it.
+pub fn unasked(plan: &PlanFacts, demands: &Demands<'_>) -> Option<Problem> {
+    let PlanFacts::Known { resolved, spec } = plan else { return None };
+    let asks = demands.gates.restore_proof.as_ref().is_some_and(|rule| rule.mode != EnforceMode::Off);
+    let step = step_waiting(spec, StepGate::RestoreProof).filter(|_| !asks)?;
+    Some(Problem::new(
+        "BadRolloutPlan",
+        format!(
+            "{step} of RolloutPlan {} waits for gate RestoreProof, and the policy does not say how old a proof may be: set gates.restoreProof.maxAge for changes of this type, or leave the step out",
+            resolved.name
+        ),
+    ))
+}
+
+/// The first step of a plan, or of one of its waves, that waits for the gate.
+fn step_waiting(plan: &RolloutPlanSpec, gate: StepGate) -> Option<String> {
+    let waiting = |plan: &RolloutPlanSpec| {
+        let waits = |step: &RolloutStep| step.gate.is_some_and(|step| step.name == gate);
+        let position = Strategy::of(plan)?.steps().iter().position(waits)?;
+        Some(format!("step {position}"))
+    };
+    let of_wave = |wave: &Wave| Some(format!("wave {}, {}", wave.name, waiting(&waves::plan_of(plan, wave))?));
+    waiting(plan).or_else(|| plan.waves.iter().flatten().find_map(of_wave))
 }
 
 /// Whether what the change does, as last read, does not fit the plan.

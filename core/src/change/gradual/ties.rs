@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{GateState, GateStatus, Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, Verb, Wave};
+use interlock_crds::{
+    GateState, GateStatus, Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, StepGate, Verb, Wave,
+};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -13,7 +15,7 @@ use crate::{
     change::{
         decide::counts,
         facts::{CalendarFacts, ChangeFacts, Command, RequestFacts},
-        gates::GateName,
+        gates::{self, GateName},
     },
     object::{Health, ObjectId},
     people::is_machine,
@@ -235,6 +237,24 @@ pub fn window_gate(window: Option<&WindowFact>) -> GateFact {
         || GateFact { open: true, message: "the policy names no calendar".to_owned(), changes_at: None },
         |window| window.gate.clone(),
     )
+}
+
+/// The gates for which steps of a change's Rollouts wait, of which this version knows the state.
+pub fn step_gates(
+    facts: &ChangeFacts<'_>,
+    window: Option<&WindowFact>,
+    now: Timestamp,
+) -> BTreeMap<StepGate, GateFact> {
+    let demands = facts.policy.and_then(|policy| gates::demands(&policy.spec, facts.request.spec.type_));
+    let proof = demands.and_then(|demands| gates::restore_proof(&demands, facts, now)).map_or_else(
+        || GateFact {
+            open: false,
+            message: "the policy does not say how old a proof may be; set its gates.restoreProof.maxAge".to_owned(),
+            changes_at: None,
+        },
+        |gate| GateFact { open: gate.state == GateState::Open, message: gate.message, changes_at: gate.valid_until },
+    );
+    BTreeMap::from([(StepGate::Window, window_gate(window)), (StepGate::RestoreProof, proof)])
 }
 
 /// User names of those who may not sign steps and waves of a change: its requester, and whoever gave evidence for it.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use interlock_crds::{
-    ApprovalDecision::Approve, ChangePhase, PartOf, Rollout, RolloutPhase, RolloutStatus, Verb, VoteState,
+    ApprovalDecision::Approve, ChangePhase, PartOf, Rollout, RolloutPhase, RolloutStatus, StepGate, Verb, VoteState,
 };
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::{
@@ -24,6 +25,7 @@ use crate::{
         facts::{PlanFacts, RequestFacts},
         gradual,
     },
+    drill::proof::Proof,
     object::{Digest, Health, ObjectId},
     people::People,
 };
@@ -68,6 +70,47 @@ fn a_missing_or_unusable_plan_is_waited_for_and_says_what_to_do() {
     case.plan = careful();
     assert_eq!(settle(&mut case).status.phase, ChangePhase::Pending);
     assert!(message(&mut case).starts_with("Approval:"), "it heals by itself: {}", message(&mut case));
+}
+
+#[test]
+fn a_step_that_waits_for_a_proof_needs_a_policy_that_says_how_old_it_may_be() {
+    let steps = json!([{"setWeight": 25}, {"gate": {"name": "RestoreProof"}}]);
+    let with = |rule: Value| {
+        let mut policy = two_of_sre();
+        policy["types"]["normal"]["gates"] = rule;
+        let mut case = Case::new(policy, &json!({"rolloutPlanRef": {"name": "cautious"}}));
+        case.plan = plan_of(&steps);
+        case
+    };
+    for rule in [json!({}), json!({"restoreProof": {"mode": "Off", "maxAge": "35d"}})] {
+        let mut case = with(rule);
+        let said = message(&mut case);
+        assert!(said.contains("step 1 of RolloutPlan teller/cautious waits for gate RestoreProof"), "{said}");
+        let gates = gradual::step_gates(&case.facts(), None, at(NOW));
+        assert!(!gates[&StepGate::RestoreProof].open && gates[&StepGate::Window].open, "{gates:?}");
+    }
+    let waves = serde_json::from_value(json!({"waves": [
+        {"name": "first", "targets": [], "canary": {"steps": [{"setWeight": 25}]}},
+        {"name": "second", "targets": [], "canary": {"steps": steps}},
+    ]}));
+    let mut case = with(json!({}));
+    let PlanFacts::Known { resolved, .. } = careful() else { panic!() };
+    case.plan = PlanFacts::Known { resolved, spec: Arc::new(waves.unwrap()) };
+    let said = message(&mut case);
+    assert!(said.contains("wave second, step 1 of RolloutPlan"), "{said}");
+
+    let mut case = with(json!({"restoreProof": {"mode": "Warn", "maxAge": "35d"}}));
+    let said = message(&mut case);
+    assert!(said.starts_with("Approval:"), "{said}");
+    let mut gate = |proof: Option<Proof>| {
+        case.later.restore_proof = proof;
+        gradual::step_gates(&case.facts(), None, at(NOW)).remove(&StepGate::RestoreProof).unwrap()
+    };
+    assert!(!gate(None).open, "unknown is closed");
+    let failed = gate(Some(Proof::Failed(at(NOW), "drill monthly failed".into())));
+    assert!(!failed.open && failed.message.contains("drill monthly failed"), "{failed:?}");
+    let passed = gate(Some(Proof::Passed(at(NOW), "drill monthly passed".into())));
+    assert_eq!((passed.open, passed.changes_at), (true, Some(at(NOW) + SignedDuration::from_hours(35 * 24))));
 }
 
 fn request(manifests: &Value) -> RequestFacts {
