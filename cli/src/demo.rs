@@ -25,11 +25,12 @@ use crate::{
 };
 
 /// The bank of the demo, as it stands in examples/demo.
-const FOLDER: [(&str, &str); 5] = [
+const FOLDER: [(&str, &str); 6] = [
     ("00-namespaces.yaml", include_str!("../../examples/demo/00-namespaces.yaml")),
     ("10-workloads.yaml", include_str!("../../examples/demo/10-workloads.yaml")),
     ("20-people.yaml", include_str!("../../examples/demo/20-people.yaml")),
     ("30-rules.yaml", include_str!("../../examples/demo/30-rules.yaml")),
+    ("35-backups.yaml", include_str!("../../examples/demo/35-backups.yaml")),
     ("40-changes.yaml", include_str!("../../examples/demo/40-changes.yaml")),
 ];
 const SCENARIO: &str = include_str!("../../examples/demo/scenario.yaml");

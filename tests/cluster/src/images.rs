@@ -47,9 +47,19 @@ fn with_busybox(name: &str) -> Result<Image, NodeError> {
 
 /// restic, a shell, and the C library that a debug build of Interlock's runner needs.
 pub fn restic() -> Result<Image, NodeError> {
+    with_restic("restic:1", "/usr/local/bin/restic")
+}
+
+/// The same with a shell script in front of restic: `$*` is what restic is asked, and what does not exit goes on to it.
+pub fn restic_behind(name: &str, script: &str) -> Result<Image, NodeError> {
+    let image = with_restic(name, "/usr/local/bin/restic.real")?;
+    Ok(image.text("/usr/local/bin/restic", &format!("#!/bin/sh\n{script}\nexec restic.real \"$@\"\n")))
+}
+
+fn with_restic(name: &str, at: &str) -> Result<Image, NodeError> {
     let tools = Tools::ensure_these(&[Tool::Restic])?;
     let root = debian::unpacked("libc", &["libc6", "libgcc-s1"])?;
-    let image = with_busybox("restic:1")?.tree(&root).file(tools.path(Tool::Restic), "/usr/local/bin/restic");
+    let image = with_busybox(name)?.tree(&root).file(tools.path(Tool::Restic), at);
     Ok(image.env("RESTIC_CACHE_DIR", "/tmp/restic-cache"))
 }
 

@@ -51,11 +51,19 @@ pub struct NodeOptions {
     pub volume_size: String,
     /// What becomes of a volume when its claim is gone.
     pub reclaim: Reclaim,
+    /// A volume that holds no more than this, in the form of `mount -t tmpfs -o size=`. Only pods see what is in it.
+    pub small: Option<(usize, &'static str)>,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { network: PodNetwork::Enforced, volumes: 4, volume_size: "1Gi".to_owned(), reclaim: Reclaim::Retain }
+        Self {
+            network: PodNetwork::Enforced,
+            volumes: 4,
+            volume_size: "1Gi".to_owned(),
+            reclaim: Reclaim::Retain,
+            small: None,
+        }
     }
 }
 
@@ -92,7 +100,7 @@ impl Node {
         }
         write_files(&site, options)?;
         let node = Self { home: site.home(), socket: site.socket(), ctr: tools.path(Tool::Ctr).to_owned(), network };
-        let init = namespaces(cluster, &site)?;
+        let init = namespaces(cluster, &site, options)?;
         run(cluster, Component::ApiRelay, site.relay(&server))?;
         run(cluster, Component::Containerd, site.inside(Component::Containerd, init))?;
         wait_for(cluster, Component::Containerd, "containerd to answer", |_| Ok(node.ctr(&["version"]).is_ok()))?;
@@ -186,7 +194,7 @@ fn write_files(site: &Site<'_>, options: &NodeOptions) -> Result<(), NodeError> 
 }
 
 /// Makes the namespaces and the link, and returns the first process inside.
-fn namespaces(cluster: &mut Cluster, site: &Site<'_>) -> Result<ProcessId, NodeError> {
+fn namespaces(cluster: &mut Cluster, site: &Site<'_>, options: &NodeOptions) -> Result<ProcessId, NodeError> {
     run(cluster, Component::Node, site.holder())?;
     let mut init = None;
     wait_for(cluster, Component::Node, "the node's namespaces", |cluster| {
@@ -198,7 +206,7 @@ fn namespaces(cluster: &mut Cluster, site: &Site<'_>) -> Result<ProcessId, NodeE
     shell(Command::new("sh").args(["-c", &site.outer_script(init)]))?;
     let mut inside = Command::new("nsenter");
     inside.args(["--target", &init.pid().to_string(), "--mount", "--net", "--pid", "--"]);
-    shell(inside.args(["sh", "-c", &site.inner_script()]))?;
+    shell(inside.args(["sh", "-c", &site.inner_script(options.small)]))?;
     Ok(init)
 }
 

@@ -113,7 +113,11 @@ impl Site<'_> {
 
     /// Gives the node its loopback interface, its end of the link and folders of its own in place of the machine's, in
     /// which Kubernetes' programs write at fixed paths. Runs inside.
-    pub(crate) fn inner_script(&self) -> String {
+    pub(crate) fn inner_script(&self, small: Option<(usize, &str)>) -> String {
+        let volumes = self.home().join("volumes");
+        let mount = small.map_or_else(String::new, |(index, size)| {
+            format!("mount -t tmpfs -o size={size},mode=1777 small '{}/{index}'", volumes.display())
+        });
         format!(
             "set -e
 mount --make-rshared /
@@ -124,6 +128,7 @@ ip address add {node}/30 dev eth0
 ip link set eth0 up
 ip route add default via {machine}
 echo 1 > /proc/sys/net/ipv4/ip_forward
+{mount}
 ",
             node = self.network.node(),
             machine = self.network.machine(),

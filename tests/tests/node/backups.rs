@@ -1,71 +1,16 @@
 //! Backups with real restic and real PostgreSQL in real pods.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use interlock_cluster::{Node, NodeOptions, POOL, Tool, Tools, interlock, postgres, restic};
-use interlock_tests::{
-    Installation, Options, Stage, World, eventually,
-    stage::policy_of,
-    world::{SOON, binary},
-};
+use interlock_cluster::{NodeOptions, POOL, Tool, Tools};
+use interlock_tests::{eventually, world::SOON};
 use serde_json::{Value, json};
 
-const VOLUMES: usize = 6;
-const PASSWORD: &str = "a-long-password";
-/// For a pod with three images, on a busy machine.
-const RUN: Duration = Duration::from_mins(3);
+use crate::scene::{self, PASSWORD, RUN, Scene, claim, database, policy, repository, secret, write};
 
-fn world() -> Option<World> {
-    if let Err(reason) = Node::check_possible() {
-        eprintln!("skipped: {reason}");
-        return None;
-    }
-    let node = NodeOptions { volumes: VOLUMES, ..NodeOptions::default() };
-    let world = World::up(&Installation { name: "node-backup", node: Some(node), ..Installation::default() });
-    let node = world.node().unwrap();
-    for image in [interlock("interlock:test", &binary()), restic(), postgres()] {
-        image.unwrap().import(node).unwrap();
-    }
-    Some(world)
-}
-
-fn own(kind: &str, name: &str, spec: Value) -> Value {
-    json!({"apiVersion": "interlock.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
-}
-
-fn claim(name: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name},
-        "spec": {
-            "accessModes": ["ReadWriteOnce"], "storageClassName": POOL, "resources": {"requests": {"storage": "100Mi"}},
-        },
-    })
-}
-
-fn secret(name: &str, data: Value) -> Value {
-    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
-}
-
-fn repository(name: &str, secret: &str, more: Value) -> Value {
-    let volume = json!({"persistentVolumeClaim": "vault"});
-    let mut spec = json!({"restic": {"volume": volume, "secretRef": {"name": secret}}, "retryLock": "5s"});
-    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    own("BackupRepository", name, spec)
-}
-
-fn policy(name: &str, repository: &str, source: Value) -> Value {
-    own(
-        "BackupPolicy",
-        name,
-        json!({"repositoryRef": {"name": repository}, "source": source, "retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}}),
-    )
-}
+const VOLUMES: usize = 8;
+/// The volume that is as small as it says.
+const SMALL: usize = 7;
 
 fn files() -> Value {
     json!({"files": {"persistentVolumeClaim": "data"}})
@@ -75,116 +20,50 @@ fn command(script: &str) -> Value {
     json!({"command": {"image": "postgres:15", "command": ["sh", "-c", script]}})
 }
 
-/// A namespace with volumes, a vault and a database.
-struct Scene<'w> {
-    world: &'w World,
-    stage: Stage<'w>,
-}
-
-impl<'w> Scene<'w> {
-    fn set(world: &'w World) -> Self {
-        let database = json!({
-            "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "database"},
-            "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "database"}}, "template": {
-                "metadata": {"labels": {"app": "database"}},
-                "spec": {
-                    "containers": [{"name": "main", "image": "postgres:15", "ports": [{"containerPort": 5432}],
-                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                        "readinessProbe": {"exec": {"command": ["psql", "-c", "select 1"]}, "periodSeconds": 1}}],
-                    "volumes": [{"name": "data", "emptyDir": {}}],
-                    "securityContext": {"fsGroup": 70},
-                },
-            }},
-        });
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "database"},
-            "spec": {"selector": {"app": "database"}, "ports": [{"port": 5432}]},
-        });
-        let objects = vec![
-            claim("data"),
-            claim("vault"),
-            secret("vault", json!({"RESTIC_PASSWORD": PASSWORD})),
-            secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
-            secret("database", json!({"username": "postgres", "password": "unused"})),
-            repository(
-                "vault",
-                "vault",
-                json!({"prune": {"schedule": "* * * * *"}, "check": {"schedule": "*/2 * * * *", "readDataSubset": "1/1"}}),
-            ),
-            repository("locked-out", "wrong", json!({"initialize": false})),
-            policy("slow", "vault", command("sleep 300")),
-            policy("half", "vault", command("echo half; exit 7")),
-            policy("locked-out", "locked-out", files()),
-            database,
-            service,
-        ];
-        let stage = Stage::set(world, "backup", Options { objects, policy: policy_of(1, "sre"), ..Options::default() });
-        let scene = Self { world, stage };
-        // Kubernetes gives no group to folders of a node.
-        for index in 0..VOLUMES {
-            let folder = world.node().unwrap().volume(index);
-            fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        }
-        scene
-    }
-
-    /// Where the volume of a claim lies on this machine.
-    fn volume(&self, claim: &str) -> PathBuf {
-        let volume = eventually(SOON, || {
-            let found = self.stage.get(&format!("persistentvolumeclaims/{claim}"));
-            let name = found["spec"]["volumeName"].as_str().map(ToOwned::to_owned);
-            name.filter(|_| found["status"]["phase"] == "Bound").ok_or_else(|| format!("{:#}", found["status"]))
-        });
-        let volume = self.world.admin().get(&format!("/api/v1/persistentvolumes/{volume}")).unwrap();
-        let path = volume.pointer("/spec/hostPath/path").or_else(|| volume.pointer("/spec/local/path"));
-        PathBuf::from(path.and_then(Value::as_str).unwrap())
-    }
-
-    /// `interlock backup run`: whether it succeeded, and what it said.
-    fn run(&self, policy: &str, more: &[&str]) -> (bool, String) {
-        let arguments = [&["backup", "run", policy, "-n", &self.stage.namespace, "--timeout", "3m"], more].concat();
-        self.world.interlock_status("alice", &arguments)
-    }
-
-    fn restic(&self, arguments: &[&str]) -> String {
-        let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
-        let mut command = Command::new(tools.path(Tool::Restic));
-        command.args(arguments).arg("--no-lock").env("RESTIC_PASSWORD", PASSWORD);
-        let output = command.env("RESTIC_REPOSITORY", self.volume("vault")).arg("--no-cache").output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn snapshots(&self) -> Vec<String> {
-        let found: Vec<Value> = serde_json::from_str(&self.restic(&["snapshots", "--json"])).unwrap();
-        found.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
-    }
-
-    fn status(&self, what: &str) -> Value {
-        self.stage.get(what)["status"].clone()
-    }
-
-    fn newest(&self, policy: &str) -> Value {
-        let all = self.stage.get("backups");
-        let of = all["items"].as_array().unwrap().iter().filter(|run| run["spec"]["policyRef"]["name"] == policy);
-        of.max_by_key(|run| run["metadata"]["creationTimestamp"].as_str().unwrap().to_owned()).unwrap().clone()
-    }
-}
-
-fn write(folder: &Path, name: &str, text: &str) {
-    fs::write(folder.join(name), text).unwrap();
-    fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+fn objects() -> Vec<Value> {
+    let kept = json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}});
+    let short = json!({"deadline": "15s"});
+    let mut small = claim("small");
+    small["spec"]["volumeName"] = json!(format!("{POOL}-{SMALL}"));
+    let mut unbound = claim("unbound");
+    unbound["spec"]["storageClassName"] = json!("nobody-provides-it");
+    let mut full = repository("full", "", "vault", &json!({}));
+    full["spec"]["restic"]["volume"] = json!({"persistentVolumeClaim": "small"});
+    let upkeep =
+        json!({"prune": {"schedule": "* * * * *"}, "check": {"schedule": "*/2 * * * *", "readDataSubset": "1/1"}});
+    let mut objects = vec![
+        small,
+        unbound,
+        claim("empty"),
+        secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
+        repository("vault", "", "vault", &upkeep),
+        repository("locked-out", "", "wrong", &json!({"initialize": false})),
+        repository("second", "/second", "vault", &json!({})),
+        full,
+        policy("slow", "vault", command("sleep 300"), &kept),
+        policy("half", "vault", command("echo half; exit 7"), &kept),
+        policy("locked-out", "locked-out", files(), &kept),
+        policy("hung", "second", command("sleep 300"), &short),
+        policy("unbound", "second", json!({"files": {"persistentVolumeClaim": "unbound"}}), &short),
+        policy("empty", "second", json!({"files": {"persistentVolumeClaim": "empty"}}), &json!({})),
+        policy("evicted", "second", command("sleep 300"), &json!({})),
+        policy("well", "second", command("echo well"), &json!({})),
+        policy("large", "full", command("dd if=/dev/urandom bs=1M count=32"), &json!({})),
+    ];
+    objects.extend(database(&[]));
+    objects
 }
 
 #[test]
 fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts() {
-    let Some(world) = world() else { return };
-    let scene = Scene::set(&world);
+    let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL, "16m")), ..NodeOptions::default() };
+    let Some(world) = scene::world("node-backup", node) else { return };
+    let scene = Scene::set(&world, "backup", VOLUMES, objects());
     let data = scene.volume("data");
     write(&data, "accounts", "1000");
 
     // A policy is changed like everything else of the System.
-    let wanted = policy("files", "vault", files());
+    let wanted = policy("files", "vault", files(), &json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}}));
     let refusal = scene.stage.user("alice").create(&scene.stage.placed(wanted.clone())).unwrap_err();
     assert_eq!(refusal.code, 403, "{refusal}");
     let change = scene.stage.propose("alice", "protect-files", vec![wanted]);
@@ -199,7 +78,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     let (well, told) = scene.run("files", &[]);
     assert!(well && told.contains("Succeeded"), "{told}");
     let first = scene.newest("files")["status"]["point"]["snapshotId"].as_str().unwrap().to_owned();
-    assert!(scene.snapshots().contains(&first));
+    assert!(scene.snapshots("").contains(&first));
     write(&data, "ledger", "2000");
     let (well, told) = scene.run("files", &[]);
     assert!(well, "{told}");
@@ -230,9 +109,11 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     assert!(!well && told.contains("does not open with RESTIC_PASSWORD"), "{told}");
 
     restored(&scene, &data);
-    database(&scene);
+    dumped(&scene);
     killed(&scene);
     kept_up(&scene);
+    troubled(&scene);
+    pruned_halfway(&scene);
 }
 
 /// The newest good point comes back to a new volume, once that was agreed; the one that was not whole is not taken.
@@ -271,55 +152,33 @@ fn restored(scene: &Scene<'_>, data: &Path) {
 }
 
 /// A dump holds every row, and what comes back can be played.
-fn database(scene: &Scene<'_>) {
-    let psql = |query: &str| {
-        let namespace = scene.stage.namespace.as_str();
-        let arguments = ["-n", namespace, "exec", "deploy/database", "--", "psql", "-At", "-c", query];
-        scene.world.kubectl(interlock_cluster::ADMIN, &arguments, "")
-    };
-    eventually(RUN, || match psql("create table if not exists accounts (id int primary key, owner text)") {
-        (true, _) => Ok(()),
-        (false, why) => Err(why),
-    });
-    // The node has no DNS.
-    let host = scene.stage.get("services/database")["spec"]["clusterIP"].clone();
-    let source = json!({"postgres": {"host": host, "secretRef": {"name": "database"}, "sslMode": "Disable"}});
-    let change = scene.stage.propose("alice", "protect-database", vec![policy("database", "vault", source)]);
-    change.approve(&["bob"]);
-    change.wait("Succeeded");
-    let (well, told) = psql("insert into accounts select n, 'owner ' || n from generate_series(1, 500) n");
-    assert!(well, "{told}");
-    let (well, told) = scene.run("database", &[]);
-    assert!(well, "{told}");
-    let point = scene.newest("database")["status"]["point"].clone();
+fn dumped(scene: &Scene<'_>) {
+    scene.ask("database", "create table if not exists accounts (id int primary key, owner text)");
+    let source =
+        json!({"postgres": {"host": scene.database(), "secretRef": {"name": "database"}, "sslMode": "Disable"}});
+    scene.agreed("protect-database", vec![policy("database", "vault", source, &json!({}))]);
+    scene.ask("database", "insert into accounts select n, 'owner ' || n from generate_series(1, 500) n");
+    let point = scene.backup("database", &[])["point"].clone();
     assert_eq!(point["postgresVersion"], 15, "{point:#}");
-    let dump = scene.restic(&["dump", point["snapshotId"].as_str().unwrap(), "/dump.sql"]);
+    let dump = scene.restic("", &["dump", point["snapshotId"].as_str().unwrap(), "/dump.sql"]);
     assert!(dump.contains("CREATE ROLE postgres") && dump.contains("owner 500"), "{}", &dump[..dump.len().min(2_000)]);
 }
 
 /// B8: a pod that is killed is a failure that is told, and the next run passes the lock that it left.
 fn killed(scene: &Scene<'_>) {
-    let (well, told) = scene.run("slow", &["--no-wait"]);
-    assert!(well, "{told}");
-    let name = scene.newest("slow")["metadata"]["name"].as_str().unwrap().to_owned();
-    let pods = format!("pods?labelSelector=batch.kubernetes.io/job-name={name}");
-    let container = eventually(RUN, || {
-        let found = scene.stage.get(&pods)["items"][0].clone();
-        let tool = found["status"]["initContainerStatuses"].as_array().cloned().unwrap_or_default();
-        let mut running = tool.iter().filter(|one| one["name"] == "tool" && one["state"]["running"].is_object());
-        let id = running.next().and_then(|one| one["containerID"].as_str().map(ToOwned::to_owned));
-        id.ok_or_else(|| format!("{:#}", found["status"]))
-    });
-    let node = scene.world.node().unwrap();
-    node.ctr(&["tasks", "kill", "--signal", "SIGKILL", container.trim_start_matches("containerd://")]).unwrap();
-    let status = eventually(RUN, || {
-        let status = scene.status(&format!("backups/{name}"));
-        if status["phase"] == "Failed" { Ok(status) } else { Err(format!("{status:#}")) }
-    });
+    let name = scene.begin("slow");
+    let tool = eventually(RUN, || scene.running(&name, "tool"));
+    kill(scene, &tool);
+    let status = scene.ended(&name);
+    assert_eq!(status["phase"], "Failed", "{status:#}");
     assert!(status["message"].as_str().unwrap().len() > 20, "{status:#}");
     fs::remove_file(scene.volume("data").join("secret")).unwrap();
     let (well, told) = scene.run("files", &[]);
     assert!(well, "{told}");
+}
+
+fn kill(scene: &Scene<'_>, container: &str) {
+    scene.world.node().unwrap().ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).unwrap();
 }
 
 /// B13: the repository is checked and pruned by itself; of the files' points two stay.
@@ -338,5 +197,73 @@ fn kept_up(scene: &Scene<'_>) {
     });
     assert_eq!(status["conditions"][1]["status"], "True", "{status:#}");
     let good = scene.status("backuppolicies/files")["lastGood"]["snapshotId"].as_str().unwrap().to_owned();
-    assert!(scene.snapshots().contains(&good), "the newest good point is there");
+    assert!(scene.snapshots("").contains(&good), "the newest good point is there");
+}
+
+/// B9, and what clusters and disks do: each has its reason, in a sentence, and the next run goes on.
+fn troubled(scene: &Scene<'_>) {
+    scene.backup("well", &[]);
+    let runs = ["hung", "unbound", "empty", "evicted", "large"].map(|policy| (policy, scene.begin(policy)));
+    let evicted = &runs[3].1;
+    eventually(RUN, || scene.running(evicted, "tool"));
+    let pods = scene.stage.get(&format!("pods?labelSelector=batch.kubernetes.io/job-name={evicted}"));
+    let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+    let eviction = json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": scene.stage.namespace},
+    });
+    scene.world.admin().post(&scene.stage.path(&format!("pods/{pod}/eviction")), &eviction).unwrap();
+    for ((policy, run), (reasons, said)) in runs.iter().zip([
+        (["DeadlineExceeded", "DeadlineExceeded"], "15"),
+        (["NeverStarted", "DeadlineExceeded"], "unbound"),
+        (["EmptySource", "EmptySource"], "empty"),
+        (["Evicted", "JobDeleted"], "pod"),
+        (["ToolFailed", "ToolFailed"], "space"),
+    ]) {
+        let status = scene.ended(run);
+        let (reason, message) = (status["reason"].as_str().unwrap(), status["message"].as_str().unwrap());
+        assert_eq!(status["phase"], "Failed", "{policy}: {status:#}");
+        assert!(reasons.contains(&reason) && message.contains(said), "{policy}: {status:#}");
+        assert!(status["point"].is_null() && scene.status(&format!("backuppolicies/{policy}"))["lastGood"].is_null());
+    }
+    // A credential that is taken away, and given back.
+    passwd(scene, PASSWORD, "taken away");
+    let (well, told) = scene.run("well", &[]);
+    assert!(!well && told.contains("does not open with RESTIC_PASSWORD"), "{told}");
+    passwd(scene, "taken away", PASSWORD);
+    scene.backup("well", &[]);
+}
+
+/// Changes the password of the second repository, as whoever keeps the vault may.
+fn passwd(scene: &Scene<'_>, old: &str, new: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("password");
+    fs::write(&file, new).unwrap();
+    let place = scene.volume("vault").join("second");
+    let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
+    let mut command = Command::new(tools.path(Tool::Restic));
+    command.args(["key", "passwd", "--no-cache", "--new-password-file"]).arg(&file).env("RESTIC_PASSWORD", old);
+    let changed = command.env("RESTIC_REPOSITORY", &place).output().unwrap();
+    assert!(changed.status.success(), "{changed:?}");
+    assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(place).status().unwrap().success());
+}
+
+/// B13: a prune that is killed loses nothing, and the repository is whole.
+fn pruned_halfway(scene: &Scene<'_>) {
+    let before = scene.snapshots("");
+    let good = scene.status("backuppolicies/files")["lastGood"]["snapshotId"].as_str().unwrap().to_owned();
+    let job = eventually(RUN, || {
+        let jobs = scene.stage.get("jobs")["items"].as_array().cloned().unwrap_or_default();
+        let mut prunes = jobs.iter().filter_map(|job| job["metadata"]["name"].as_str());
+        let tool =
+            prunes.find_map(|name| Some((name, scene.running(name, "tool").ok().filter(|_| name.contains("prune"))?)));
+        let (name, tool) = tool.ok_or("no prune runs")?;
+        kill(scene, &tool);
+        Ok(name.to_owned())
+    });
+    eventually(SOON, || {
+        let last = scene.status("backuprepositories/vault")["lastPrune"].clone();
+        if last["name"] == json!(job) && last["outcome"] == "Failed" { Ok(()) } else { Err(format!("{last:#}")) }
+    });
+    assert!(before.contains(&good) && scene.snapshots("").contains(&good));
+    scene.restic("", &["check", "--read-data"]);
 }

@@ -13,3 +13,4 @@ mod backups;
 mod drills;
 mod prometheus;
 mod releases;
+mod scene;

@@ -1,0 +1,172 @@
+//! Each way in which a restore disappoints, on real parts: its reason is told, and nothing is left.
+
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
+
+use interlock_cluster::{PodNetwork, restic_behind};
+use interlock_tests::{eventually, world::SOON};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::{DRILL, instant, outcome, segments, set, world};
+use crate::scene::{Scene, policy, repository, write};
+
+#[test]
+fn what_does_not_come_back_in_time_or_at_all_fails_with_its_reason() {
+    let Some((world, _turn)) = world("node-drill-fails", PodNetwork::Enforced) else { return };
+    for (name, script) in [
+        ("restic:lies", r#"case "$*" in *restore*) exit 0;; esac"#),
+        ("restic:fails", r#"case "$*" in *restore*) restic.real "$@"; exit 1;; esac"#),
+        ("restic:slow", r#"case "$*" in *check*) sleep 25;; *restore*) sleep 8;; esac"#),
+    ] {
+        restic_behind(name, script).unwrap().import(world.node().unwrap()).unwrap();
+    }
+    let scene = set(&world);
+    write(&scene.data_with_a_heartbeat(), "accounts", "1000");
+    scene.backup("files", &[]);
+    beside_each_other(&scene);
+    queue_and_crashes(&scene);
+    dead_writer(&scene);
+}
+
+fn files() -> Value {
+    json!([{"name": "every file", "files": {"verifyAll": true}}])
+}
+
+fn sleeping(seconds: u32) -> Value {
+    json!({"image": "postgres:15", "command": ["sleep", seconds.to_string()]})
+}
+
+/// D2, D3, D5, D8, D11: drills of one repository at once, as nothing but locks keeps them apart.
+fn beside_each_other(scene: &Scene<'_>) {
+    let source = json!({"files": {"persistentVolumeClaim": "data"}});
+    let by = |image: &str| json!({"validations": files(), "sandbox": {"pod": {"image": image}}});
+    let strict = json!({
+        "validations": [{"name": "every file", "files": {}}, {"name": "heartbeat", "heartbeat": {}}],
+        "objectives": {"rpo": "1s"},
+    });
+    let hangs = json!({"validations": [{"name": "hangs", "timeout": "5s", "command": sleeping(600)}]});
+    let late = json!({
+        "validations": [
+            {"name": "late", "timeout": "10m", "command": sleeping(600)}, {"name": "never begun", "files": {}},
+        ],
+        "timeouts": {"validate": "15s"},
+    });
+    scene.agreed(
+        "drills",
+        vec![
+            policy("never", "vault", source, &json!({})),
+            scene.drill_of("never", "never", &json!({"validations": files()})),
+            scene.drill_of("lies", "files", &by("restic:lies")),
+            scene.drill_of("fails", "files", &by("restic:fails")),
+            scene.drill_of("strict", "files", &strict),
+            scene.drill_of("hangs", "files", &hangs),
+            scene.drill_of("late", "files", &late),
+        ],
+    );
+    let runs = ["never", "lies", "fails", "strict", "hangs", "late"].map(|drill| scene.ask_for_drill(drill, &[]));
+    let [never, lies, fails, strict, hangs, late] = runs.map(|run| scene.drilled(&run));
+    // D2: nothing to restore, and nothing restored although restic ends with 0.
+    assert_eq!(outcome(&never), ("Failed", "NoRecoveryPoint"), "{never:#}");
+    assert_eq!(outcome(&lies), ("Failed", "EmptyRestore"), "{lies:#}");
+    // D3: what a wrapper would swallow.
+    assert_eq!(outcome(&fails), ("Failed", "RestoreFailed"), "{fails:#}");
+    // D5: it came back, and the newest record in it is that much older than T0.
+    assert_eq!(outcome(&strict), ("Failed", "RPOExceeded"), "{strict:#}");
+    let lost = instant(&strict["t0"]).duration_since(instant(&strict["heartbeat"]["time"]));
+    let measured = strict["rpo"]["seconds"].as_i64().unwrap();
+    assert!((measured - lost.as_secs()).abs() <= 1, "{measured} s, {lost}");
+    let at = |field: &str| strict["rpo"][field].as_i64().unwrap();
+    assert!(at("atLeastSeconds") <= measured && measured <= at("atMostSeconds"), "{strict:#}");
+    // D8: one that takes longer than it may.
+    assert_eq!(outcome(&hangs), ("Failed", "TimedOut"), "{hangs:#}");
+    // D11: the window of all closes: what runs has timed out, what was not begun is skipped.
+    assert_eq!(outcome(&late), ("Failed", "TimedOut"), "{late:#}");
+    let verdicts = [0, 1].map(|index| late["validations"][index]["verdict"].as_str().unwrap());
+    assert_eq!(verdicts, ["TimedOut", "Skipped"], "{late:#}");
+    let begun = instant(&late["segments"].as_array().unwrap().last().unwrap()["finishedAt"]);
+    let closed = instant(&late["validations"][0]["finishedAt"]);
+    assert_eq!(closed.duration_since(begun), SignedDuration::from_secs(15), "{late:#}");
+    scene.nothing_is_left();
+    // That restic lied says the point is bad; the newest one is not the good one any more.
+    assert!(scene.status("backuppolicies/files")["lastGood"].is_null());
+    scene.backup("files", &[]);
+}
+
+/// D6 and D10: recovery time begins with the person who asks, not when the repository is free; a controller that dies in every
+/// part of the drill changes nothing of it.
+fn queue_and_crashes(scene: &Scene<'_>) {
+    let source = json!({"files": {"persistentVolumeClaim": "data"}});
+    let checked = json!({"pod": {"image": "restic:slow"}, "check": {"schedule": "* * * * *"}});
+    let slow =
+        json!({"validations": files(), "objectives": {"rto": "10m"}, "sandbox": {"pod": {"image": "restic:slow"}}});
+    scene.agreed(
+        "busy",
+        vec![
+            repository("busy", "/busy", "vault", &checked),
+            policy("queued", "busy", source, &json!({"pod": {"image": "restic:1"}})),
+            scene.drill_of("queued", "queued", &slow),
+        ],
+    );
+    scene.backup("queued", &[]);
+    let before = scene.status("backuprepositories/busy")["lastCheck"]["name"].clone();
+    eventually(DRILL, || {
+        let status = scene.status("backuprepositories/busy");
+        let new = status["lastCheck"]["name"] != before || status["active"]["name"] != before;
+        if status["phase"] == "Checking" && new { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    let run = scene.ask_for_drill("queued", &[]);
+    let mut seen = BTreeSet::new();
+    let mut t0 = None::<Timestamp>;
+    let end = eventually(DRILL, || {
+        let status = scene.status(&format!("drillruns/{run}"));
+        let phase = status["phase"].as_str().unwrap_or_default().to_owned();
+        if status["cleanup"]["state"] == "Done" {
+            return Ok(status);
+        }
+        if status["t0"].is_string() {
+            let now = instant(&status["t0"]);
+            assert_eq!(*t0.get_or_insert(now), now, "T0 never moves");
+            if seen.insert(phase) {
+                scene.world.kill_controller();
+                scene.world.start_controller();
+            }
+        }
+        Err(format!("{status:#}"))
+    });
+    assert_eq!(outcome(&end), ("Passed", "Complete"), "{end:#}");
+    assert!(seen.contains("Queued") && seen.contains("Restoring") && seen.len() >= 4, "{seen:?}");
+    let parts = segments(&end);
+    let (first, queued) = parts.first().unwrap();
+    assert!(first == "Queue" && *queued >= 5, "{parts:?}");
+    assert_eq!(end["rto"]["seconds"], parts.iter().map(|(_, seconds)| seconds).sum::<i64>(), "{parts:?}");
+    let passed = instant(&end["validations"][0]["finishedAt"]);
+    assert_eq!(passed.duration_since(t0.unwrap()).as_secs(), end["rto"]["seconds"].as_i64().unwrap(), "{parts:?}");
+    scene.nothing_is_left();
+}
+
+/// D7: whose writer was dead when it was copied, of that nothing can be said.
+fn dead_writer(scene: &Scene<'_>) {
+    let heartbeat = json!([{"name": "every file", "files": {}}, {"name": "heartbeat", "heartbeat": {}}]);
+    scene.drill("alive", "files", &json!({"validations": heartbeat}));
+    let alive = scene.run_drill("alive", &[]);
+    assert_eq!(outcome(&alive), ("Passed", "Complete"), "{alive:#}");
+    let passed = eventually(SOON, || {
+        let passed = scene.status("restoredrills/alive")["lastPassed"].clone();
+        if passed.is_object() { Ok(passed) } else { Err("it is not noted".to_owned()) }
+    });
+    let data = scene.volume("data");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).unwrap();
+    eventually(SOON, || {
+        let age = fs::metadata(data.join("beat")).unwrap().modified().unwrap().elapsed().unwrap();
+        if age > Duration::from_secs(8) { Ok(()) } else { Err(format!("{age:?}")) }
+    });
+    scene.backup("files", &[]);
+    let dead = scene.run_drill("alive", &[]);
+    assert_eq!(outcome(&dead), ("Inconclusive", "HeartbeatDead"), "{dead:#}");
+    eventually(SOON, || {
+        let status = scene.status("restoredrills/alive");
+        if status["lastRun"]["reason"] == "HeartbeatDead" { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    assert_eq!(scene.status("restoredrills/alive")["lastPassed"], passed, "it counts as nothing");
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+}
