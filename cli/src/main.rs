@@ -11,6 +11,7 @@ mod drill;
 mod error;
 mod evidence;
 mod install;
+mod live;
 mod manifests;
 mod output;
 mod propose;

@@ -1,27 +1,20 @@
 //! `drill status`: one run, once or live.
 
-use std::{pin::pin, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::Args;
-use futures::TryStreamExt as _;
 use interlock_crds::DrillRun;
 use jiff::Timestamp;
-use kube::{
-    ResourceExt as _,
-    api::ListParams,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{ResourceExt as _, api::ListParams};
 
 use super::{code, draw, runs, status_of};
 use crate::{
     context::{Context, harmless},
     error::CliError,
+    live::{self, View, now},
     output::{Format, print},
     ui::Ui,
 };
-
-/// How often a live view is drawn again.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Which run, and how.
 #[derive(Args, Debug)]
@@ -74,62 +67,32 @@ pub(super) fn newest(run: &DrillRun) -> (Option<Timestamp>, String) {
 
 /// Shows what happens until the verdict falls.
 pub(super) async fn watch(run: &DrillRun, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", run.name_any()));
-    let mut stream = pin!(watcher(runs(context), config).default_backoff());
-    let mut tick = tokio::time::interval(TICK);
-    let mut shown = None::<DrillRun>;
-    let mut told = Vec::new();
-    loop {
-        let event = tokio::select! {
-            event = stream.try_next() => event.map_err(|error| CliError::Cluster(error.to_string()))?,
-            _ = tick.tick(), if ui.is_terminal() => {
-                if let Some(found) = &shown {
-                    draw_over(found, ui);
-                }
-                continue;
-            }
-        };
-        let found = match event {
-            Some(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => harmless(found),
-            Some(watcher::Event::Delete(found)) => {
-                return Err(CliError::NotFound(format!("{} was deleted", found.name_any())));
-            }
-            Some(watcher::Event::Init | watcher::Event::InitDone) => continue,
-            None => return Err(CliError::Cluster("the watch ended".to_owned())),
-        };
-        if found.uid() != run.uid() {
-            return Err(CliError::NotFound(format!("{} was deleted and made anew", found.name_any())));
-        }
-        let ended = status_of(&found).phase.is_terminal();
-        if ui.is_terminal() {
-            draw_over(&found, ui);
-        } else if ended {
-            ui.line(&draw::whole(&found, now(), ui).join("\n"));
-        } else {
-            tell(&found, &mut told, ui);
-        }
-        if ended {
-            return Ok(code(&found));
-        }
-        shown = Some(found);
+    live::watch(run, runs(context), Live::default(), ui).await
+}
+
+/// A run, live.
+#[derive(Default)]
+struct Live {
+    told: Vec<String>,
+}
+
+impl View<DrillRun> for Live {
+    fn whole(&self, run: &DrillRun, now: Timestamp, ui: Ui) -> Vec<String> {
+        draw::whole(run, now, ui)
     }
-}
 
-fn draw_over(run: &DrillRun, ui: Ui) {
-    ui.raw(&format!("\u{1b}[H\u{1b}[2J{}\n", draw::whole(run, now(), ui).join("\n")));
-}
-
-/// A line for each thing that changed.
-fn tell(run: &DrillRun, told: &mut Vec<String>, ui: Ui) {
-    let lines = draw::news(run);
-    for line in lines.iter().filter(|line| !told.contains(line)) {
-        ui.line(line);
+    fn tell(&mut self, run: &DrillRun, ui: Ui) {
+        if status_of(run).phase.is_terminal() {
+            return ui.line(&draw::whole(run, now(), ui).join("\n"));
+        }
+        let lines = draw::news(run);
+        for line in lines.iter().filter(|line| !self.told.contains(line)) {
+            ui.line(line);
+        }
+        self.told = lines;
     }
-    *told = lines;
-}
 
-/// The local clock: how long something takes is told to a person who looks at it here.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Timestamp {
-    Timestamp::now()
+    fn ended(&self, run: &DrillRun) -> Option<ExitCode> {
+        status_of(run).phase.is_terminal().then(|| code(run))
+    }
 }

@@ -120,13 +120,11 @@ pub fn impersonation(executor: &ServiceAccount<'_>) -> [Value; 2] {
     ]
 }
 
-/// A Role to start from for `executor` itself: to write what is governed in its namespace, and to run the commands of hooks
-/// around backups. RBAC lets it hand on by
-/// Roles only what it has itself.
+/// A Role to start from for `executor` itself: to write what is governed in its namespace, backups and drills among it, and to
+/// run the commands of hooks around backups. RBAC lets it hand on by Roles only what it has itself.
 pub fn suggested_executor_role(executor: &ServiceAccount<'_>, extra: &[webhooks::Resource]) -> [Value; 2] {
     let verbs = ["get", "list", "watch", "create", "update", "patch", "delete"];
     let mut rules = governed_rules(extra, &verbs);
-    rules.push(rule(interlock_crds::GROUP, &["backuppolicies", "backuprepositories", "restoredrills"], &verbs));
     // Hooks with exec; a WebSocket is a GET, and newer API servers ask for create as well.
     rules.push(rule("", &["pods/exec"], &["create", "get"]));
     [role(executor.namespace, executor.name, &rules), role_binding(executor.namespace, executor.name, executor)]
@@ -306,6 +304,18 @@ mod tests {
             binding["subjects"],
             json!([{ "kind": "ServiceAccount", "namespace": "interlock-system", "name": "interlock-controller" }])
         );
+    }
+
+    #[test]
+    fn the_suggested_role_names_each_right_once_and_has_those_of_backups_and_drills() {
+        let executor = ServiceAccount { namespace: "teller", name: "executor" };
+        let [role, _] = suggested_executor_role(&executor, &[]);
+        let all = grants(&[role]);
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+        for kind in ["backuppolicies", "backuprepositories", "restoredrills"] {
+            assert!(all.iter().any(|(_, resource, verb, _)| resource == kind && verb == "create"), "{kind}");
+        }
     }
 
     #[test]

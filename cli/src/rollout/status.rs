@@ -1,27 +1,20 @@
 //! `rollout status`: releases, once or live.
 
-use std::{collections::BTreeMap, pin::pin, process::ExitCode, time::Duration};
+use std::{collections::BTreeMap, process::ExitCode};
 
 use clap::Args;
-use futures::TryStreamExt as _;
 use interlock_crds::{Rollout, RolloutPhase};
 use jiff::Timestamp;
-use kube::{
-    Api, ResourceExt as _,
-    api::ListParams,
-    runtime::{WatchStreamExt as _, watcher},
-};
+use kube::{Api, ResourceExt as _, api::ListParams};
 
 use super::{draw, find};
 use crate::{
     context::{Context, harmless},
     error::{CliError, exit},
+    live::{self, View, now},
     output::{Format, print},
     ui::{Ui, padded},
 };
-
-/// How often a view with a countdown is drawn again.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Which releases, and how.
 #[derive(Args, Debug)]
@@ -44,7 +37,7 @@ pub async fn execute(args: &StatusArgs, context: &Context, ui: Ui) -> Result<Exi
     let Some(name) = &args.rollout else { return list(args, context, ui).await };
     let found = find::one(name, context).await?;
     if args.watch {
-        return watch(&found, context, ui).await;
+        return live::watch(&found, find::api(context), Live::default(), ui).await;
     }
     match args.output {
         Format::Table => draw::whole(&found, now(), ui).iter().for_each(|line| ui.line(line)),
@@ -84,66 +77,38 @@ async fn list(args: &StatusArgs, context: &Context, ui: Ui) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
-async fn watch(rollout: &Rollout, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
-    let config = watcher::Config::default().fields(&format!("metadata.name={}", rollout.name_any()));
-    let mut stream = pin!(watcher(find::api(context), config).default_backoff());
-    let mut tick = tokio::time::interval(TICK);
-    let mut shown = None::<Rollout>;
-    let mut told = BTreeMap::new();
-    loop {
-        let event = tokio::select! {
-            event = stream.try_next() => event.map_err(|e| CliError::Cluster(e.to_string()))?,
-            _ = tick.tick(), if ui.is_terminal() => {
-                if let Some(found) = &shown {
-                    draw_over(found, ui);
-                }
-                continue;
-            }
-        };
-        let found = match event {
-            Some(watcher::Event::Apply(found) | watcher::Event::InitApply(found)) => harmless(found),
-            Some(watcher::Event::Delete(found)) => {
-                return Err(CliError::NotFound(format!("{} was deleted", found.name_any())));
-            }
-            Some(watcher::Event::Init | watcher::Event::InitDone) => continue,
-            None => return Ok(ExitCode::SUCCESS),
-        };
-        if found.uid() != rollout.uid() {
-            return Err(CliError::NotFound(format!("{} was deleted and made anew", found.name_any())));
-        }
-        if ui.is_terminal() {
-            draw_over(&found, ui);
-        } else {
-            tell(&found, &mut told, ui);
-        }
-        if phase(&found).is_at_rest() {
-            return Ok(code(&found));
-        }
-        shown = Some(found);
+/// A release, live: what was told of itself and of each measurement.
+#[derive(Default)]
+struct Live {
+    told: BTreeMap<String, String>,
+}
+
+impl View<Rollout> for Live {
+    fn whole(&self, rollout: &Rollout, now: Timestamp, ui: Ui) -> Vec<String> {
+        draw::whole(rollout, now, ui)
     }
-}
 
-fn draw_over(rollout: &Rollout, ui: Ui) {
-    ui.raw(&format!("\u{1b}[H\u{1b}[2J{}\n", draw::whole(rollout, now(), ui).join("\n")));
-}
-
-/// A line for each thing that changed: the release itself, and each measurement.
-fn tell(rollout: &Rollout, told: &mut BTreeMap<String, String>, ui: Ui) {
-    let status = rollout.status.clone().unwrap_or_default();
-    let weight = status.weights.map(|weights| format!(", {} % new", weights.observed.canary)).unwrap_or_default();
-    let message = status.message.unwrap_or_default();
-    let own = format!("{:?} {}/{}{weight}: {message}", status.phase, status.current_step, status.steps);
-    let measured = status.analyses.iter().filter_map(|record| {
-        let last = record.state.measurements.last()?;
-        let value = last.value.as_deref().unwrap_or_default();
-        let text = format!("  {} {}: {:?} {value} {}", record.state.name, last.number, last.outcome, last.message);
-        Some((record.run.clone(), text.trim_end().to_owned()))
-    });
-    for (what, line) in std::iter::once((String::new(), own)).chain(measured) {
-        if told.get(&what) != Some(&line) {
-            ui.line(&line);
-            told.insert(what, line);
+    fn tell(&mut self, rollout: &Rollout, ui: Ui) {
+        let status = rollout.status.clone().unwrap_or_default();
+        let weight = status.weights.map(|weights| format!(", {} % new", weights.observed.canary)).unwrap_or_default();
+        let message = status.message.unwrap_or_default();
+        let own = format!("{:?} {}/{}{weight}: {message}", status.phase, status.current_step, status.steps);
+        let measured = status.analyses.iter().filter_map(|record| {
+            let last = record.state.measurements.last()?;
+            let value = last.value.as_deref().unwrap_or_default();
+            let text = format!("  {} {}: {:?} {value} {}", record.state.name, last.number, last.outcome, last.message);
+            Some((record.run.clone(), text.trim_end().to_owned()))
+        });
+        for (what, line) in std::iter::once((String::new(), own)).chain(measured) {
+            if self.told.get(&what) != Some(&line) {
+                ui.line(&line);
+                self.told.insert(what, line);
+            }
         }
+    }
+
+    fn ended(&self, rollout: &Rollout) -> Option<ExitCode> {
+        phase(rollout).is_at_rest().then(|| code(rollout))
     }
 }
 
@@ -158,10 +123,4 @@ fn code(rollout: &Rollout) -> ExitCode {
         RolloutPhase::Pending | RolloutPhase::Paused => ExitCode::from(exit::WAITS),
         RolloutPhase::Aborting | RolloutPhase::RolledBack | RolloutPhase::Failed => ExitCode::from(exit::NOT_SUCCEEDED),
     }
-}
-
-/// The local clock: how long ago something was is told to a person who looks at it here.
-#[allow(clippy::disallowed_methods)]
-fn now() -> Timestamp {
-    Timestamp::now()
 }
