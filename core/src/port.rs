@@ -135,6 +135,13 @@ pub fn is_awaited_by_owner(kind: &str) -> bool {
     matches!(kind, "EndpointSlice" | "ReplicaSet" | "HorizontalPodAutoscaler")
 }
 
+/// Whether an object has each of these labels, written as in a selector of equalities: `a=b,c=d`.
+pub fn has_labels(object: &Value, labels: &str) -> bool {
+    let found = object.pointer("/metadata/labels");
+    let text = |key: &str| found.and_then(|labels| labels.get(key)).and_then(Value::as_str);
+    labels.split(',').filter_map(|label| label.split_once('=')).all(|(key, value)| text(key) == Some(value))
+}
+
 /// What is awaited under this name, read from the server: one object, or those that belong to the one of this name. `labels`
 /// are those that the latter have, so that no others are read.
 ///
@@ -210,12 +217,7 @@ pub trait Port: Send + Sync {
     ) -> impl Future<Output = Result<Vec<Value>, PortError>> + Send {
         async move {
             let mut listed = self.live_list(group, version, kind, namespace).await?;
-            let wanted: Vec<_> = labels.split(',').filter_map(|label| label.split_once('=')).collect();
-            listed.retain(|object| {
-                let found = object.pointer("/metadata/labels");
-                let text = |key: &str| found.and_then(|labels| labels.get(key)).and_then(Value::as_str);
-                wanted.iter().all(|(key, value)| text(key) == Some(*value))
-            });
+            listed.retain(|object| has_labels(object, labels));
             Ok(listed)
         }
     }

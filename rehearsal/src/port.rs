@@ -9,7 +9,7 @@ use interlock_core::{
     admission::User,
     analysis::{Answer as Measured, Question},
     object::ObjectId,
-    port::{DryRun, Identity, Note, Port, PortError, Precondition, Served, live_of},
+    port::{DryRun, Identity, Note, Port, PortError, Precondition, Served, has_labels, live_of},
 };
 use interlock_sim::api::{Propagation, Write};
 use jiff::Timestamp;
@@ -53,6 +53,24 @@ impl SimPort {
                 Ok((*object).clone())
             }
             Answer::List(_) => Ok(Value::Null),
+        }
+    }
+
+    /// Objects of a kind; only what is wanted is copied.
+    async fn list(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        wanted: impl Fn(&Value) -> bool + Send,
+    ) -> Result<Vec<Value>, PortError> {
+        self.known(group, version, kind)?;
+        let kind = (group.to_owned(), version.to_owned(), kind.to_owned());
+        let request = Request::List(service_account(CONTROLLER), kind, namespace.map(ToOwned::to_owned));
+        match self.ask(request).await? {
+            Answer::List(items) => Ok(items.iter().filter(|item| wanted(item)).map(|item| (**item).clone()).collect()),
+            Answer::Object(_) => Ok(Vec::new()),
         }
     }
 
@@ -153,13 +171,18 @@ impl Port for SimPort {
         kind: &str,
         namespace: Option<&str>,
     ) -> Result<Vec<Value>, PortError> {
-        self.known(group, version, kind)?;
-        let kind = (group.to_owned(), version.to_owned(), kind.to_owned());
-        let request = Request::List(service_account(CONTROLLER), kind, namespace.map(ToOwned::to_owned));
-        match self.ask(request).await? {
-            Answer::List(items) => Ok(items.iter().map(|item| (**item).clone()).collect()),
-            Answer::Object(_) => Ok(Vec::new()),
-        }
+        self.list(group, version, kind, namespace, |_| true).await
+    }
+
+    async fn live_list_labelled(
+        &self,
+        group: &str,
+        version: &str,
+        kind: &str,
+        namespace: Option<&str>,
+        labels: &str,
+    ) -> Result<Vec<Value>, PortError> {
+        self.list(group, version, kind, namespace, |object| has_labels(object, labels)).await
     }
 
     async fn live_list_as(

@@ -26,6 +26,7 @@ pub mod gateway;
 pub mod load;
 pub mod objects;
 pub mod stage;
+pub mod vault;
 pub mod world;
 
 pub use api::{Api, Patch, Refusal, collection_of, path_of};

@@ -20,6 +20,9 @@ pub struct Arguments {
     /// Only gray releases, beside those of Argo Rollouts.
     #[arg(long, conflicts_with_all = ["core", "sim"])]
     rollouts: bool,
+    /// Only backups of a GiB on a real node, against the same commands typed by hand. Needs root.
+    #[arg(long, conflicts_with_all = ["core", "sim", "rollouts"])]
+    backups: bool,
     /// With --rollouts: without Argo Rollouts beside it.
     #[arg(long, requires = "rollouts")]
     alone: bool,
@@ -35,6 +38,10 @@ const PROFILE: [&str; 2] = ["--profile", "dist"];
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     if arguments.rollouts {
         return rollouts(arguments.count, arguments.alone);
+    }
+    if arguments.backups {
+        println!("== backups and drills of a GiB on a real node");
+        return shell::run(&mut on_a_cluster("bench_vault")?);
     }
     if !arguments.sim {
         println!("== core: decisions on one core");

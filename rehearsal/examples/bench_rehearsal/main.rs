@@ -1,9 +1,10 @@
-//! What the simulation costs: histories per second, a year of the bank, a thousand Systems. Run by
-//! `cargo xtask bench --sim`; each figure in a process of its own, so that each has its own peak of memory.
+//! What the simulation costs: histories per second, a year of the bank, a thousand Systems, ten thousand BackupPolicies.
+//! Run by `cargo xtask bench --sim`; each figure in a process of its own, so that each has its own peak of memory.
 
 #![allow(clippy::expect_used, reason = "a benchmark that cannot go on should stop")]
 
 mod histories;
+mod policies;
 mod systems;
 mod year;
 
@@ -22,12 +23,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures a figure of this size.
 type Measure = fn(usize);
 
-/// What is measured, by the argument that asks for it, and its size: histories, days, weeks, Systems.
-const FIGURES: [(&str, Measure, usize); 4] = [
+/// What is measured, by the argument that asks for it, and its size: histories, days, weeks, Systems, BackupPolicies.
+const FIGURES: [(&str, Measure, usize); 5] = [
     ("histories", histories::measure, 400),
     ("bank", year::untouched, 365),
     ("year", year::measure, 52),
     ("systems", systems::measure, 1_000),
+    ("policies", policies::measure, 10_000),
 ];
 
 fn main() -> ExitCode {

@@ -3,10 +3,12 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use interlock_cluster::{NodeOptions, POOL, Tool, Tools};
-use interlock_tests::{eventually, world::SOON};
+use interlock_tests::{
+    eventually,
+    vault::{self, PASSWORD, RUN, Scene, claim, database, policy, repository, secret, write},
+    world::SOON,
+};
 use serde_json::{Value, json};
-
-use crate::scene::{self, PASSWORD, RUN, Scene, claim, database, policy, repository, secret, write};
 
 const VOLUMES: usize = 8;
 /// The volume that is as small as it says.
@@ -57,7 +59,7 @@ fn objects() -> Vec<Value> {
 #[test]
 fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts() {
     let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL, "16m")), ..NodeOptions::default() };
-    let Some(world) = scene::world("node-backup", node) else { return };
+    let Some(world) = vault::world("node-backup", node) else { return };
     let scene = Scene::set(&world, "backup", VOLUMES, objects());
     let data = scene.volume("data");
     write(&data, "accounts", "1000");

@@ -13,4 +13,3 @@ mod backups;
 mod drills;
 mod prometheus;
 mod releases;
-mod scene;

@@ -3,12 +3,15 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use interlock_cluster::{PodNetwork, restic_behind};
-use interlock_tests::{eventually, world::SOON};
+use interlock_tests::{
+    eventually,
+    vault::{DRILL, Scene, instant, outcome, policy, repository, segments, write},
+    world::SOON,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{DRILL, instant, outcome, segments, set, world};
-use crate::scene::{Scene, policy, repository, write};
+use super::{set, world};
 
 #[test]
 fn what_does_not_come_back_in_time_or_at_all_fails_with_its_reason() {

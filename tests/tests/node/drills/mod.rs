@@ -4,28 +4,22 @@ mod fails;
 mod moments;
 mod passes;
 
-use std::{
-    path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use interlock_cluster::{NodeOptions, PodNetwork};
+use interlock_tests::{
+    World,
+    vault::{self, Scene, database, policy, repository},
 };
-
-use interlock_cluster::{NodeOptions, POOL, PodNetwork};
-use interlock_tests::{World, eventually, world::SOON};
-use serde_json::{Value, json};
-
-use crate::scene::{self, Scene, database, own, policy, repository, with};
+use serde_json::json;
 
 const VOLUMES: usize = 16;
-/// For a drill of a dozen pods, on a busy machine.
-const DRILL: Duration = Duration::from_mins(6);
-
 /// A drill measures time: one node at a time is enough for the machine.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn world(name: &'static str, network: PodNetwork) -> Option<(World, MutexGuard<'static, ()>)> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    Some((scene::world(name, NodeOptions { volumes: VOLUMES, network, ..NodeOptions::default() })?, turn))
+    Some((vault::world(name, NodeOptions { volumes: VOLUMES, network, ..NodeOptions::default() })?, turn))
 }
 
 /// A vault, files with a heartbeat, and a database whose pod is also what the probes dial.
@@ -35,83 +29,4 @@ fn set(world: &World) -> Scene<'_> {
     let mut objects = vec![repository("vault", "", "vault", &json!({})), policy("files", "vault", source, &heartbeat)];
     objects.extend(database(&[]));
     Scene::set(world, "drill", VOLUMES, objects)
-}
-
-impl Scene<'_> {
-    /// A drill of a policy.
-    fn drill_of(&self, name: &str, policy: &str, more: &Value) -> Value {
-        let target = json!({"service": format!("database.{}", self.stage.namespace), "port": 5432});
-        let sandbox = json!({"isolationTarget": target, "storageClassName": POOL, "volumeSize": "100Mi"});
-        let mut spec = with(json!({"policyRef": {"name": policy}}), more);
-        let further = more["sandbox"].as_object().cloned().unwrap_or_default();
-        spec["sandbox"] = with(sandbox, &Value::Object(further));
-        own("RestoreDrill", name, spec)
-    }
-
-    /// The same, made by a change like everything else of the System.
-    fn drill(&self, name: &str, policy: &str, more: &Value) {
-        self.agreed(&format!("drill-{name}"), vec![self.drill_of(name, policy, more)]);
-    }
-
-    /// `interlock drill run`; the name of the run.
-    fn ask_for_drill(&self, drill: &str, more: &[&str]) -> String {
-        let arguments = [&["drill", "run", drill, "-n", &self.stage.namespace], more].concat();
-        let (well, told) = self.world.interlock_status("alice", &arguments);
-        let name = told.split("drillrun/").nth(1).and_then(|rest| rest.split_whitespace().next());
-        assert!(well && name.is_some(), "{told}");
-        name.unwrap().to_owned()
-    }
-
-    /// The status of the run once nothing is left of it.
-    fn drilled(&self, run: &str) -> Value {
-        eventually(DRILL, || {
-            let status = self.status(&format!("drillruns/{run}"));
-            if status["cleanup"]["state"] == "Done" { Ok(status) } else { Err(format!("{run}: {status:#}")) }
-        })
-    }
-
-    /// Both.
-    fn run_drill(&self, drill: &str, more: &[&str]) -> Value {
-        let run = self.ask_for_drill(drill, more);
-        self.drilled(&run)
-    }
-
-    /// D10: nothing is left anywhere.
-    fn nothing_is_left(&self) {
-        for path in ["/api/v1/namespaces", "/api/v1/persistentvolumes", "/api/v1/pods", "/apis/batch/v1/jobs"] {
-            let query = format!("{path}?labelSelector=interlock.dev/drill-run");
-            eventually(SOON, || {
-                let found = self.world.admin().get(&query).unwrap();
-                match found["items"].as_array().filter(|items| !items.is_empty()) {
-                    None => Ok(()),
-                    Some(items) => Err(format!("{query}: {:#}", items[0]["metadata"])),
-                }
-            });
-        }
-    }
-
-    /// The folder of the files, once the heartbeat is written there.
-    fn data_with_a_heartbeat(&self) -> PathBuf {
-        let data = self.volume("data");
-        eventually(DRILL, || if data.join("beat").exists() { Ok(()) } else { Err("no heartbeat is written".into()) });
-        data
-    }
-}
-
-fn outcome(status: &Value) -> (&str, &str) {
-    (status["phase"].as_str().unwrap_or_default(), status["reason"].as_str().unwrap_or_default())
-}
-
-fn instant(value: &Value) -> jiff::Timestamp {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no time")).parse().unwrap()
-}
-
-/// Seconds of each segment, by name.
-fn segments(status: &Value) -> Vec<(String, i64)> {
-    let all = status["segments"].as_array().unwrap().iter();
-    all.map(|segment| {
-        let length = instant(&segment["finishedAt"]).duration_since(instant(&segment["startedAt"]));
-        (segment["name"].as_str().unwrap().to_owned(), length.as_secs())
-    })
-    .collect()
 }

@@ -1,11 +1,14 @@
 //! A whole PostgreSQL server, received all the time and brought back to any moment, in real pods.
 
 use interlock_cluster::{POOL, PodNetwork};
-use interlock_tests::{eventually, world::condition};
+use interlock_tests::{
+    eventually,
+    vault::{RUN, Scene, claim, database, outcome, own, policy, repository},
+    world::condition,
+};
 use serde_json::{Value, json};
 
-use super::{VOLUMES, outcome, world};
-use crate::scene::{RUN, Scene, claim, database, own, policy, repository};
+use super::{VOLUMES, world};
 
 /// The user of the server, to whom what comes back belongs.
 const POSTGRES: i64 = 70;

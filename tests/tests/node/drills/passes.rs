@@ -3,11 +3,14 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
 use interlock_cluster::{PodNetwork, Tool, Tools};
-use interlock_tests::{eventually, world::SOON};
+use interlock_tests::{
+    eventually,
+    vault::{PASSWORD, Scene, outcome, policy, repository, segments, write},
+    world::SOON,
+};
 use serde_json::json;
 
-use super::{outcome, segments, set, world};
-use crate::scene::{PASSWORD, Scene, policy, repository, write};
+use super::{set, world};
 
 #[test]
 fn what_is_backed_up_comes_back_in_a_sandbox_that_is_cut_off_and_damage_is_found() {

@@ -1,5 +1,9 @@
 //! A namespace with volumes, a vault and a database, on a real node.
 
+mod drills;
+
+pub use drills::{DRILL, instant, outcome, segments};
+
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
@@ -9,12 +13,13 @@ use std::{
 };
 
 use interlock_cluster::{Node, NodeOptions, POOL, Tool, Tools, interlock, postgres, restic};
-use interlock_tests::{
+use serde_json::{Value, json};
+
+use crate::{
     Installation, Options, Stage, World, eventually,
     stage::policy_of,
     world::{SOON, binary},
 };
-use serde_json::{Value, json};
 
 /// What opens the vault.
 pub const PASSWORD: &str = "a-long-password";
