@@ -84,6 +84,19 @@ impl Case {
         answers
     }
 
+    /// Waits until the real server counts another second than when it gave this answer.
+    pub fn later_than(&self, answer: &Both) {
+        let times = answer.real["metadata"]["managedFields"].as_array().into_iter().flatten();
+        let newest = times.filter_map(|entry| entry["time"].as_str()).max().unwrap_or_default().to_owned();
+        let clock = self.config("clock", json!({}));
+        let trial = format!("{}?dryRun=All", collection_of(&clock));
+        eventually(SOON, || {
+            let made = self.real.post(&trial, &clock).map_err(|refusal| refusal.to_string())?;
+            let now = made["metadata"]["creationTimestamp"].as_str().unwrap_or_default().to_owned();
+            if now > newest { Ok(()) } else { Err(format!("it is still {now}")) }
+        });
+    }
+
     /// Asks one after the other.
     pub fn all<const N: usize>(&mut self, requests: [Request; N]) {
         for request in requests {
