@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// Where the sealed JSON begins.
@@ -13,7 +14,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;color:#1a1a1a;max-w
 h1{font-size:1.6rem;margin:0}h2{font-size:1.1rem;margin:1.6rem 0 .4rem;border-bottom:1px solid #ccc}\
 table{border-collapse:collapse;width:100%}th,td{text-align:left;vertical-align:top;padding:.25rem .6rem .25rem 0;border-bottom:1px solid #eee}\
 th{font-weight:600;width:14rem}td{overflow-wrap:anywhere}.verdict{font-size:1.3rem;font-weight:700;padding:.4rem .8rem;border:2px solid;display:inline-block;margin:.8rem 0}\
-.Passed{color:#0a6b2d}.Failed{color:#a40e1c}.Inconclusive{color:#7a5b00}code{font:13px ui-monospace,monospace}\
+.Passed{color:#0a6b2d}.Failed{color:#a40e1c}.Inconclusive{color:#7a5b00}code{font:12px ui-monospace,monospace}\
 .note{color:#555;font-size:.9rem}@media print{body{margin:0;max-width:none}tr,h2{break-inside:avoid;break-after:auto}}";
 
 /// The page of a sealed JSON.
@@ -131,8 +132,11 @@ fn measured(evidence: &Value) -> Vec<(String, String)> {
         rows.push(("Capture lag".into(), format!("{} s{lag}", text(&rpo["captureLagSeconds"]))));
     }
     for segment in evidence["segments"].as_array().into_iter().flatten() {
-        let said = format!("{} to {}", text(&segment["startedAt"]), text(&segment["finishedAt"]));
-        rows.push((format!("Segment {}", text(&segment["name"])), said));
+        let (from, to) = (text(&segment["startedAt"]), text(&segment["finishedAt"]));
+        let length =
+            from.parse::<Timestamp>().ok().zip(to.parse::<Timestamp>().ok()).map(|(from, to)| to.duration_since(from));
+        let length = length.map(|length| format!("{} s, ", length.as_secs())).unwrap_or_default();
+        rows.push((format!("Segment {}", text(&segment["name"])), format!("{length}{from} to {to}")));
     }
     rows
 }
@@ -147,13 +151,12 @@ fn validations(body: &mut String, records: &Value) {
             text(&record["verdict"]),
             result,
             text(&record["message"]),
-            text(&record["queryDigest"]),
         ];
         body.push_str("<tr>");
         for cell in cells {
             let _ = write!(body, "<td>{}</td>", escape(&cell));
         }
-        body.push_str("</tr>");
+        let _ = write!(body, "<td><code>{}</code></td></tr>", escape(&text(&record["queryDigest"])));
     }
     body.push_str("</table>");
 }
