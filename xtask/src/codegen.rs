@@ -36,13 +36,11 @@ const MANIFESTS: &str = "manifests/base/interlock.yaml";
 
 /// Writes or checks the generated files.
 pub fn run(arguments: &Arguments) -> Result<(), CodegenError> {
-    let mut codegen = vec!["run", "--quiet", "--package", "interlock-crds", "--example", "codegen", "--"];
-    if arguments.check {
-        codegen.push("--check");
-    }
-    shell::run(&mut shell::cargo(&codegen))?;
-    let install = ["run", "--quiet", "--package", "interlock", "--", "install", "--without-keys"];
-    let text = shell::output(&mut shell::cargo(&install))?;
+    shell::build_with_example("codegen")?;
+    let mut codegen = shell::example("codegen");
+    codegen.args(arguments.check.then_some("--check"));
+    shell::run(&mut codegen)?;
+    let text = shell::output(shell::interlock().args(["install", "--without-keys"]))?;
     let path = shell::root().join(MANIFESTS);
     if fs::read_to_string(&path).ok().as_deref() == Some(&text) {
         return Ok(());

@@ -38,6 +38,28 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// Builds the program `interlock` and an example with the features that the tests of the whole workspace have, so that nothing
+/// is built twice: cargo unites the features of what is selected, and those of `--package` alone are others.
+pub fn build_with_example(example: &str) -> Result<(), ShellError> {
+    run(&mut cargo(&["build", "--quiet", "--workspace", "--bin", "interlock", "--example", example]))
+}
+
+/// An example that [`build_with_example`] built.
+pub fn example(name: &str) -> Command {
+    in_root(target().join("debug/examples").join(name))
+}
+
+/// The program `interlock` that [`build_with_example`] built.
+pub fn interlock() -> Command {
+    in_root(target().join("debug/interlock"))
+}
+
+fn in_root(program: PathBuf) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(root());
+    command
+}
+
 /// Runs a command whose output is shown.
 pub fn run(command: &mut Command) -> Result<(), ShellError> {
     let status = command.status().map_err(|source| start(command, source))?;

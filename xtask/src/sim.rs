@@ -43,16 +43,13 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     }
     options.extend(arguments.whole.then(|| "--whole".to_owned()));
     options.extend(arguments.fresh.then(|| "--fresh".to_owned()));
-    histories(&["--profile", "dist"], &options)
+    let mut play = shell::cargo(&["run", "--quiet", "--profile", "dist"]);
+    play.args(["--package", "interlock-rehearsal", "--example", "histories", "--"]).args(options);
+    shell::run(&mut play)
 }
 
 /// Fresh histories for so many seconds, in the build that the tests use.
 pub fn fresh(seconds: u64) -> Result<(), ShellError> {
-    histories(&[], &["--fresh".to_owned(), "--seconds".to_owned(), seconds.to_string()])
-}
-
-fn histories(profile: &[&str], options: &[String]) -> Result<(), ShellError> {
-    let mut play = shell::cargo(&["run", "--quiet"]);
-    play.args(profile).args(["--package", "interlock-rehearsal", "--example", "histories", "--"]).args(options);
-    shell::run(&mut play)
+    shell::build_with_example("histories")?;
+    shell::run(shell::example("histories").args(["--fresh", "--seconds", &seconds.to_string()]))
 }

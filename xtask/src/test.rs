@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, in the order in which a failure is cheapest to find.
 
-use std::time::Instant;
+use std::{fs, path::PathBuf, time::Instant};
 
 use interlock_cluster::Tools;
 
@@ -8,6 +8,9 @@ use crate::shell::{self, ShellError};
 
 /// For how long fresh histories are played.
 const FRESH_SECONDS: u64 = 45;
+
+/// The test that needs a feature of its own.
+const MUTANTS: &str = "mutants";
 
 /// What is tested.
 #[derive(clap::Args, Debug)]
@@ -23,33 +26,32 @@ pub enum TestError {
     /// A program failed.
     #[error(transparent)]
     Shell(#[from] ShellError),
+    /// A folder with tests cannot be read.
+    #[error("{path} cannot be read")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// The programs of the local cluster could not be built.
     #[error("the programs of the local cluster could not be built")]
     Tools(#[source] Box<dyn std::error::Error>),
 }
 
-/// Runs every test.
+/// Crates whose tests need no cluster.
+const ALONE: [&str; 6] = ["crds", "core", "controller", "sim", "rehearsal", "cli"];
+
+/// Runs every test. Each step selects the whole workspace and then some of its tests: see [`shell::build_with_example`].
 pub fn run(arguments: &Arguments) -> Result<(), TestError> {
     let started = Instant::now();
     step(started, "unit, property and core scenario tests");
-    shell::run(&mut shell::cargo(&[
-        "test",
-        "--workspace",
-        "--exclude",
-        "interlock-tests",
-        "--exclude",
-        "interlock-cluster",
-    ]))?;
+    let mut alone = ALONE.iter().map(|folder| tests_in(folder)).collect::<Result<Vec<_>, _>>()?.concat();
+    alone.retain(|test| test != MUTANTS);
+    test(&["--lib", "--bins"], &alone)?;
+    test(&["--doc"], &[])?;
     step(started, "deliberate errors, each of which the simulation must see");
-    shell::run(&mut shell::cargo(&[
-        "test",
-        "--package",
-        "interlock-rehearsal",
-        "--features",
-        "mutants",
-        "--test",
-        "mutants",
-    ]))?;
+    test(&["--features", "interlock-rehearsal/mutants"], &[MUTANTS.to_owned()])?;
     step(started, "histories that nobody has played before");
     crate::sim::fresh(FRESH_SECONDS)?;
     if arguments.quick {
@@ -58,12 +60,40 @@ pub fn run(arguments: &Arguments) -> Result<(), TestError> {
     step(started, "building the local cluster's programs (cached by version)");
     Tools::ensure().map_err(|e| TestError::Tools(Box::new(e)))?;
     step(started, "the local cluster itself");
-    shell::run(&mut shell::cargo(&["test", "--package", "interlock-cluster"]))?;
+    test(&[], &tests_in("tests/cluster")?)?;
     step(started, "scenarios against a real API server");
-    shell::run(&mut shell::cargo(&["build", "--package", "interlock"]))?;
-    shell::run(&mut shell::cargo(&["test", "--package", "interlock-tests"]))?;
+    shell::build_with_example("codegen")?;
+    for name in tests_in("tests")? {
+        step(started, &name);
+        test(&[], &[name])?;
+    }
     step(started, "done");
     Ok(())
+}
+
+/// The tests of these targets.
+fn test(more: &[&str], targets: &[String]) -> Result<(), ShellError> {
+    let mut cargo = shell::cargo(&["test", "--workspace"]);
+    cargo.args(more).args(targets.iter().flat_map(|target| ["--test", target]));
+    shell::run(&mut cargo)
+}
+
+/// Names of the test targets of a crate, as cargo finds them: files of its folder `tests`, and folders there with a `main.rs`.
+fn tests_in(folder: &str) -> Result<Vec<String>, TestError> {
+    let place = shell::root().join(folder).join("tests");
+    let unreadable = |source| TestError::Read { path: place.clone(), source };
+    if !place.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&place).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file() {
+            names.extend(path.file_stem().map(|stem| stem.to_string_lossy().into_owned()));
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn step(started: Instant, what: &str) {

@@ -50,7 +50,8 @@ fn beside_each_other(scene: &Scene<'_>) {
     let hangs = json!({"validations": [{"name": "hangs", "timeout": "5s", "command": sleeping(600)}]});
     let late = json!({
         "validations": [
-            {"name": "late", "timeout": "10m", "command": sleeping(600)}, {"name": "never begun", "files": {}},
+            {"name": "late", "timeout": "15s", "command": sleeping(600)},
+            {"name": "never begun", "timeout": "15s", "files": {}},
         ],
         "timeouts": {"validate": "15s"},
     });

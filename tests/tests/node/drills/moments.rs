@@ -137,10 +137,11 @@ fn drilled(scene: &Scene<'_>) {
 /// What was written while the receiver was away is fetched when it is back, and the chain goes on.
 fn receiver_is_killed(scene: &Scene<'_>, before: jiff::Timestamp) {
     let pods = scene.stage.get("pods")["items"].as_array().cloned().unwrap();
-    let pod =
-        pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str()).find(|name| name.starts_with("ledger-wal"));
-    let path = scene.stage.path(&format!("pods/{}?gracePeriodSeconds=0", pod.unwrap()));
-    scene.world.admin().delete(&path).unwrap();
+    let receiver =
+        pods.iter().find(|pod| pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("ledger-wal")));
+    let container = receiver.unwrap()["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    let container = container.trim_start_matches("containerd://");
+    scene.world.node().unwrap().ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).unwrap();
     scene.ask("database", "insert into postings values ('meanwhile')");
     received(scene);
     let log = eventually(RUN, || {
