@@ -10,6 +10,8 @@ use super::{
 
 /// Label by which Kubernetes ties pods to their Job.
 pub const JOB_NAME_LABEL: &str = "batch.kubernetes.io/job-name";
+/// Why a pod ended of which nothing is left.
+pub const POD_GONE: &str = "PodGone";
 /// The container that reads back and tells.
 const REPORT: &str = "report";
 
@@ -26,7 +28,7 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
     let ended = terminal(job).map(|(condition, at)| JobEnd {
         deadline_exceeded: text(condition, "/reason") == Some("DeadlineExceeded"),
         at,
-        pod: pod.map(end).unwrap_or_default(),
+        pod: pod.map_or_else(gone, end),
         log_tail: pod.and_then(log_tail),
     });
     JobFact::Ours(JobState {
@@ -62,6 +64,11 @@ fn is_owned_by(object: &Value, uid: &str) -> bool {
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
     let of = |pointer: &str| pod.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
     of("/status/initContainerStatuses").chain(of("/status/containerStatuses"))
+}
+
+/// A pod that was removed before its Job ended: by an eviction, or by somebody's hand.
+fn gone() -> PodEnd {
+    PodEnd { reason: Some(POD_GONE.to_owned()), ..PodEnd::default() }
 }
 
 /// How a pod ended.

@@ -5,7 +5,10 @@
 
 use interlock_crds::{BackupPhase, MaintenanceOperation};
 
-use super::result::{ResultError, RunResult, RunnerStage, SourceFailure};
+use super::{
+    observed::POD_GONE,
+    result::{ResultError, RunResult, RunnerStage, SourceFailure},
+};
 
 /// Why a run did not succeed, or was not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,6 +181,10 @@ fn of_silence(end: &PodEnd) -> Outcome {
         ) => Outcome::failed(
             Reason::Evicted,
             "the pod was evicted before it ended; give it resources or a priorityClassName. The next slot tries again",
+        ),
+        (Some(POD_GONE), _) => Outcome::failed(
+            Reason::Evicted,
+            "the pod was evicted or deleted before it told its result; give it resources or a priorityClassName. The next slot tries again",
         ),
         (Some("NodeLost" | "DeletionByTaintManager" | "DeletionByPodGC" | "NodeShutdown"), _) => Outcome::failed(
             Reason::NodeLost,

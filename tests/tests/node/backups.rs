@@ -24,7 +24,7 @@ fn command(script: &str) -> Value {
 
 fn objects() -> Vec<Value> {
     let kept = json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}});
-    let short = json!({"deadline": "15s"});
+    let short = json!({"deadline": "1m"});
     let mut small = claim("small");
     small["spec"]["volumeName"] = json!(format!("{POOL}-{SMALL}"));
     let mut unbound = claim("unbound");
@@ -215,7 +215,7 @@ fn troubled(scene: &Scene<'_>) {
     });
     scene.world.admin().post(&scene.stage.path(&format!("pods/{pod}/eviction")), &eviction).unwrap();
     for ((policy, run), (reasons, said)) in runs.iter().zip([
-        (["DeadlineExceeded", "DeadlineExceeded"], "15"),
+        (["DeadlineExceeded", "DeadlineExceeded"], "60 s"),
         (["NeverStarted", "DeadlineExceeded"], "unbound"),
         (["EmptySource", "EmptySource"], "empty"),
         (["Evicted", "JobDeleted"], "pod"),

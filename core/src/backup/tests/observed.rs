@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::at;
-use crate::backup::{observed, run::JobFact};
+use crate::backup::{
+    observed,
+    outcome::{self, Expected, Reason},
+    run::JobFact,
+};
 
 fn job(status: &Value) -> Value {
     json!({
@@ -54,6 +58,15 @@ fn the_report_tells_and_of_a_killed_tool_the_log_is_kept() {
     let ended = state(fact).ended.unwrap();
     assert_eq!((ended.pod.message.as_deref(), ended.log_tail.as_deref()), (Some("{}"), Some("the end")));
     assert!(ended.pod.out_of_memory);
+}
+
+#[test]
+fn a_pod_of_which_nothing_is_left_was_evicted_or_deleted() {
+    let ended = state(observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[], "run-uid")).ended.unwrap();
+    let expected = Expected { run: "run-uid", policy_uid: "p", repository_id: None, allow_empty: false };
+    let (outcome, _) = outcome::judge(&ended.pod, &expected);
+    assert_eq!(outcome.reason, Reason::Evicted, "{outcome:?}");
+    assert!(outcome.message.contains("evicted or deleted"), "{outcome:?}");
 }
 
 #[test]
