@@ -123,7 +123,7 @@ impl<'a> Restic<'a> {
             ("error", Some(message)) if message.get("during").and_then(Value::as_str) == Some("scan") => {}
             ("error", Some(message)) => {
                 let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-                self.wrong(came, &format!("{}: {}", text("/item"), text("/error/message")));
+                self.wrong(came, &format!("{}: {}", text("/item"), text("/error/message")), false);
             }
             ("exit_error", Some(message)) => {
                 // It sums up what was told before, if anything was.
@@ -132,7 +132,8 @@ impl<'a> Restic<'a> {
                 if sums_up {
                     return println!("{text}");
                 }
-                self.wrong(came, text.lines().next().unwrap_or_default());
+                // Why it gave up says more than what the source's own program wrote before.
+                self.wrong(came, text.lines().next().unwrap_or_default(), true);
             }
             (_, Some(message)) if !is_error => {
                 each(message);
@@ -157,11 +158,15 @@ impl<'a> Restic<'a> {
         }
     }
 
-    fn wrong(&self, came: &mut Came, text: &str) {
+    /// Notes an error; as the first of all if it is what the others led to.
+    fn wrong(&self, came: &mut Came, text: &str, first: bool) {
         let text = self.secrets.redact(text);
         println!("error: {text}");
         came.error_count += 1;
-        if came.errors.len() < KEPT {
+        if first {
+            came.errors.insert(0, text);
+            came.errors.truncate(KEPT);
+        } else if came.errors.len() < KEPT {
             came.errors.push(text);
         }
     }
