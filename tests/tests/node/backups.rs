@@ -242,10 +242,15 @@ fn passwd(scene: &Scene<'_>, old: &str, new: &str) {
     fs::write(&file, new).unwrap();
     let place = scene.volume("vault").join("second");
     let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
-    let mut command = Command::new(tools.path(Tool::Restic));
-    command.args(["key", "passwd", "--no-cache", "--new-password-file"]).arg(&file).env("RESTIC_PASSWORD", old);
-    let changed = command.env("RESTIC_REPOSITORY", &place).output().unwrap();
-    assert!(changed.status.success(), "{changed:?}");
+    let restic = |arguments: &[&str]| {
+        let mut command = Command::new(tools.path(Tool::Restic));
+        command.args(arguments).arg("--no-cache").env("RESTIC_PASSWORD", old).env("RESTIC_REPOSITORY", &place);
+        let ended = command.output().unwrap();
+        assert!(ended.status.success(), "{ended:?}");
+    };
+    // What was evicted left its lock.
+    restic(&["unlock", "--remove-all"]);
+    restic(&["key", "passwd", "--new-password-file", file.to_str().unwrap()]);
     assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(place).status().unwrap().success());
 }
 
