@@ -241,7 +241,7 @@ fn a_policy_that_is_deleted_meanwhile_stops_nothing_that_runs() {
             patch_of(config_map("web", &[("greeting", "hi")])),
             interlock_tests::deployment_image("web", "web:broken"),
         ],
-        json!({"progressDeadline": "4s"}),
+        json!({"progressDeadline": "10s"}),
     );
     change.approve(&["bob"]);
     change.wait("Running");

@@ -37,11 +37,11 @@ fn a_change_that_fails_goes_back_by_itself() {
         "alice",
         "bad",
         vec![greeting("bad"), deployment_image("web", "web:broken"), config_map("new", &[("a", "b")])],
-        json!({"progressDeadline": "4s"}),
+        json!({"progressDeadline": "10s"}),
     );
     change.approve(&["bob", "carol"]);
     let status = change.wait("RolledBack");
-    assert!(status["message"].as_str().unwrap().contains("was not healthy within 4 s"), "{status:#}");
+    assert!(status["message"].as_str().unwrap().contains("was not healthy within 10 s"), "{status:#}");
     let after = ["deployments/web", "configmaps/web"].map(|what| meaning(&stage.get(what)));
     assert_eq!(before, after);
     assert!(!stage.exists("configmaps/new"));
@@ -186,7 +186,7 @@ fn contingency_jobs_run_after_the_objects_were_put_back() {
         "alice",
         "with-job",
         vec![deployment_image("web", "web:broken")],
-        json!({"progressDeadline": "3s", "contingency": {"jobs": [job]}}),
+        json!({"progressDeadline": "15s", "contingency": {"jobs": [job]}}),
     );
     change.approve(&["bob"]);
     let status = change.wait("RolledBack");

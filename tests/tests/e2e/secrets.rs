@@ -51,7 +51,7 @@ fn secret_values_stay_in_secrets() {
     let reference = staged(&stage, "db-staged-1", CANARY_NEW);
     let content = |image: &str, reference: &Value| {
         json!({"content": {"manifests": [stage.placed(deployment_image("web", image))], "secretRefs": [reference]},
-            "progressDeadline": "3s"})
+            "progressDeadline": "10s"})
     };
     let failing = stage.propose_with("alice", "failing", vec![], content("web:broken", &reference));
     failing.approve(&["bob"]);
