@@ -58,6 +58,7 @@ fn objects() -> Vec<Value> {
 
 #[test]
 fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts() {
+    let _turn = crate::turn();
     let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL, "16m")), ..NodeOptions::default() };
     let Some(world) = vault::world("node-backup", node) else { return };
     let scene = Scene::set(&world, "backup", VOLUMES, objects());

@@ -171,6 +171,7 @@ impl<'w> Scene<'w> {
 
 #[test]
 fn r30_shares_are_those_of_the_weights_and_not_one_request_fails() {
+    let _turn = crate::turn();
     let Some(world) = world() else { return };
     let scene = Scene::set(&world, "gray");
     scene.has_share("1.0.0", 100.0);

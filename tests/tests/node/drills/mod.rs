@@ -4,7 +4,7 @@ mod fails;
 mod moments;
 mod passes;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 
 use interlock_cluster::{NodeOptions, PodNetwork};
 use interlock_tests::{
@@ -14,11 +14,8 @@ use interlock_tests::{
 use serde_json::json;
 
 const VOLUMES: usize = 16;
-/// A drill measures time: one node at a time is enough for the machine.
-static TURN: Mutex<()> = Mutex::new(());
-
 fn world(name: &'static str, network: PodNetwork) -> Option<(World, MutexGuard<'static, ()>)> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let turn = crate::turn();
     Some((vault::world(name, NodeOptions { volumes: VOLUMES, network, ..NodeOptions::default() })?, turn))
 }
 
