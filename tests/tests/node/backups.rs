@@ -217,7 +217,7 @@ fn troubled(scene: &Scene<'_>) {
     scene.world.admin().post(&scene.stage.path(&format!("pods/{pod}/eviction")), &eviction).unwrap();
     for ((policy, run), (reasons, said)) in runs.iter().zip([
         (["DeadlineExceeded", "DeadlineExceeded"], "60 s"),
-        (["NeverStarted", "DeadlineExceeded"], "unbound"),
+        (["NeverStarted", "DeadlineExceeded"], "60 s"),
         (["EmptySource", "EmptySource"], "empty"),
         (["Evicted", "JobDeleted"], "pod"),
         (["ToolFailed", "ToolFailed"], "space"),
