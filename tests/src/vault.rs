@@ -164,9 +164,8 @@ impl<'w> Scene<'w> {
     /// A run that is asked for and not waited for; its name.
     pub fn begin(&self, policy: &str) -> String {
         let (well, told) = self.run(policy, &["--no-wait"]);
-        let name = told.split("backup/").nth(1).and_then(|rest| rest.split_whitespace().next());
-        assert!(well && name.is_some(), "{policy}: {told}");
-        name.unwrap().to_owned()
+        assert!(well, "{policy}: {told}");
+        named(&told, "backup")
     }
 
     /// Waits until the run has ended; its status.
@@ -235,6 +234,12 @@ impl<'w> Scene<'w> {
     pub fn database(&self) -> Value {
         self.stage.get("services/database")["spec"]["clusterIP"].clone()
     }
+}
+
+/// The name in what a command said it made: `KIND/NAME was asked for`.
+pub fn named(told: &str, kind: &str) -> String {
+    let name = told.split(&format!("{kind}/")).nth(1).and_then(|rest| rest.split_whitespace().next());
+    name.unwrap_or_else(|| panic!("no {kind} is named: {told}")).to_owned()
 }
 
 /// A file that everybody may read.

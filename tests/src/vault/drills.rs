@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use interlock_cluster::POOL;
 use serde_json::{Value, json};
 
-use super::{Scene, own, with};
+use super::{Scene, named, own, with};
 use crate::{eventually, world::SOON};
 
 /// For a drill of a dozen pods, on a busy machine.
@@ -31,9 +31,8 @@ impl Scene<'_> {
     pub fn ask_for_drill(&self, drill: &str, more: &[&str]) -> String {
         let arguments = [&["drill", "run", drill, "-n", &self.stage.namespace], more].concat();
         let (well, told) = self.world.interlock_status("alice", &arguments);
-        let name = told.split("drillrun/").nth(1).and_then(|rest| rest.split_whitespace().next());
-        assert!(well && name.is_some(), "{told}");
-        name.unwrap().to_owned()
+        assert!(well, "{told}");
+        named(&told, "drillrun")
     }
 
     /// The status of the run once nothing is left of it.

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 use interlock_cluster::{NodeOptions, POOL, Tool, Tools};
 use interlock_tests::{
     eventually,
-    vault::{self, PASSWORD, RUN, Scene, claim, database, policy, repository, secret, write},
+    vault::{self, PASSWORD, RUN, Scene, claim, database, named, policy, repository, secret, write},
     world::SOON,
 };
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ fn restored(scene: &Scene<'_>, data: &Path) {
     ];
     let (well, told) = scene.world.interlock_status("alice", &arguments);
     assert!(well && told.contains("2 files"), "{told}");
-    let name = told.split("changerequest/").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let name = named(&told, "changerequest");
     let change = scene.stage.change_of(&scene.stage.get(&format!("changerequests/{name}")));
     assert!(!scene.stage.exists("persistentvolumeclaims/restored"), "nothing before it is agreed");
     change.approve(&["bob"]);

@@ -3,7 +3,7 @@
 use interlock_cluster::{POOL, PodNetwork};
 use interlock_tests::{
     eventually,
-    vault::{RUN, Scene, claim, database, outcome, own, policy, repository},
+    vault::{RUN, Scene, claim, database, named, outcome, own, policy, repository},
     world::condition,
 };
 use serde_json::{Value, json};
@@ -84,7 +84,7 @@ fn restored(scene: &Scene<'_>, moment: &str) {
         "--yes",
     ];
     let told = scene.world.interlock("alice", &arguments);
-    let name = told.split("changerequest/").nth(1).and_then(|rest| rest.split_whitespace().next()).unwrap();
+    let name = named(&told, "changerequest");
     let change = scene.stage.change_of(&scene.stage.get(&format!("changerequests/{name}")));
     change.approve(&["bob"]);
     eventually(RUN, || {
