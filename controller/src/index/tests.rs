@@ -17,6 +17,14 @@ fn change(version: &str, status: &Value) -> crds::ChangeRequest {
     .unwrap()
 }
 
+/// A key, and an index that believes its seals.
+fn sealed_index() -> (SealKey, Index) {
+    let seal = SealKey::from_seed(&[1; 32]).unwrap();
+    let mut keys = KeyRing::default();
+    keys.insert(seal.public());
+    (seal, Index::new(keys))
+}
+
 /// The change that has started.
 fn started(seal: &SealKey) -> crds::ChangeRequest {
     let run = serde_json::from_value(json!({
@@ -29,10 +37,7 @@ fn started(seal: &SealKey) -> crds::ChangeRequest {
 
 #[test]
 fn what_drills_calendars_and_policies_say_wakes_the_releases_of_running_changes() {
-    let seal = SealKey::from_seed(&[1; 32]).unwrap();
-    let mut keys = KeyRing::default();
-    keys.insert(seal.public());
-    let mut index = Index::new(keys);
+    let (seal, mut index) = sealed_index();
     let of = |kind: &str, name: &str, more: Value| {
         let metadata =
             json!({"name": name, "namespace": "teller", "uid": name, "generation": 1, "resourceVersion": "1"});
@@ -87,10 +92,7 @@ fn what_drills_calendars_and_policies_say_wakes_the_releases_of_running_changes(
 
 #[test]
 fn the_late_answer_to_a_start_does_not_revive_a_change_that_has_ended() {
-    let seal = SealKey::from_seed(&[1; 32]).unwrap();
-    let mut keys = KeyRing::default();
-    keys.insert(seal.public());
-    let mut index = Index::new(keys);
+    let (seal, mut index) = sealed_index();
     let now = "2026-11-23T08:00:00Z".parse().unwrap();
     let running = started(&seal);
     let run = running.status.as_ref().unwrap().run.clone();
