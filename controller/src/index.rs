@@ -37,8 +37,8 @@ use drills::Drills;
 use endings::Endings;
 use rollouts::Rollouts;
 
-pub(crate) use backups::beside;
 pub use backups::{BackupKey, RunsSummary};
+pub(crate) use backups::{beside, validity};
 pub use rollouts::RolloutKey;
 
 /// `namespace/name` of a ChangeRequest.
@@ -481,17 +481,25 @@ impl Index {
             return BTreeSet::new();
         }
         let mut wake = self.changes_of_system(&name);
-        self.systems.insert(name.clone(), Arc::new(facts));
+        let namespaces = facts.spec.namespaces.clone();
+        let known = self.systems.insert(name.clone(), Arc::new(facts));
         self.reclaim();
         wake.extend(self.changes_of_system(&name));
+        let before = known.iter().flat_map(|known| &known.spec.namespaces);
+        for namespace in before.chain(&namespaces).collect::<BTreeSet<_>>() {
+            self.wake_backups_in(namespace);
+        }
         wake
     }
 
     /// A System was deleted.
     pub fn system_deleted(&mut self, name: &str) -> BTreeSet<ChangeKey> {
         let wake = self.changes_of_system(name);
-        self.systems.remove(name);
+        let known = self.systems.remove(name);
         self.reclaim();
+        for namespace in known.iter().flat_map(|known| &known.spec.namespaces) {
+            self.wake_backups_in(namespace);
+        }
         wake
     }
 

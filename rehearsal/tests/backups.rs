@@ -251,6 +251,37 @@ fn a_person_asks_for_a_run_and_deletes_it_while_it_runs() {
 }
 
 #[test]
+fn files_may_be_applied_in_any_order() {
+    let mut play = Play::of(&[], 1, 1);
+    let (systems, ground): (Vec<_>, Vec<_>) =
+        Bank { votes: 1, ..Bank::default() }.objects().into_iter().partition(|object| object["kind"] == "System");
+    play.world = World::new(&Options { seed: 1, start: start(), controllers: 1, faults: Faults::default() });
+    play.world.seed_objects(&[ground, vec![claim()]].concat()).unwrap();
+    play.minutes(2);
+    let admin = || user("admin", &["system:masters"]);
+    let asked = own("Backup", "now", &json!({"policyRef": {"name": "files"}, "requester": "admin"}));
+    let all = [asked.clone(), policy(|_| ()), repository(|_| ())].into_iter().chain(systems);
+    for (second, object) in (0..).step_by(5).zip(all) {
+        let at = play.world.now() + SignedDuration::from_secs(second);
+        play.world.schedule(at, Act::Create(admin(), object));
+    }
+    play.minutes(4);
+    assert_eq!(play.ends(), ["Succeeded Complete"], "{:#?}", play.all::<Backup>("Backup"));
+    let valid = |play: &Play| play.policy().status.unwrap().conditions.into_iter().find(|c| c.type_ == "Valid");
+    assert_eq!(valid(&play).unwrap().status, "True");
+
+    // What never comes is told for as long as it is waited for, and then.
+    let mut lonely = asked;
+    (lonely["metadata"]["name"], lonely["spec"]["policyRef"]["name"]) = (json!("lonely"), json!("nobody"));
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(admin(), lonely));
+    play.minutes(5);
+    let lonely = play.all::<Backup>("Backup").into_iter().find(|run| run.metadata.name.as_deref() == Some("lonely"));
+    let status = lonely.unwrap().status.unwrap();
+    assert_eq!(status.reason.as_deref(), Some("PolicyGone"), "{status:#?}");
+}
+
+#[test]
 fn records_without_a_point_and_old_jobs_do_not_pile_up() {
     let objects = [
         repository(|spec| spec["prune"] = json!({"schedule": "*/30 * * * *"})),

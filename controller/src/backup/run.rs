@@ -23,7 +23,7 @@ use super::{FINALIZER, act, hooks, objects, observe, policy};
 use crate::{
     change::Context,
     claims,
-    index::{BackupKey, beside},
+    index::{BackupKey, beside, validity},
 };
 
 /// Decisions in one pass: each but the last writes something.
@@ -85,6 +85,7 @@ pub(super) async fn pass<P: Port>(
             name: backup.metadata.name.as_deref().unwrap_or_default(),
             uid: backup.metadata.uid.as_deref().unwrap_or_default(),
             generation: backup.metadata.generation.unwrap_or_default(),
+            created_at: backup.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0),
             deleting,
             spec: &backup.spec,
             status: &recorded,
@@ -195,8 +196,7 @@ fn parts<P: Port>(context: &Context<P>, key: &str, backup: &Backup, recorded: &B
 
 /// What the policy's own pass found that it cannot use.
 fn invalid(policy: &BackupPolicy) -> Option<String> {
-    let conditions = &policy.status.as_ref()?.conditions;
-    let valid = conditions.iter().find(|condition| condition.type_ == "Valid")?;
+    let valid = validity(policy)?;
     (valid.status == "False").then(|| valid.message.clone())
 }
 

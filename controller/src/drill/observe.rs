@@ -133,6 +133,7 @@ impl Observed {
             name: object.metadata.name.as_deref().unwrap_or_default(),
             uid: object.metadata.uid.as_deref().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
+            created_at: object.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0),
             deleting: object.metadata.deletion_timestamp.is_some(),
             spec: &object.spec,
             status: recorded,

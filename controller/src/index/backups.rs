@@ -12,6 +12,7 @@ use interlock_core::backup::{
 };
 use interlock_crds::{self as crds, BackupMode, BackupPhase, LastRun, PointRef};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::{Index, key_of};
 
@@ -144,18 +145,14 @@ impl Index {
             super::remove_from(&mut self.backups.policies_of_repository, &before, &key);
         }
         self.backups.policies_of_repository.entry(repository.clone()).or_default().insert(key.clone());
-        let same_spec = self
-            .backups
-            .policies
-            .get(&key)
-            .is_some_and(|known| known.metadata.generation == object.metadata.generation);
-        if !same_spec {
+        let known = self.backups.policies.insert(key.clone(), Arc::new(object.clone()));
+        let means = |policy: &crds::BackupPolicy| (policy.metadata.generation, validity(policy).cloned());
+        if known.as_ref().is_none_or(|known| means(known) != means(object)) {
             self.wake_drills_of_policy(&key);
             self.wake_active(&key);
             self.backups.woken.insert(BackupKey::Repository(repository));
         }
-        let is_new = self.backups.policies.insert(key.clone(), Arc::new(object.clone())).is_none();
-        let woken = if is_new { self.proof_changed(&key) } else { BTreeSet::new() };
+        let woken = if known.is_none() { self.proof_changed(&key) } else { BTreeSet::new() };
         self.backups.woken.insert(BackupKey::Policy(key));
         woken
     }
@@ -181,8 +178,10 @@ impl Index {
             (repository.metadata.generation, status.phase, status.repository_id)
         };
         if known.as_ref().is_none_or(|known| condition(known) != condition(object)) {
-            let policies = self.backups.policies_of_repository.get(&key).into_iter().flatten().cloned();
-            self.backups.woken.extend(policies.map(BackupKey::Policy));
+            for policy in self.backups.policies_of_repository.get(&key).cloned().unwrap_or_default() {
+                self.wake_active(&policy);
+                self.backups.woken.insert(BackupKey::Policy(policy));
+            }
             self.wake_drills_at_repository(&key);
         }
         let holders = |repository: &crds::BackupRepository| {
@@ -283,9 +282,22 @@ impl Index {
     }
 
     fn wake_active(&mut self, policy: &str) {
-        let place = self.place_now(policy);
-        let active = self.backups.of_policy.get(&place).into_iter().flat_map(|runs| &runs.active);
-        self.backups.woken.extend(active.map(|name| BackupKey::Run(beside(policy, name))));
+        // Runs that name no uid and were asked for before the policy was known are kept apart.
+        for place in BTreeSet::from([self.place_now(policy), format!("{policy} ")]) {
+            let active = self.backups.of_policy.get(&place).into_iter().flat_map(|runs| &runs.active);
+            self.backups.woken.extend(active.map(|name| BackupKey::Run(beside(policy, name))));
+        }
+    }
+
+    /// Another System lists the namespace now, or has another executor.
+    pub(super) fn wake_backups_in(&mut self, namespace: &str) {
+        for policy in in_namespace(&self.backups.policies, namespace) {
+            self.wake_active(&policy);
+            self.backups.woken.insert(BackupKey::Policy(policy));
+        }
+        let repositories = in_namespace(&self.backups.repositories, namespace).into_iter();
+        self.backups.woken.extend(repositories.map(BackupKey::Repository));
+        self.wake_drills_in(namespace);
     }
 
     /// What is to be looked at again since this was asked last.
@@ -456,6 +468,18 @@ fn repository_of(key: &str, run: &crds::Backup) -> Option<String> {
     let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref()).map(|pinned| &pinned.repository);
     let name = pinned.or(run.spec.repository_ref.as_ref().map(|named| &named.name))?;
     Some(beside(key, name))
+}
+
+/// What a policy's own pass found out about whether it can be used.
+pub(crate) fn validity(policy: &crds::BackupPolicy) -> Option<&Condition> {
+    policy.status.as_ref()?.conditions.iter().find(|condition| condition.type_ == "Valid")
+}
+
+/// The keys of what is in a namespace.
+pub(super) fn in_namespace<T>(all: &BTreeMap<String, T>, namespace: &str) -> Vec<String> {
+    let prefix = format!("{namespace}/");
+    let keys = all.range(prefix.clone()..).map(|(key, _)| key);
+    keys.take_while(|key| key.starts_with(&prefix)).cloned().collect()
 }
 
 /// The key of the object `name` in the namespace of `key`.

@@ -12,7 +12,11 @@ use interlock_core::{
 };
 use interlock_crds::{self as crds, CleanupState};
 
-use super::{BackupKey, ChangeKey, Index, backups::beside, key_of};
+use super::{
+    BackupKey, ChangeKey, Index,
+    backups::{beside, in_namespace},
+    key_of,
+};
 
 /// What is kept of drills.
 #[derive(Debug, Default)]
@@ -38,6 +42,10 @@ impl Index {
         let policy = beside(&key, &object.spec.policy_ref.name);
         self.drills.of_policy.entry(policy).or_default().insert(key.clone());
         let known = self.drills.by_key.insert(key.clone(), Arc::new(object.clone()));
+        let spec = |drill: &crds::RestoreDrill| drill.metadata.generation;
+        if known.as_ref().is_none_or(|known| spec(known) != spec(object)) {
+            self.wake_drill(&key);
+        }
         self.backups.woken.insert(BackupKey::Drill(key.clone()));
         // What a gate looks at.
         let proof = |drill: &crds::RestoreDrill| {
@@ -148,19 +156,29 @@ impl Index {
 
     pub(super) fn wake_drills_of_policy(&mut self, policy: &str) {
         for drill in self.drills.of_policy.get(policy).cloned().unwrap_or_default() {
-            let runs = self.drills.of_drill.get(&drill).into_iter().flatten();
-            let active = runs.filter(|run| self.drills.runs.get(*run).is_some_and(|run| is_active(run))).cloned();
-            self.backups.woken.extend(active.map(BackupKey::DrillRun));
-            self.backups.woken.insert(BackupKey::Drill(drill));
+            self.wake_drill(&drill);
         }
+    }
+
+    pub(super) fn wake_drills_in(&mut self, namespace: &str) {
+        for drill in in_namespace(&self.drills.by_key, namespace) {
+            self.wake_drill(&drill);
+        }
+    }
+
+    /// A drill, and its runs that have not ended.
+    fn wake_drill(&mut self, drill: &str) {
+        let runs = self.drills.of_drill.get(drill).into_iter().flatten();
+        let active = runs.filter(|run| self.drills.runs.get(*run).is_some_and(|run| is_active(run))).cloned();
+        self.backups.woken.extend(active.map(BackupKey::DrillRun));
+        self.backups.woken.insert(BackupKey::Drill(drill.to_owned()));
     }
 
     pub(super) fn wake_drills_at_repository(&mut self, repository: &str) {
         let runs = self.drills.at_repository.get(repository).into_iter().flatten().cloned();
         self.backups.woken.extend(runs.map(BackupKey::DrillRun));
         for policy in self.policies_of_repository(repository) {
-            let drills = self.drills.of_policy.get(&key_of(&policy.metadata)).into_iter().flatten().cloned();
-            self.backups.woken.extend(drills.map(BackupKey::Drill));
+            self.wake_drills_of_policy(&key_of(&policy.metadata));
         }
     }
 

@@ -25,5 +25,11 @@ pub mod status;
 pub mod validate;
 pub mod wal;
 
+use jiff::SignedDuration;
+
+/// A run, of a policy or of a drill, whose policy, repository, drill or System is missing or invalid waits for this long after
+/// it was asked for: people apply files in any order, and a controller hears of each kind by a watch of its own.
+pub const ADMISSION_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
 #[cfg(test)]
 mod tests;

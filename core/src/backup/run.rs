@@ -15,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use facts::{JobEnd, JobFact, JobState, ObjectsFact, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep};
 
 use super::{
+    ADMISSION_PATIENCE,
     outcome::{Outcome, Reason},
     slots::{earlier, plus},
 };
@@ -69,13 +70,13 @@ impl Pass<'_> {
         }
         let Some(policy) = facts.policy.filter(|policy| self.is_of(policy)) else {
             let name = &facts.spec.policy_ref.name;
-            return self.end(&Outcome::failed(
+            return self.unusable(
                 Reason::PolicyGone,
                 format!("BackupPolicy {name}, as it was when the run was asked for, does not exist in this namespace"),
-            ));
+            );
         };
         if let Some(why) = policy.refusal {
-            return self.end(&Outcome::failed(Reason::JobRefused, why));
+            return self.unusable(Reason::JobRefused, why.to_owned());
         }
         if self.pin(&policy) {
             self.status.queued_at = Some(Time(facts.now));
@@ -107,6 +108,17 @@ impl Pass<'_> {
                 RunStep::Claim
             }
         }
+    }
+
+    /// What the run refers to is missing or cannot be used: that is its outcome, unless it may not be known yet.
+    fn unusable(&mut self, reason: Reason, why: String) -> RunStep {
+        let until = plus(self.facts.created_at, ADMISSION_PATIENCE);
+        if self.status.pinned.is_some() || until <= self.facts.now {
+            return self.end(&Outcome::failed(reason, why));
+        }
+        self.status.message = Some(format!("waits until {until}: {why}"));
+        self.wake(until);
+        RunStep::Nothing
     }
 
     /// Pins the run to the policy as it is now, as long as its Job was not made; whether it is pinned for the first time.

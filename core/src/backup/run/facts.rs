@@ -17,6 +17,8 @@ pub struct RunFacts<'a> {
     pub uid: &'a str,
     /// Generation of its spec.
     pub generation: i64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
     /// Whether it is being deleted; its finalizer keeps it until its Job is gone.
     pub deleting: bool,
     /// What was asked for.

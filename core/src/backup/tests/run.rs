@@ -68,6 +68,7 @@ impl Run {
             name: "teller-db-1",
             uid: "run-1",
             generation: 1,
+            created_at: START.parse().unwrap(),
             deleting: self.deleting,
             spec: &self.spec,
             status: &self.status,
@@ -327,13 +328,35 @@ fn a_refused_job_a_missing_policy_and_another_one_of_its_name_fail_the_run() {
 
     let mut run = Run::new();
     run.policy = None;
-    run.pass();
+    run.later(30).pass();
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "PolicyGone"));
 
     let mut run = Run::new();
     run.pin.policy_uid = "policy-2".into();
-    run.pass();
+    run.later(30).pass();
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "PolicyGone"));
+}
+
+#[test]
+fn what_a_run_refers_to_may_come_after_it() {
+    let nothing: fn(&mut Run) = |run| run.policy = None;
+    let invalid: fn(&mut Run) = |run| run.refusal = Some("no System lists namespace teller".into());
+    for (missing, told, reason) in [(nothing, "does not exist", "PolicyGone"), (invalid, "no System", "JobRefused")] {
+        let mut run = Run::new();
+        missing(&mut run);
+        assert_eq!(run.later(29).pass(), RunStep::Nothing);
+        assert_eq!(run.status.phase, BackupPhase::Pending);
+        let message = run.status.message.clone().unwrap();
+        assert!(message.starts_with("waits until 2026-11-23T02:00:30Z: ") && message.contains(told), "{message}");
+        assert_eq!(run.ask().wake_at, Some(at("2026-11-23T02:00:30Z")));
+        let came = Run::new();
+        (run.policy, run.refusal) = (came.policy, came.refusal);
+        assert_eq!(run.pass(), RunStep::Claim, "it came in time");
+        // Once the run asked for its place, what goes missing is gone.
+        missing(&mut run);
+        run.later(0).pass();
+        assert_eq!(run.ended_with(), (BackupPhase::Failed, reason));
+    }
 }
 
 #[test]

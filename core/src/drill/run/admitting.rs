@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Access, DrillFact, DrillWrite, Pass, Plan, pinned};
+use crate::backup::ADMISSION_PATIENCE;
 use crate::drill::{
     clock, plus,
     reason::{Ending, Reason},
@@ -12,20 +13,19 @@ use crate::drill::{
 };
 
 impl Pass<'_> {
-    /// From here on recovery time counts.
-    pub(super) fn admit(&mut self) -> Result<(), Ending> {
+    /// Whether it was admitted. From there on recovery time counts.
+    pub(super) fn admit(&mut self) -> Result<bool, Ending> {
         let facts = self.facts;
         let name = &facts.spec.drill_ref.name;
         let is_meant =
             |drill: &DrillFact<'_>| facts.spec.drill_uid.as_ref().is_none_or(|uid| *uid == drill.pin.drill_uid);
         let Some(drill) = facts.drill.filter(is_meant) else {
-            return Err(Ending::failed(
-                Reason::DrillGone,
-                format!("RestoreDrill {name}, as it was when the run was asked for, does not exist in this namespace"),
-            ));
+            let gone =
+                format!("RestoreDrill {name}, as it was when the run was asked for, does not exist in this namespace");
+            return self.unusable(Reason::DrillGone, gone);
         };
         if let Some(why) = drill.refusal {
-            return Err(Ending::failed(Reason::DrillInvalid, why));
+            return self.unusable(Reason::DrillInvalid, why.to_owned());
         }
         self.status.pinned = Some(drill.pin.clone());
         let (spec, _) = pinned(&self.status)?;
@@ -38,7 +38,18 @@ impl Pass<'_> {
         self.status.t0 = Some(Time(whole_seconds(facts.now)));
         self.status.seed = Some(select::seed(facts.uid));
         self.go_on(DrillPhase::Queued, "admitted: recovery time counts from now on");
-        Ok(())
+        Ok(true)
+    }
+
+    /// What the run refers to is missing or cannot be used: that is its outcome, unless it may not be known yet.
+    fn unusable(&mut self, reason: Reason, why: String) -> Result<bool, Ending> {
+        let until = plus(self.facts.created_at, ADMISSION_PATIENCE);
+        if until <= self.facts.now {
+            return Err(Ending::failed(reason, why));
+        }
+        self.say(format!("waits until {until}: {why}"));
+        self.wake(until);
+        Ok(false)
     }
 
     pub(super) fn queued(&mut self, plan: &Plan) -> Result<bool, Ending> {

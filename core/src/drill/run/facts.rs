@@ -35,6 +35,8 @@ pub struct DrillFacts<'a> {
     pub uid: &'a str,
     /// Generation of its spec.
     pub generation: i64,
+    /// When it was asked for.
+    pub created_at: Timestamp,
     /// Whether it is being deleted; its finalizer keeps it until nothing is left of it.
     pub deleting: bool,
     /// What was asked for.

@@ -129,8 +129,8 @@ impl Pass<'_> {
         if self.facts.deleting {
             return Err(Ending::failed(Reason::Deleted, "the run was deleted before its verdict fell"));
         }
-        if self.status.phase == DrillPhase::Pending {
-            self.admit()?;
+        if self.status.phase == DrillPhase::Pending && !self.admit()? {
+            return Ok(());
         }
         let (drill, policy) = carried_out(self.facts.spec, &self.status)?;
         let plan = Plan { drill, policy };

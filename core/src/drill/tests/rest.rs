@@ -125,6 +125,27 @@ fn d14_a_run_that_could_not_be_admitted_in_time_is_missed() {
 }
 
 #[test]
+fn what_a_run_refers_to_may_come_after_it_and_recovery_time_counts_from_then() {
+    let mut world = World::new(Script::good());
+    world.refusal = Some("BackupPolicy files does not exist in this namespace".into());
+    let decision = world.ask(&|_| false);
+    assert_eq!((decision.status.phase, decision.wake_at), (DrillPhase::Pending, Some(on(23, "12:00:30"))));
+    let message = decision.status.message.clone().unwrap_or_default();
+    assert_eq!(message, "waits until 2026-11-23T12:00:30Z: BackupPolicy files does not exist in this namespace");
+    assert!(decision.writes.is_empty() && decision.status.t0.is_none());
+    world.status = decision.status;
+    world.now = on(23, "12:00:29");
+    assert_eq!(world.ask(&|_| false).status.phase, DrillPhase::Pending);
+    world.now = on(23, "12:00:30");
+    let ended = world.ask(&|_| false).status;
+    assert_eq!((ended.phase, ended.reason.as_deref()), (DrillPhase::Failed, Some("DrillInvalid")));
+    (world.now, world.refusal) = (on(23, "12:00:20"), None);
+    world.run(1_000, None);
+    assert_eq!(world.ended_as().0, DrillPhase::Passed);
+    assert_eq!(world.status.t0.as_ref().unwrap().0, on(23, "12:00:20"));
+}
+
+#[test]
 fn d15_a_draw_is_remembered_until_the_verdict_and_once() {
     let mut world = World::new(Script::good());
     world.drill = drill_spec(|spec| spec["selection"] = json!({"strategy": "RandomWithin", "days": 30}));

@@ -272,6 +272,7 @@ impl World {
             name: RUN,
             uid: UID,
             generation: 1,
+            created_at: on(23, "12:00:00"),
             deleting: self.deleting,
             spec: &self.spec,
             status: &self.status,
