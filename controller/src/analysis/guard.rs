@@ -11,10 +11,15 @@ pub struct Guard {
 }
 
 /// Metadata services of clouds, which give credentials to whoever asks, outside the link-local range: Alibaba Cloud,
-/// Azure's wire server.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
-/// The same of AWS over IPv6.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// Azure's wire server, Oracle Cloud.
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+/// The same over IPv6: AWS, Google Cloud, Scaleway.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
 
 impl Guard {
     /// Why a request must not go there; None if it may.
@@ -44,7 +49,7 @@ impl Guard {
         if address.is_loopback() {
             return (!self.loopback).then_some(LOOPBACK);
         }
-        if address.is_unicast_link_local() || address == METADATA_V6 {
+        if address.is_unicast_link_local() || METADATA_V6.contains(&address) {
             return Some(METADATA);
         }
         (address.is_unspecified() || address.is_multicast()).then_some(NO_HOST)
@@ -93,6 +98,9 @@ mod tests {
             "fe80::1",
             "ff02::1",
             "fd00:ec2::254",
+            "fd20:ce::254",
+            "fd00:42::42",
+            "192.0.0.192",
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "::169.254.169.254",

@@ -16,7 +16,11 @@ const MAX_NAME: usize = 63;
 
 /// The name of the Job of one measurement: the same after a crash. `run` tells apart whatever begins the analysis anew.
 pub fn name(run: &str, analysis: &str, slot: &Slot) -> String {
-    let name = format!("{run}-{analysis}-{}", slot.number);
+    fitting(format!("{run}-{analysis}-{}", slot.number))
+}
+
+/// A name that a Job may have: a longer one is cut, and told apart by a digest of the whole.
+pub fn fitting(name: String) -> String {
     if name.len() <= MAX_NAME {
         return name;
     }

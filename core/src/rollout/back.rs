@@ -4,7 +4,7 @@ use interlock_crds::{Form, RolloutPhase};
 use serde_json::Value;
 
 use super::{
-    capacity::share_of,
+    capacity::{pods_for, share_of},
     derive::{
         service,
         workload::{self, Version},
@@ -44,7 +44,8 @@ impl Pass<'_> {
 
     fn return_to_old(&mut self, v: &View<'_>) -> Reach {
         if v.canary_is_foreign() {
-            return self.clean_up(v);
+            // Nothing can be served from it, and it is not ours to delete.
+            return self.return_to_old(&v.without_canary());
         }
         if v.stable.is_null() {
             // The workload is gone, as in a namespace that is torn down: what is ours goes too.
@@ -76,7 +77,11 @@ impl Pass<'_> {
     fn restore_workload(&mut self, v: &View<'_>) -> Option<Reach> {
         let written = self.status.promotion.as_ref().is_some_and(|promotion| promotion.written);
         let target = self.facts.target?;
-        if !written || (v.version == Version::Old && self.restore_configs(v) == 0) {
+        if !written {
+            return None;
+        }
+        let configs = self.restore_configs(v);
+        if v.version == Version::Old && configs == 0 {
             return None;
         }
         let size = v.size();
@@ -91,6 +96,10 @@ impl Pass<'_> {
         self.serve_from_both(v);
         if self.writes.iter().any(|write| matches!(write.form, Form::UnpinnedService | Form::RestoredRoute)) {
             return Some(Reach::waiting("pods of both versions serve while the workload is given its old version", 0));
+        }
+        // No pod of the old version starts with the new values.
+        if configs > 0 {
+            return Some(Reach::waiting("ConfigMaps and Secrets are given their old values", 0));
         }
         self.write(Form::Restored, None, "", Some(v.stable), workload::restored(v.stable, target));
         Some(Reach::waiting("the workload is given its old version", 0))
@@ -184,6 +193,9 @@ impl Pass<'_> {
                     self.write_split(v, weight, &[], 0);
                 }
             }
+            if !self.has_planned() {
+                self.shrink_canary(v);
+            }
             return waiting("it takes its share back with them");
         }
         // Without a Service to pin, pods are the share: now the old ones can do without the new ones.
@@ -203,6 +215,20 @@ impl Pass<'_> {
             return waiting("no Gateway has accepted the route yet");
         }
         None
+    }
+
+    /// The second Deployment keeps as many pods as its share needs, so that the old version has room for its own.
+    fn shrink_canary(&mut self, v: &View<'_>) {
+        let needed = match (v.split(), &v.service_name) {
+            (Some((_, most)), _) if v.route_is_accepted() => pods_for(v.full(), most.canary, None),
+            (None, None) => v.full().saturating_sub(v.old_ready()),
+            _ => return,
+        };
+        let Some(canary) = v.canary.filter(|canary| !live::is_deleting(canary)) else { return };
+        if needed < live::replicas(canary) {
+            let object = workload::scaled(canary, needed);
+            self.write(v.workload_form(), Some(i64::from(needed)), "", Some(canary), object);
+        }
     }
 
     /// Deletes the second Deployment once no traffic reaches it. None when it is gone.

@@ -3,6 +3,7 @@
 use interlock_crds::{
     BatchStrategy, Form, RolloutPhase, StartRecord, VersionCounts, VersionHashes, Weights, WorkloadKind,
 };
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::{
@@ -66,8 +67,29 @@ impl<'a> Batches<'a> {
         self.pods.iter().filter(|pod| has(pod, revision) && !live::is_deleting(pod)).count() as u32
     }
 
-    fn unready(&self) -> u32 {
-        self.size.saturating_sub(self.pods.iter().filter(|pod| is_ready(pod)).count() as u32)
+    /// Pods that are missing, or not ready for as long as the workload asks (`minReadySeconds`).
+    fn unready(&self, now: Timestamp) -> u32 {
+        let available = |pod: &&&Value| self.available_at(pod).is_some_and(|at| at <= now);
+        self.size.saturating_sub(self.pods.iter().filter(available).count() as u32)
+    }
+
+    /// When the next pod has been ready for long enough.
+    fn settles(&self, now: Timestamp) -> Option<Timestamp> {
+        self.pods.iter().filter_map(|pod| self.available_at(pod)).filter(|at| *at > now).min()
+    }
+
+    fn available_at(&self, pod: &Value) -> Option<Timestamp> {
+        let least = i64::from(live::count(self.workload, "/spec/minReadySeconds"));
+        let since = || {
+            let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+            let ready = conditions.into_iter().find(|c| live::text(c, "/type") == "Ready")?;
+            live::text(ready, "/lastTransitionTime").parse::<Timestamp>().ok()
+        };
+        match (is_ready(pod), least) {
+            (false, _) => None,
+            (true, 0) => Some(Timestamp::MIN),
+            (true, _) => Some(since()?.checked_add(SignedDuration::from_secs(least)).unwrap_or(Timestamp::MAX)),
+        }
     }
 }
 
@@ -99,6 +121,9 @@ impl Pass<'_> {
         }
         if self.status.promotion.is_none() {
             self.take_steps(strategy, &mut |pass| {
+                if pass.status.hold.is_some() {
+                    return Reach::There;
+                }
                 let asked = pass.status.asked.clone().unwrap_or_default();
                 let batch = asked.replicas.unwrap_or_else(|| capacity::pods_for(b.size, asked.weight, None));
                 pass.reach_batch(&b, batch.min(b.size), plan.failure_threshold)
@@ -153,6 +178,13 @@ impl Pass<'_> {
         if live::text(&strategy, "/type") == "OnDelete" {
             return self.say(format!(
                 "{name} has updateStrategy OnDelete, whose pods a person replaces; give it RollingUpdate"
+            ));
+        }
+        if b.is_daemon_set
+            && !matches!(live::text_of(&strategy, "/rollingUpdate/maxSurge").as_str(), "" | "0" | "\"0\"" | "\"0%\"")
+        {
+            return self.say(format!(
+                "{name} has maxSurge, and batches replace pods in place; give it maxUnavailable instead"
             ));
         }
         // Pods of a version that never became ready do not count: most ready pods say which version serves.
@@ -221,8 +253,24 @@ impl Pass<'_> {
         wanted: &dyn Fn(&Value) -> bool,
     ) -> &'static str {
         let on_its_way = b.pods.iter().filter(|pod| live::is_deleting(pod)).count() as u32;
-        let mut allowed = self.at_once(b).saturating_add(tolerated).saturating_sub(b.unready().max(on_its_way));
-        let mut budget = self.disruptions(b);
+        // What the plan tolerates are new pods that do not become ready, not pods that are taken away or only begin.
+        let patience = self.facts.spec.plan.progress_deadline.signed() / 2;
+        let begun = |pod: &Value| {
+            let is_new = !wanted(pod) && !is_ready(pod) && !live::is_deleting(pod);
+            let at = live::text(pod, "/metadata/creationTimestamp").parse::<Timestamp>().ok().filter(|_| is_new)?;
+            at.checked_add(patience).ok()
+        };
+        let given_up = b.pods.iter().filter_map(|pod| begun(pod)).filter(|at| *at <= self.now).count() as u32;
+        if let Some(next) = b.pods.iter().filter_map(|pod| begun(pod)).filter(|at| *at > self.now).min() {
+            self.wake(next);
+        }
+        let away = b.unready(self.now).saturating_sub(given_up.min(tolerated)).max(on_its_way);
+        let mut allowed = self.at_once(b).saturating_sub(away);
+        // A budget may not have counted yet what was deleted just now.
+        let mut budget = self.disruptions(b).map(|budget| budget.saturating_sub(on_its_way));
+        if let Some(settled) = b.settles(self.now) {
+            self.wake(settled);
+        }
         let mut left = most;
         let (broken, ready): (Vec<_>, Vec<_>) =
             b.pods.iter().filter(|pod| wanted(pod) && !live::is_deleting(pod)).partition(|pod| !is_ready(pod));

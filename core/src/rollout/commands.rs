@@ -35,9 +35,10 @@ impl Pass<'_> {
             }
             self.status.obeyed.push(command.id.clone());
             if self.status.obeyed.len() > 64 {
-                self.status.obeyed.remove(0);
-                let forgotten = facts.commands.iter().find(|c| !self.status.obeyed.contains(&c.id));
-                self.status.obeyed_until = forgotten.map(|c| Time(c.at)).or(self.status.obeyed_until.take());
+                let forgotten = self.status.obeyed.remove(0);
+                let at = facts.commands.iter().find(|command| command.id == forgotten).map(|command| command.at);
+                let until = at.max(self.status.obeyed_until.take().map(|until| until.0));
+                self.status.obeyed_until = until.map(Time);
             }
         }
     }
@@ -147,35 +148,44 @@ impl Pass<'_> {
                 return Obeyed::Refused("it is held because it failed; retry or abort it".to_owned());
             }
             Some(HoldReason::WindowClosed) => return Obeyed::Refused("its window is closed".to_owned()),
-            Some(HoldReason::Commanded | HoldReason::Inconclusive) => self.release_hold(),
-            None => {}
+            Some(HoldReason::Commanded | HoldReason::Inconclusive) | None => {}
         }
+        if let Some(why) = self.cannot_promote(verb, strategy) {
+            return Obeyed::Refused(why);
+        }
+        self.release_hold();
         if let (Strategy::Waves(_), RolloutVerb::Promote) = (strategy, verb) {
-            return match self.status.waves.iter_mut().find(|wave| wave.phase == WavePhase::Soaking) {
-                Some(wave) => {
-                    wave.phase = WavePhase::Complete;
-                    Obeyed::Yes
-                }
-                None => Obeyed::Refused(
-                    "no wave is being observed; signatures and windows are not a command's to give".to_owned(),
-                ),
-            };
+            if let Some(wave) = self.status.waves.iter_mut().find(|wave| wave.phase == WavePhase::Soaking) {
+                wave.phase = WavePhase::Complete;
+            }
+            return Obeyed::Yes;
         }
         if verb == RolloutVerb::PromoteFully || self.status.promotion.is_some() {
             self.status.fully = true;
             return Obeyed::Yes;
         }
-        let Some(step) = strategy.steps().get(self.status.current_step as usize) else { return Obeyed::Yes };
+        if strategy.steps().get(self.status.current_step as usize).is_some() {
+            self.go_to(self.status.current_step + 1);
+        }
+        Obeyed::Yes
+    }
+
+    /// Why promoting or skipping has no meaning now.
+    fn cannot_promote(&self, verb: RolloutVerb, strategy: Strategy<'_>) -> Option<String> {
+        if let (Strategy::Waves(_), RolloutVerb::Promote) = (strategy, verb) {
+            let observed = self.status.waves.iter().any(|wave| wave.phase == WavePhase::Soaking);
+            let why = "no wave is being observed; signatures and windows are not a command's to give";
+            return (!observed).then(|| why.to_owned());
+        }
+        if verb == RolloutVerb::PromoteFully || self.status.promotion.is_some() {
+            return None;
+        }
+        let step = strategy.steps().get(self.status.current_step as usize)?;
         if step.sign_off.is_some() || step.gate.is_some() {
-            return Obeyed::Refused("the step waits for signatures or a gate, which no command replaces".to_owned());
+            return Some("the step waits for signatures or a gate, which no command replaces".to_owned());
         }
         let only_waits = step.pause.is_some() || step.analysis.is_some();
-        if !only_waits && verb == RolloutVerb::Promote {
-            return Obeyed::Refused(
-                "the step waits for the cluster, not for a person; skip it to leave it out".to_owned(),
-            );
-        }
-        self.go_to(self.status.current_step + 1);
-        Obeyed::Yes
+        let why = "the step waits for the cluster, not for a person; skip it to leave it out";
+        (!only_waits && verb == RolloutVerb::Promote).then(|| why.to_owned())
     }
 }

@@ -9,7 +9,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
     capacity,
+    derive::workload,
     facts::RolloutFacts,
+    live,
     pass::{Pass, PlannedWrite, Strategy},
     sides::Goal,
     view::View,
@@ -184,6 +186,10 @@ impl Pass<'_> {
         if self.status.phase.is_at_rest() {
             return;
         }
+        if self.follow_restart(v) {
+            // The hashes that were just recorded are what the view reads next time.
+            return;
+        }
         self.observe(v);
         if self.status.phase == RolloutPhase::Pending {
             self.status.steps = strategy.steps().len() as u32;
@@ -212,6 +218,21 @@ impl Pass<'_> {
                 None => self.promote_sides(v),
             }
         }
+    }
+
+    /// Somebody restarted the workload, or changed of its pods what is not the release's: the old version is the one with the
+    /// new hash as soon as most of its pods have it. Whether that was so.
+    fn follow_restart(&mut self, v: &View<'_>) -> bool {
+        let Some(hashes) = self.status.hashes.as_mut().filter(|_| v.version == workload::Version::Old) else {
+            return false;
+        };
+        let Some(current) = live::current(&v.stable_sets).filter(|set| set.hash != hashes.stable) else { return false };
+        if current.ready == 0 || current.ready < v.old_ready() {
+            return false;
+        }
+        hashes.stable.clone_from(&current.hash);
+        self.say("the pods of the old version were replaced by others of the same version; these count from now on");
+        true
     }
 
     /// While a promotion is held nothing moves, but what serves has its pods, also when the workload is scaled.

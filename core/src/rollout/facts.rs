@@ -153,6 +153,8 @@ pub struct AnalysisFact {
     pub run: String,
     /// Its verdict.
     pub verdict: Verdict,
+    /// Whether any measurement succeeded; a dry run counts as measured.
+    pub measured: bool,
     /// The same for a person.
     pub message: String,
     /// When it looks again.

@@ -1,6 +1,6 @@
 //! What live objects say: versions, ready pods, accepted routes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{RolloutSpec, RolloutTarget, WorkloadKind};
 use serde_json::Value;
@@ -219,6 +219,12 @@ pub fn serving(sets: &[ReplicaSet]) -> Option<&ReplicaSet> {
     sets.iter().max_by(|a, b| (a.ready, a.is_current, &b.hash).cmp(&(b.ready, b.is_current, &a.hash)))
 }
 
+/// Whether a Job is suspended that has not completed.
+pub fn is_suspended(job: &Value) -> bool {
+    let complete = |c: &Value| text(c, "/type") == "Complete" && text(c, "/status") == "True";
+    job.pointer("/spec/suspend") == Some(&Value::Bool(true)) && !list(job, "/status/conditions").iter().any(complete)
+}
+
 /// Whether every Gateway that the route names has accepted its newest generation. A route without parents is accepted by
 /// nobody and never is.
 pub fn is_accepted(route: &Value) -> bool {
@@ -257,15 +263,20 @@ fn list<'a>(object: &'a Value, pointer: &str) -> &'a [Value] {
 /// under an empty hash.
 pub fn ready_endpoints(slices: &[Value], sets: &[Value]) -> BTreeMap<String, BTreeMap<String, u32>> {
     let mut all = BTreeMap::<String, BTreeMap<String, u32>>::new();
+    // A Service of two address families has each pod in two slices.
+    let mut counted = BTreeSet::new();
     for slice in slices {
-        let service = label(slice, "kubernetes.io/service-name").to_owned();
-        let of = all.entry(service).or_default();
+        let service = label(slice, "kubernetes.io/service-name");
+        let of = all.entry(service.to_owned()).or_default();
         for endpoint in list(slice, "/endpoints") {
             // Absent means ready (discovery.k8s.io/v1).
             if endpoint.pointer("/conditions/ready") == Some(&Value::Bool(false)) {
                 continue;
             }
             let pod = text(endpoint, "/targetRef/name");
+            if !pod.is_empty() && !counted.insert((service, pod)) {
+                continue;
+            }
             // The name of a pod is that of its ReplicaSet, cut to 58 characters, and a suffix of five.
             let hash = sets.iter().filter(|set| text(set, "/metadata/namespace") == text(slice, "/metadata/namespace"));
             let hash = hash

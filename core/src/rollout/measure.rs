@@ -55,6 +55,8 @@ pub struct Due {
 const ROUNDS: usize = 8;
 /// So many runs that have ended are kept.
 const KEPT: usize = 24;
+/// With so many runs no dry run of an earlier step goes on; the schema lets 64 be recorded.
+const MOST: usize = 40;
 
 /// Decides like [`super::decide()`], with what was `measured`; beside the decision, the measurements to take now. Jobs
 /// that measure are among the planned writes.
@@ -158,6 +160,7 @@ fn verdicts(status: &RolloutStatus) -> Vec<AnalysisFact> {
         name: state.name.clone(),
         run: run.clone(),
         verdict: verdict(state),
+        measured: state.dry_run || state.counts.successful > 0,
         message: message(state),
         wake_at: state.next_due.as_ref().map(|due| due.0).filter(|_| !state.dry_run),
     });
@@ -188,6 +191,13 @@ fn follow(plan: &RolloutPlanSpec, decision: &mut RolloutDecision, now: Timestamp
             run::stop(&mut record.state, now);
         }
     }
+    // Dry runs of earlier steps end as well when there are too many of them.
+    let excess = status.analyses.len().saturating_sub(MOST);
+    let is_asked = |record: &AnalysisRecord| asked.iter().any(|run| run.run == record.run);
+    let of_old = |record: &&mut AnalysisRecord| {
+        record.state.dry_run && record.state.verdict == AnalysisVerdict::Running && !is_asked(record)
+    };
+    status.analyses.iter_mut().filter(of_old).take(excess).for_each(|record| run::stop(&mut record.state, now));
     let ended = |record: &AnalysisRecord| record.state.verdict != AnalysisVerdict::Running;
     let mut surplus = status.analyses.iter().filter(|record| ended(record)).count().saturating_sub(KEPT);
     status.analyses.retain(|record| {

@@ -169,13 +169,13 @@ impl Pass<'_> {
         None
     }
 
-    /// Takes traffic from a new version that has no ready pod left, as long as the old one can have it.
+    /// Takes traffic from a new version that has no ready pod left, as long as the old one has any.
     fn protect(&mut self, v: &View<'_>) -> Option<Reach> {
         let (_, most) = v.split()?;
         let canary = service::canary_name(v.backend());
         let hash = v.canary_hash.as_deref()?;
         let is_dead = v.canary_ready == 0 && self.facts.live.endpoints_of(&canary, hash) == 0;
-        if !is_dead || most.canary == 0 || self.stable_endpoints(v) == 0 || v.old_ready() < v.full() {
+        if !is_dead || most.canary == 0 || self.stable_endpoints(v) == 0 {
             return None;
         }
         self.write_split(v, 0, &[], 0);
@@ -286,12 +286,20 @@ impl Pass<'_> {
 
     /// Removes everything temporary but the second Deployment, which must be gone.
     pub fn clean_up(&mut self, v: &View<'_>) -> Reach {
+        let shares = [service::stable_name(v.backend()), service::canary_name(v.backend())];
+        let shares = shares.iter().filter(|_| v.route_name.is_some()).filter_map(|name| v.service(name));
+        let mut ours: Vec<&Value> =
+            shares.filter(|share| live::label(share, ROLLOUT_LABEL) == self.facts.uid).collect();
+        // No Service goes while a route, or a Gateway that has not taken up the newest one, still leads to it.
+        self.restore_route(v);
+        let led = v.route().is_some_and(|route| !live::is_accepted(route) && !live::is_deleting(route));
+        if self.has_planned() || (led && !ours.is_empty()) {
+            return Reach::waiting("the route is given its own form", 7);
+        }
         if let Some(own) = v.own_service().filter(|own| service::selected_hash(own).is_some()) {
             self.write(Form::UnpinnedService, None, "", Some(own), service::unpinned_service(own));
         }
-        let shares = [service::stable_name(v.backend()), service::canary_name(v.backend())];
-        let shares = shares.iter().filter(|_| v.route_name.is_some()).chain(&v.preview_name);
-        let mut ours: Vec<&Value> = shares.filter_map(|name| v.service(name)).collect();
+        ours.extend(v.preview_name.iter().filter_map(|name| v.service(name)));
         if let Some(target) = self.facts.target {
             let copies = config::config_copies(&target.wanted, &target.configs, self.facts.uid);
             ours.extend(copies.iter().filter_map(|copy| v.object(&crate::object::ObjectId::of(copy).ok()?)));

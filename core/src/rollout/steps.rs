@@ -37,7 +37,7 @@ impl Pass<'_> {
         for _ in 0..=steps.len() {
             let Some(step) = steps.get(self.status.current_step as usize) else {
                 if self.status.hold.is_none() {
-                    self.begin_promotion();
+                    self.prove_or_wait(strategy);
                 }
                 return;
             };
@@ -94,6 +94,38 @@ impl Pass<'_> {
             }
             self.go_to(self.status.current_step + 1);
         }
+    }
+
+    /// All steps are complete. What was to be measured beside them must have been, at least once.
+    fn prove_or_wait(&mut self, strategy: Strategy<'_>) {
+        match self.background(strategy) {
+            Some((Verdict::Failed, why)) => return self.fail(&why),
+            Some((Verdict::Inconclusive, why)) => return self.hold_for_inconclusive(&why),
+            Some((Verdict::Running | Verdict::Passed, _)) | None => {}
+        }
+        let known = |run: &AnalysisRun| self.facts.analyses.iter().find(|fact| fact.run == run.run);
+        let waits = |run: &AnalysisRun| {
+            let measured = known(run).is_some_and(|fact| fact.measured || fact.verdict == Verdict::Passed);
+            let why = known(run).map_or("it is being started", |fact| &fact.message);
+            (!measured)
+                .then(|| format!("no measurement of analysis {} beside the steps succeeded yet: {why}", run.name))
+        };
+        let beside = self.analyses.iter().filter(|run| run.run.starts_with("background-"));
+        let Some(why) = beside.filter(|run| !self.is_dry(&run.name)).find_map(waits) else {
+            return self.begin_promotion();
+        };
+        self.phase(RolloutPhase::Progressing);
+        if self.is_late(0) {
+            let limit = self.facts.spec.plan.progress_deadline;
+            self.fail(&format!("no progress for {limit}: {why}"));
+        } else {
+            self.say(why);
+        }
+    }
+
+    /// Whether an analysis is measured and shown only.
+    fn is_dry(&self, name: &str) -> bool {
+        self.facts.spec.plan.analyses.iter().any(|analysis| analysis.name == name && analysis.dry_run)
     }
 
     /// What the step asks for from now on.
@@ -207,6 +239,10 @@ impl Pass<'_> {
                 Outcome::Waiting(format!("Job {} is in the way; delete it", live::text(found, "/metadata/name")))
             }
             Some(found) => match health(found) {
+                // Whoever suspends a Job has not run it.
+                Health::Healthy if live::is_suspended(found) => {
+                    Outcome::Waiting(format!("Job {name} is suspended; it counts when it is resumed and completes"))
+                }
                 Health::Healthy => Outcome::Done,
                 Health::Progressing(why) => Outcome::Waiting(format!("Job {name}: {why}")),
                 Health::Failed(why) => Outcome::Failed(format!("Job {name}: {why}")),

@@ -12,6 +12,7 @@ use super::{
 use crate::object::{Health, ObjectId, health};
 
 /// The live state of a canary or a blue/green release.
+#[derive(Clone)]
 pub(super) struct View<'a> {
     pub facts: &'a RolloutFacts<'a>,
     pub namespace: String,
@@ -146,6 +147,11 @@ impl<'a> View<'a> {
 
     pub fn canary_replicas(&self) -> u32 {
         self.canary.map_or(0, live::replicas)
+    }
+
+    /// The same as if there were no second Deployment.
+    pub fn without_canary(&self) -> Self {
+        Self { canary: None, canary_hash: None, canary_ready: 0, ..self.clone() }
     }
 
     pub fn canary_is_foreign(&self) -> bool {

@@ -95,7 +95,11 @@ impl Condition {
         match Value::resolve(&self.expression, &context) {
             Ok(Value::Bool(truth)) => Evaluation::Is(truth),
             Ok(other) => Evaluation::Error(format!("it gives a {}, not true or false", other.type_of())),
-            Err(ExecutionError::NoSuchKey(key)) => Evaluation::Missing(format!("there is no key {key:?}")),
+            // A key that the condition itself does not state came from the server.
+            Err(ExecutionError::NoSuchKey(key)) if self.text.contains(key.as_str()) => {
+                Evaluation::Missing(format!("there is no key {key:?}"))
+            }
+            Err(ExecutionError::NoSuchKey(_)) => Evaluation::Missing("there is no such key".to_owned()),
             Err(error) => Evaluation::Error(explain(&error)),
         }
     }

@@ -73,6 +73,8 @@ fn what_cannot_be_evaluated_is_an_error_and_says_why_without_the_answer() {
         of_body("result.l[7] > 1.0", r#"{"l": [1]}"#),
         Evaluation::Error("it looks at a position that the list does not have".into())
     );
+    let looked_up = of_body("result[result.token] == 1.0", r#"{"token": "hunter2"}"#);
+    assert_eq!(looked_up, Evaluation::Missing("there is no such key".into()));
     for text in ["result.token + 1.0 < 2.0", "result.token.x == 1", "result.token[0] == 'h'", "int(result.token) < 1"] {
         let Evaluation::Error(why) = of_body(text, r#"{"token": "hunter2"}"#) else { panic!("{text}") };
         assert!(!why.contains("hunter2"), "{text}: {why}");

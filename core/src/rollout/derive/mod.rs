@@ -65,8 +65,7 @@ pub fn is_touched(live: &Value) -> bool {
 
 /// The Job of a step.
 pub fn step_job(namespace: &str, rollout: &str, uid: &str, run: &str, spec: &Value) -> Value {
-    let base: String = rollout.chars().take(63usize.saturating_sub(run.len() + 1)).collect();
-    own_job(namespace, rollout, uid, &format!("{}-{run}", base.trim_end_matches(['-', '.'])), spec)
+    own_job(namespace, rollout, uid, &crate::analysis::job::fitting(format!("{rollout}-{run}")), spec)
 }
 
 /// A Job of a Rollout. It belongs to it: nothing serves from it.

@@ -142,3 +142,74 @@ fn r29_batches_go_on_after_a_kill_at_every_write() {
         }
     }
 }
+
+#[test]
+fn what_a_plan_tolerates_takes_no_more_pods_away_at_once() {
+    let mut game = game("DaemonSet", "v2", json!([{"setWeight": 100}]), 50);
+    let mut least = 10;
+    for _ in 0..2_000 {
+        least = least.min(game.cluster.set_pods().iter().filter(|pod| is_up(pod)).count());
+        if !game.pass() {
+            let Some(event) = game.cluster.events().first().cloned() else { break };
+            game.happen(&event);
+        }
+    }
+    assert_eq!((game.phase(), least), (RolloutPhase::Succeeded, 8), "maxUnavailable is 2: {}", game.message());
+}
+
+fn is_up(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    let is_ready = conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+    is_ready && pod["metadata"].get("deletionTimestamp").is_none()
+}
+
+#[test]
+fn a_daemon_set_that_surges_is_not_replaced_in_place() {
+    let surging = |image: &str| {
+        let mut object = set("DaemonSet", image);
+        object["spec"]["updateStrategy"]["rollingUpdate"] = json!({"maxUnavailable": 0, "maxSurge": 1});
+        object
+    };
+    let plan = plan(json!({"batches": {"steps": [{"setWeight": 50}]}}));
+    let mut game = Game::new(plan, surging("v1"), surging("v2"), &[]);
+    game.cluster.nodes = 4;
+    game.settle_cluster();
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::Pending);
+    assert!(game.message().contains("has maxSurge"), "{}", game.message());
+}
+
+#[test]
+fn nodes_whose_new_pod_never_becomes_ready_are_tolerated_as_far_as_the_plan_says() {
+    for (threshold, end) in [(30, RolloutPhase::Succeeded), (10, RolloutPhase::RolledBack)] {
+        let mut game = game("DaemonSet", "v2", json!([{"setWeight": 100}]), threshold);
+        // Of the new pods the first three stay broken.
+        for _ in 0..5_000 {
+            let broken: Vec<String> = game
+                .cluster
+                .set_pods()
+                .iter()
+                .filter(|pod| pod["spec"]["image"] == "v2")
+                .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+                .filter(|name| ["teller-0", "teller-1", "teller-2"].contains(&name.as_str()))
+                .collect();
+            for name in broken {
+                game.cluster.edit("Pod", &name, |pod| pod["status"]["conditions"][0]["status"] = json!("False"));
+            }
+            if game.pass() {
+                continue;
+            }
+            if let Some(event) = game.cluster.events().first().cloned() {
+                game.happen(&event);
+            } else if let Some(wake) = game.decide().wake_at {
+                game.now = wake;
+            } else {
+                break;
+            }
+            if game.phase().is_at_rest() {
+                break;
+            }
+        }
+        assert_eq!(game.phase(), end, "{threshold}: {}", game.message());
+    }
+}

@@ -277,7 +277,8 @@ fn r08_an_abort_returns_traffic_only_with_ready_pods() {
     let pod = game.cluster.pods.iter_mut().filter(|p| p.image == "v1").take(3);
     pod.for_each(|p| p.ready = true);
     game.run_for(30);
-    assert_eq!((game.effective_share(), game.cluster.ready_of("teller-canary")), (25, 3), "3 of 4 carry 75 percent");
+    let left = (game.effective_share(), game.cluster.ready_of("teller-canary"));
+    assert_eq!(left, (25, 1), "3 of 4 carry 75 percent, and the room of two is theirs again");
     game.cluster.bad_images.pop();
     game.run_for(30);
     assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [75, 25, 0].as_slice()));
@@ -464,4 +465,94 @@ fn a_plan_that_names_what_is_missing_waits_and_heals() {
     game.remember();
     game.run_for(60);
     assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r08_without_a_route_the_new_version_makes_room_while_an_old_pod_is_missing() {
+    let mut game =
+        Game::new(by_pods(json!([{"setWeight": 50}, {"pause": {}}])), deployment("v1", 10), deployment("v2", 10), &[]);
+    game.run_for(30);
+    game.chaos = true;
+    game.cluster.break_pods("v1", 1);
+    game.cluster.bad_images.push("v1".into());
+    let before = game.cluster.ready_of("teller-canary");
+    game.command(RolloutVerb::Abort);
+    game.run_for(30);
+    assert_eq!((before > 1, game.phase()), (true, RolloutPhase::Aborting), "{}", game.message());
+    assert_eq!(game.cluster.ready_of("teller-canary"), 1, "one for the one that is missing");
+    game.cluster.bad_images.pop();
+    game.run_for(60);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack);
+}
+
+#[test]
+fn a_restart_of_the_old_version_meanwhile_is_followed() {
+    for abort in [false, true] {
+        let mut game = route_game(json!([{"setWeight": 25}, {"pause": {}}]), 4);
+        game.run_for(30);
+        game.chaos = true;
+        game.cluster.edit("Deployment", "teller", |deployment| {
+            deployment["spec"]["template"]["metadata"]["annotations"] = json!({"restartedAt": "now"});
+        });
+        game.run_for(120);
+        let old = game.status.hashes.as_ref().unwrap().stable.clone();
+        assert_eq!(game.cluster.get("Service", "teller").unwrap()["spec"]["selector"]["pod-template-hash"], old);
+        assert_eq!(game.status.replicas.unwrap().old, 4, "{}", game.message());
+        game.command(if abort { RolloutVerb::Abort } else { RolloutVerb::Promote });
+        game.run_for(300);
+        let end = if abort { RolloutPhase::RolledBack } else { RolloutPhase::Succeeded };
+        assert_eq!(game.phase(), end, "{}", game.message());
+    }
+}
+
+#[test]
+fn no_service_goes_while_the_route_leads_to_it_whoever_removed_the_second_deployment() {
+    for stage in ["forward", "promotion"] {
+        let mut game = route_game(json!([{"setWeight": 25}, {"pause": {}}]), 4);
+        game.run_for(30);
+        if stage == "promotion" {
+            game.command(RolloutVerb::Promote);
+            while !game.status.promotion.as_ref().is_some_and(|promotion| promotion.returning) {
+                if !game.pass() {
+                    let event = game.cluster.events().remove(0);
+                    game.happen(&event);
+                }
+            }
+        }
+        game.chaos = true;
+        // Somebody else's now, or gone.
+        if stage == "promotion" {
+            game.cluster.objects.remove(&super::cluster::key("Deployment", "teller-canary"));
+        } else {
+            game.cluster.edit("Deployment", "teller-canary", |deployment| {
+                deployment["metadata"]["labels"] = json!({});
+            });
+            game.command(RolloutVerb::Abort);
+        }
+        let mut removed = false;
+        for _ in 0..400 {
+            let share = game.cluster.get("Service", "teller-canary").is_some();
+            removed |= !share;
+            assert!(share || game.effective_share() == 0, "{stage}: the Gateway leads to a Service that is gone");
+            if !game.pass() {
+                let events = game.cluster.events();
+                let Some(event) = events.first().cloned() else { break };
+                game.happen(&event);
+            }
+        }
+        assert!(removed, "{stage}: {}", game.message());
+    }
+}
+
+#[test]
+fn a_new_version_without_a_ready_pod_has_no_traffic_although_an_old_pod_is_missing() {
+    let mut game = route_game(json!([{"setWeight": 50}, {"pause": {}}]), 4);
+    game.run_for(30);
+    game.chaos = true;
+    game.command(RolloutVerb::Pause);
+    game.cluster.break_pods("v1", 1);
+    game.cluster.break_pods("v2", 4);
+    game.cluster.bad_images.extend(["v1".into(), "v2".into()]);
+    game.run_for(30);
+    assert_eq!(game.effective_share(), 0, "{}", game.message());
 }

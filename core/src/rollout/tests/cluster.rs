@@ -42,6 +42,7 @@ pub struct Cluster {
     pub gateway_is_down: bool,
     pub nodes: usize,
     pub counter: u64,
+    pub clock: jiff::Timestamp,
     pub revision: u64,
 }
 
@@ -403,7 +404,7 @@ impl Cluster {
                 let status = if self.bad_images.contains(&image) { "False" } else { "True" };
                 self.put(json!({
                     "apiVersion": "v1", "kind": "Pod",
-                    "metadata": {"name": format!("teller-{n}"), "namespace": "teller", "labels": {"app": "teller", "controller-revision-hash": revision}, "ownerReferences": owner},
+                    "metadata": {"name": format!("teller-{n}"), "namespace": "teller", "creationTimestamp": self.clock.to_string(), "labels": {"app": "teller", "controller-revision-hash": revision}, "ownerReferences": owner},
                     "spec": {"nodeName": format!("node-{n}"), "image": image},
                     "status": {"conditions": [{"type": "Ready", "status": status}]},
                 }));

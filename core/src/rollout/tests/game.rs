@@ -254,6 +254,7 @@ impl Game {
                     name: name.clone(),
                     run: run.clone(),
                     verdict: *verdict,
+                    measured: *verdict == Verdict::Passed,
                     message: format!("it says {verdict:?}"),
                     wake_at: None,
                 })
@@ -379,6 +380,7 @@ impl Game {
     }
 
     pub fn happen(&mut self, event: &Event) {
+        self.cluster.clock = self.now;
         self.cluster.happen(event);
         if let Event::Accept(_) = event {
             let share = self.effective_share();

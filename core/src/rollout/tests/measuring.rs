@@ -180,6 +180,29 @@ fn what_runs_beside_the_steps_is_heeded_while_a_step_waits_for_pods_and_is_measu
 }
 
 #[test]
+fn nothing_is_promoted_before_what_runs_beside_the_steps_was_measured_once() {
+    let mut spec = plan(json!([{"setWeight": 20}]), prometheus());
+    spec.canary.as_mut().unwrap().background =
+        Some(interlock_crds::BackgroundAnalysis { analyses: vec!["errors".into()], starting_step: 0 });
+    let mut game = Game::new(spec, deployment("v1", 4), deployment("v2", 4), &[]);
+    game.run_for(30);
+    let (begun, due) = look(&game, &game.status, &[]);
+    assert_eq!((begun.status.phase, begun.status.promotion.is_some()), (RolloutPhase::Progressing, false));
+    let impossible = answer(&due[0], Answer::Impossible("Secret prometheus does not exist".into()));
+    let (waits, due) = look(&game, &begun.status, &[impossible]);
+    assert!(waits.status.promotion.is_none() && waits.wake_at.is_some());
+    let message = waits.status.message.unwrap();
+    assert!(message.contains("no measurement of analysis errors beside the steps succeeded yet"), "{message}");
+    let due = if due.is_empty() { look(&game, &begun.status, &[]).1 } else { due };
+    let (promoted, _) = look(&game, &begun.status, &[value(&due[0], 0.001)]);
+    assert!(promoted.status.promotion.is_some());
+    game.status = begun.status;
+    game.now = at(4_000);
+    let (late, _) = look(&game, &game.status, &[]);
+    assert_eq!(late.status.phase, RolloutPhase::Aborting, "{:?}", late.reasons);
+}
+
+#[test]
 fn an_analysis_that_only_reports_is_neither_waited_for_nor_obeyed() {
     let mut fields = prometheus();
     fields["dryRun"] = json!(true);

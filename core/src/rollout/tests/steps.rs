@@ -138,6 +138,55 @@ fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
 }
 
 #[test]
+fn r28_a_suspended_job_has_not_run() {
+    let mut game = game(json!([{"setWeight": 10}, {"job": {"name": "smoke", "spec": {"suspend": true}}}]));
+    game.run_for(30);
+    let job = "teller-2-1-smoke-0-0";
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Progressing, 1));
+    assert!(game.message().contains("is suspended"), "{}", game.message());
+    game.cluster.edit("Job", job, |job| {
+        job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    });
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn jobs_of_steps_have_names_of_their_own_however_long_a_release_is_named() {
+    let long = "payments-release-2026-11-23-branches-east";
+    let name = |rollout: &str| {
+        let job =
+            crate::rollout::derive::step_job("teller", rollout, UID, "12-smoke-test-of-everything-0-0", &json!({}));
+        job["metadata"]["name"].as_str().unwrap().to_owned()
+    };
+    let names = [0, 1, 2].map(|position| name(&format!("{long}-{position}")));
+    assert!(names[0] != names[1] && names[1] != names[2] && names[0] != names[2], "{names:?}");
+    assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");
+}
+
+#[test]
+fn each_command_is_obeyed_once_however_many_there_are() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}, {"pause": {}}, {"setWeight": 50}]));
+    game.run_for(20);
+    for verb in [RolloutVerb::Resume, RolloutVerb::Promote].into_iter().chain([RolloutVerb::Resume; 100]) {
+        game.command(verb);
+        game.run_for(1);
+    }
+    assert_eq!(game.status.obeyed.len(), 64);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 2), "promoted once");
+}
+
+#[test]
+fn a_command_that_is_refused_releases_no_hold() {
+    let mut game = game(json!([{"setWeight": 10}, {"gate": {"name": "Window"}}]));
+    game.run_for(20);
+    game.command(RolloutVerb::Pause);
+    game.command(RolloutVerb::Promote);
+    game.run_for(20);
+    assert_eq!(game.status.hold.as_ref().map(|hold| hold.reason), Some(interlock_crds::HoldReason::Commanded));
+}
+
+#[test]
 fn r16_times_of_a_release() {
     let mut game = game(json!([{"setWeight": 10}, {"pause": {"duration": "100s"}}, {"setWeight": 50}]));
     game.run_for(20);
