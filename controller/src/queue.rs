@@ -5,7 +5,11 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio::{
+    sync::mpsc,
+    task::{Id, JoinSet},
+    time::Instant,
+};
 
 use crate::shutdown::Shutdown;
 
@@ -96,9 +100,9 @@ impl State {
     }
 }
 
-/// Runs `pass` over woken and due keys, at most `concurrency` at a time, until shutdown; then waits for those under way.
-/// `depth` is told how many keys wait. A key that is woken rests for `rest` first, so that news that come in a row, as of pods
-/// and those who count them, are looked at once.
+/// Runs `pass` over woken and due keys, at most `concurrency` at a time, until shutdown; then waits for those under way. A pass
+/// that panics has failed. `depth` is told how many keys wait. A key that is woken rests for `rest` first, so that news that come
+/// in a row, as of pods and those who count them, are looked at once.
 pub async fn run<F, Fut>(
     mut woken: mpsc::UnboundedReceiver<String>,
     concurrency: usize,
@@ -112,17 +116,16 @@ pub async fn run<F, Fut>(
 {
     let pass = Arc::new(pass);
     let mut state = State { rest, ..State::default() };
-    let mut tasks: JoinSet<(String, Again)> = JoinSet::new();
+    let mut tasks: JoinSet<Again> = JoinSet::new();
+    let mut keys: HashMap<Id, String> = HashMap::new();
     loop {
         let now = Instant::now();
         while tasks.len() < concurrency {
             let Some(key) = state.take_due(now) else { break };
             state.running.insert(key.clone());
-            let pass = Arc::clone(&pass);
-            tasks.spawn(async move {
-                let again = pass(key.clone()).await;
-                (key, again)
-            });
+            let (pass, own) = (Arc::clone(&pass), key.clone());
+            let task = tasks.spawn(async move { pass(own).await });
+            keys.insert(task.id(), key);
         }
         depth(state.due.len());
         let next = state.due.first().map_or(now + LONGEST, |(at, _)| *at);
@@ -139,9 +142,16 @@ pub async fn run<F, Fut>(
                 }
                 None => break,
             },
-            Some(ended) = tasks.join_next() => {
-                if let Ok((key, again)) = ended {
-                    state.ended(&key, again, Instant::now());
+            Some(ended) = tasks.join_next_with_id() => {
+                let (id, panicked) = match &ended {
+                    Ok((id, _)) => (*id, None),
+                    Err(error) => (error.id(), Some(error)),
+                };
+                if let Some(key) = keys.remove(&id) {
+                    if let Some(error) = panicked {
+                        tracing::error!(key, %error, "the pass over a key panicked");
+                    }
+                    state.ended(&key, ended.map_or(Again::Backoff, |(_, again)| again), Instant::now());
                 }
             },
             () = tokio::time::sleep_until(next), if room => {}
@@ -192,5 +202,34 @@ mod tests {
         assert_eq!(waits[0], Duration::from_millis(200));
         assert_eq!(waits[1], Duration::from_millis(400));
         assert_eq!(waits[11], Duration::from_secs(30));
+    }
+
+    #[tokio::test]
+    async fn a_pass_that_panics_has_failed_and_its_key_is_looked_at_again() {
+        let ((wake, woken), (tell, mut told)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let shutdown = Shutdown::new();
+        let queue = run(
+            woken,
+            1,
+            Duration::ZERO,
+            shutdown.clone(),
+            |_| (),
+            move |key| {
+                let tell = tell.clone();
+                async move {
+                    tell.send(key).unwrap();
+                    assert!(tell.is_closed(), "as it happens");
+                    Again::WhenWoken
+                }
+            },
+        );
+        let queue = tokio::spawn(queue);
+        wake.send("a".to_owned()).unwrap();
+        for _ in 0..2 {
+            let again = tokio::time::timeout(Duration::from_secs(10), told.recv()).await;
+            assert_eq!(again.expect("it is looked at again").as_deref(), Some("a"));
+        }
+        shutdown.trigger("done");
+        queue.await.unwrap();
     }
 }

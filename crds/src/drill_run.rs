@@ -69,7 +69,8 @@ pub struct DrillRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub requester: Option<String>,
-    /// Another selection than that of the drill. Such a run never counts for the RPO objective. Default: that of the drill.
+    /// Another selection than that of the drill. Such a run has a verdict, and counts neither as pass nor as failure of the
+    /// drill. Default: that of the drill.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<DrillSelection>,
     /// A fault for this run alone. Default: that of the drill.

@@ -3,7 +3,13 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use interlock_core::{drill::certificate, seal::KeyRing};
+use interlock_core::{
+    drill::{
+        certificate,
+        objects::{RunRef, SANDBOX_COMPONENT},
+    },
+    seal::KeyRing,
+};
 use interlock_crds::{
     API_VERSION, Backup, BackupPolicy, CleanupState, DrillPhase, DrillRun, GROUP, PointVerdict, RestoreDrill,
 };
@@ -335,6 +341,25 @@ fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
     }
     play.minutes(58);
     assert_eq!(play.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes_with(59, |world, happening| {
+        let Happening::Stored(audit) = happening else { return };
+        let Some(run) = audit.new.as_ref().filter(|_| audit.id.kind == "DrillRun" && audit.old.is_none()) else {
+            return;
+        };
+        let uid = run["metadata"]["uid"].as_str().unwrap();
+        let run = RunRef { name: &audit.id.name, uid, namespace: "teller" };
+        let metadata = json!({"name": run.sandbox(), "labels": run.labels(SANDBOX_COMPONENT)});
+        world.seed_objects(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})]).unwrap();
+    });
+    assert_eq!(play.ends(), ["Failed NameTaken"]);
+    assert_eq!(play.leftovers().len(), 1, "the namespace is its maker's: {:?}", play.leftovers());
+    assert!(play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().jobs.is_empty(), "nothing was restored");
+    assert_eq!(play.holders(), ["[]"]);
 }
 
 #[test]

@@ -113,7 +113,9 @@ impl<P: Port> Act<'_, P> {
     }
 
     async fn create_sandbox(&self, drill: &RestoreDrillSpec) -> Result<Created, PortError> {
-        for object in objects::sandbox(&permit::reference(self.object), drill) {
+        let run = permit::reference(self.object);
+        let mark = self.context.hmac(&run.marked());
+        for object in objects::sandbox(&run, drill, &mark) {
             if let Created::Refused(why) = create(self.context, &sandboxer(), &object).await? {
                 return Ok(Created::Refused(why));
             }

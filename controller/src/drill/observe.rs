@@ -12,7 +12,7 @@ use interlock_core::{
     change::INTERLOCK_NAMESPACE,
     drill::{
         names::{self, PodRole},
-        observed, permit,
+        observed, permit, proof,
         run::{self, Access, ClaimState, DrillFact, DrillFacts, JobState, PodState, SandboxState, Seen, VolumeState},
         select::{self, Candidate},
         validate,
@@ -332,7 +332,8 @@ impl<P: Port> Look<'_, P> {
             candidates.extend(live);
         }
         let digest = self.parts.pin.as_ref().map(|pin| pin.spec_digest.as_str());
-        let passed = runs.iter().filter_map(|run| run.status.as_ref()).filter(|status| {
+        let counted = runs.iter().filter(|run| !proof::selects_otherwise(run));
+        let passed = counted.filter_map(|run| run.status.as_ref()).filter(|status| {
             status.phase == DrillPhase::Passed
                 && status.pinned.as_ref().map(|pinned| pinned.spec_digest.as_str()) == digest
         });
@@ -404,14 +405,15 @@ impl<P: Port> Look<'_, P> {
         };
         let Some(name) = recorded.or(of_claim) else { return Ok((Seen::Unknown, None)) };
         let live = self.get(&core_id("PersistentVolume", None, &name)).await?;
-        Ok((observed::volume(live.as_ref()), live))
+        Ok((observed::volume(live.as_ref(), self.uid()), live))
     }
 
     async fn sandbox(&self) -> Result<Seen<SandboxState>, PortError> {
         let name = self.sandbox_name();
         let namespace = self.get(&core_id("Namespace", None, &name)).await?;
         let mut guards = Vec::new();
-        if namespace.is_some() && self.recorded.phase == DrillPhase::Provisioning {
+        let matters = matches!(self.recorded.phase, DrillPhase::Provisioning | DrillPhase::Probing);
+        if namespace.is_some() && matters {
             for (group, kind) in [("", "ResourceQuota"), ("networking.k8s.io", "NetworkPolicy")] {
                 let listed = self.context.port.live_list(group, "v1", kind, Some(&name)).await?;
                 // A list's items do not say what they are.
@@ -423,7 +425,9 @@ impl<P: Port> Look<'_, P> {
         }
         let reference = permit::reference(self.object);
         let Some((drill, _)) = &self.parts.plan else { return Ok(Seen::Unknown) };
-        Ok(self.or_refused(observed::sandbox(namespace.as_ref(), &guards, &reference, drill), &Thing::Sandbox))
+        let mark = self.context.hmac(&reference.marked());
+        let seen = observed::sandbox(namespace.as_ref(), &guards, &reference, drill, &mark);
+        Ok(self.or_refused(seen, &Thing::Sandbox))
     }
 
     async fn pods(&self) -> Result<(BTreeMap<PodRole, Seen<PodState>>, Vec<(String, String)>), PortError> {

@@ -5,13 +5,13 @@
 //! restarts, gets the same.
 
 use interlock_crds::{
-    ChosenPoint, DrillRunStatus, DrillSegment, HeartbeatRecord, MeasuredRpo, MeasuredRto, SegmentName,
-    SelectionStrategy,
+    BackupPolicySpec, ChosenPoint, DrillRunStatus, DrillSegment, HeartbeatRecord, MeasuredRpo, MeasuredRto,
+    PostgresMode, RestoreDrillSpec, SegmentName, SelectionStrategy,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{plus, whole_seconds};
+use super::{minus, plus, whole_seconds};
 
 /// By how much the clocks of source and controller are believed to differ at most, unless something else is known.
 pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(2);
@@ -68,27 +68,39 @@ pub struct PointObjectives {
     pub interval: SignedDuration,
     /// By how much clocks differ at most.
     pub skew: SignedDuration,
+    /// By how much the data was recovered to an earlier moment on purpose.
+    pub before_end: SignedDuration,
     /// Recovery point objective.
     pub rpo: Option<SignedDuration>,
     /// Objective of the capture lag; none: three intervals.
     pub capture_lag: Option<SignedDuration>,
 }
 
+/// By how much a drill recovers to an earlier moment than the newest one, on purpose.
+pub fn before_end(drill: &RestoreDrillSpec, policy: &BackupPolicySpec) -> SignedDuration {
+    let physical = policy.source.postgres.as_ref().is_some_and(|source| source.mode == PostgresMode::Physical);
+    let application = drill.sandbox.application.as_ref().filter(|_| physical);
+    let asked = application.and_then(|application| application.postgres.as_ref()?.recover_before_end);
+    asked.map_or(SignedDuration::ZERO, interlock_crds::Duration::signed)
+}
+
 /// The measured recovery point, from the newest heartbeat in the restored data.
 ///
 /// Whatever was written after that heartbeat and before T0 may be lost, so the distance is the loss, give or take an interval
 /// and the difference of the clocks. It is judged with the clocks against us: what cannot be told is not met. For another
-/// selection than Latest its age was asked for and proves nothing about the objective: there the capture lag is judged.
+/// selection than Latest its age was asked for and proves nothing about the objective: there the capture lag is judged. What
+/// was left out on purpose is not lost.
 pub fn rpo(
     t0: Timestamp,
     chosen: &ChosenPoint,
     restored: &HeartbeatRecord,
     objectives: &PointObjectives,
 ) -> MeasuredRpo {
-    let seconds = t0.duration_since(restored.time.0).as_secs();
+    let newest = plus(restored.time.0, objectives.before_end);
+    let seconds = t0.duration_since(newest).as_secs();
     let error = (objectives.interval + objectives.skew).as_secs();
     let latest = chosen.strategy == SelectionStrategy::Latest;
-    let lag = chosen.data_time.0.duration_since(restored.time.0).as_secs().max(0);
+    let lag = chosen.data_time.0.duration_since(newest).as_secs().max(0);
     let allowed = objectives.capture_lag.unwrap_or(objectives.interval * DEAD_INTERVALS as i32).as_secs();
     let objective = objectives.rpo.filter(|_| latest).map(|rpo| rpo.as_secs());
     MeasuredRpo {
@@ -113,12 +125,15 @@ pub enum HeartbeatFinding {
     Dead(String),
 }
 
-/// Compares the heartbeat that the backup recorded with the newest one in the restored data.
+/// Compares the heartbeat that the backup recorded with the newest one in the restored data, which may be earlier by
+/// `before_end`, and by the intervals after which a writer counts as dead.
 pub fn heartbeat(
     chosen: &ChosenPoint,
     restored: Option<&HeartbeatRecord>,
     interval: SignedDuration,
+    before_end: SignedDuration,
 ) -> HeartbeatFinding {
+    let dead_after = interval * DEAD_INTERVALS as i32;
     let Some(recorded) = &chosen.heartbeat else {
         return HeartbeatFinding::Dead(format!(
             "backup {} found no heartbeat in the source, so it cannot be told what was lost; see whether its writer runs",
@@ -126,12 +141,24 @@ pub fn heartbeat(
         ));
     };
     let Some(restored) = restored else {
+        if !before_end.is_zero() {
+            return HeartbeatFinding::Dead(format!(
+                "there is no heartbeat in the data of {} s before the end of backup {}, so it cannot be told what was lost",
+                before_end.as_secs(),
+                chosen.backup
+            ));
+        }
         return HeartbeatFinding::Stale(format!(
             "there is no heartbeat in the restored data, and the backup recorded number {} of {}",
             recorded.seq, recorded.time.0
         ));
     };
-    if restored.seq < recorded.seq || (restored.seq == recorded.seq && restored.time.0 < recorded.time.0) {
+    let is_older = if before_end.is_zero() {
+        restored.seq < recorded.seq || (restored.seq == recorded.seq && restored.time.0 < recorded.time.0)
+    } else {
+        restored.time.0 < minus(recorded.time.0, before_end + dead_after)
+    };
+    if is_older {
         return HeartbeatFinding::Stale(format!(
             "the newest heartbeat in the restored data is number {} of {}, and the backup recorded number {} of {}: what was written in between is missing",
             restored.seq, restored.time.0, recorded.seq, recorded.time.0
@@ -139,6 +166,7 @@ pub fn heartbeat(
     }
     if (restored.seq == recorded.seq && (restored.time != recorded.time || restored.hmac != recorded.hmac))
         || (restored.seq > recorded.seq && restored.time.0 < recorded.time.0)
+        || (restored.seq < recorded.seq && restored.time.0 > recorded.time.0)
     {
         return HeartbeatFinding::Stale(format!(
             "heartbeat number {} in the restored data is not the one that the backup recorded: the data was changed",
@@ -146,7 +174,7 @@ pub fn heartbeat(
         ));
     }
     let read_at = recorded.read_at.as_ref().map_or(chosen.data_time.0, |at| at.0);
-    if plus(recorded.time.0, interval * DEAD_INTERVALS as i32) < read_at {
+    if plus(recorded.time.0, dead_after) < read_at {
         return HeartbeatFinding::Dead(format!(
             "the newest heartbeat was {} s old when backup {} was made, more than {DEAD_INTERVALS} intervals of {} s: its writer was dead, so it cannot be told what was lost",
             read_at.duration_since(recorded.time.0).as_secs(),

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     names::PodRole,
-    objects::{RunRef, are_guarded},
+    objects::{RunRef, SANDBOX_MARK, are_guarded},
     run::{ClaimState, Ended, JobState, PodState, SandboxState, Seen, VolumeState},
 };
 use crate::backup::{
@@ -39,7 +39,7 @@ pub fn job(job: Option<&Value>, pods: &[Value], uid: &str) -> Seen<JobState> {
         JobFact::Absent => Seen::Absent,
         JobFact::Foreign => Seen::Foreign,
         JobFact::Refused(why) => Seen::Refused(why),
-        JobFact::Unknown => Seen::Unknown,
+        JobFact::Unknown | JobFact::Leaving(_) => Seen::Unknown,
         JobFact::Ours(BackupJob { uid, created_at, ended, waiting, .. }) => Seen::Ours(JobState {
             uid,
             created_at,
@@ -63,25 +63,35 @@ pub fn claim(claim: Option<&Value>, uid: &str) -> Seen<ClaimState> {
 }
 
 /// A volume. Whose it is says its claim.
-pub fn volume(volume: Option<&Value>) -> Seen<VolumeState> {
+pub fn volume(volume: Option<&Value>, uid: &str) -> Seen<VolumeState> {
     let Some(volume) = volume else { return Seen::Absent };
     let Some(name) = text(volume, "/metadata/name") else { return Seen::Unknown };
     let claim = text(volume, "/spec/claimRef/namespace").zip(text(volume, "/spec/claimRef/name"));
     Seen::Ours(VolumeState {
         name: name.to_owned(),
+        labelled: is_of(volume, uid),
         // What is not said is the API server's default.
         reclaim_policy: text(volume, "/spec/persistentVolumeReclaimPolicy").unwrap_or("Retain").to_owned(),
         claim: claim.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
     })
 }
 
-/// The sandbox's namespace, with what was found in it of quota and NetworkPolicies.
+/// The sandbox's namespace, with what was found in it of quota and NetworkPolicies. One without `mark`, which nobody else can
+/// compute, was made by somebody else, whatever its labels say.
 pub fn sandbox(
     namespace: Option<&Value>,
     guards: &[Value],
     run: &RunRef<'_>,
     drill: &interlock_crds::RestoreDrillSpec,
+    mark: &str,
 ) -> Seen<SandboxState> {
+    let has_mark = |namespace: &Value| {
+        let found = namespace.pointer("/metadata/annotations").and_then(|all| all.get(SANDBOX_MARK));
+        found.and_then(Value::as_str) == Some(mark)
+    };
+    if namespace.is_some_and(|namespace| !has_mark(namespace)) {
+        return Seen::Foreign;
+    }
     seen(namespace, run.uid, |namespace| {
         Some(SandboxState {
             uid: text(namespace, "/metadata/uid")?.to_owned(),

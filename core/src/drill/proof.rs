@@ -1,8 +1,8 @@
 //! What follows from drills: which pass counts, what a recovery point is worth, what gate RestoreProof is told.
 
 use interlock_crds::{
-    DrillPhase, DrillResult, DrillRun, DrillVerdict, EnforceMode, PointVerdict, ProvenFailure, RestoreProofGate,
-    Verification,
+    DrillPhase, DrillResult, DrillRun, DrillSelection, DrillVerdict, EnforceMode, PointVerdict, ProvenFailure,
+    RestoreProofGate, Verification,
 };
 use jiff::Timestamp;
 
@@ -26,6 +26,13 @@ pub fn supersedes(known: Option<&Verification>, new: &Verification) -> bool {
     knows && (new.at.0, &new.drill_run) > (known.at.0, &known.drill_run)
 }
 
+/// Whether a run restores another selection than its drill's: what it finds is about that point, and not about the drill.
+pub fn selects_otherwise(run: &DrillRun) -> bool {
+    let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref());
+    let of_drill = || serde_json::from_value::<DrillSelection>(pinned?.spec.get("selection")?.clone()).ok();
+    run.spec.selection.as_ref().is_some_and(|own| of_drill().as_ref() != Some(own))
+}
+
 /// The newest results of a drill's runs.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Results {
@@ -33,13 +40,14 @@ pub struct Results {
     pub last: Option<DrillResult>,
     /// The newest that passed and counts.
     pub passed: Option<DrillResult>,
-    /// The newest that failed without a fault.
+    /// The newest that failed and counts.
     pub failed: Option<DrillResult>,
     /// The newest proof that the drill can fail, with its present validations.
     pub proven_failure: Option<ProvenFailure>,
 }
 
-/// The newest results. What the drill recorded already stays known when the runs are gone.
+/// The newest results. What the drill recorded already stays known when the runs are gone. A run with a fault, or with another
+/// selection than the drill's, counts neither as pass nor as failure.
 ///
 /// With `required`, a pass counts only if a run with an injected fault had failed because of it before, with the validations
 /// that the passed run had.
@@ -59,7 +67,7 @@ pub fn results(runs: &[DrillRun], known: &Results, required: bool) -> Results {
             }
             continue;
         }
-        if fault::of_run(run).is_some() {
+        if fault::of_run(run).is_some() || selects_otherwise(run) {
             continue;
         }
         let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref());

@@ -97,6 +97,11 @@ impl DrillReport {
         }
     }
 
+    /// Whether all of the work was done.
+    pub fn is_done(&self) -> bool {
+        self.exit_code == Some(0) && self.stage == RunnerStage::Done
+    }
+
     /// The message. Errors are left out from the end until it fits; their number stays.
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::minus;
 use crate::{
-    backup::exposure::{Standing, standing},
+    backup::exposure::{Standing, corrupt, standing},
     object::Digest,
 };
 
@@ -97,7 +97,10 @@ pub fn choose(
     seed: u64,
     now: Timestamp,
 ) -> Result<Choice, String> {
-    let mut good: Vec<_> = candidates.iter().filter(|candidate| candidate.standing == Standing::Good).collect();
+    let corrupt = corrupt(candidates.iter().map(|candidate| (candidate.snapshot_id.as_str(), candidate.standing)));
+    let has_base = |c: &&Candidate| c.base_id.as_deref().is_none_or(|base| !corrupt.contains(base));
+    let good = candidates.iter().filter(|candidate| candidate.standing == Standing::Good);
+    let mut good: Vec<_> = good.filter(has_base).collect();
     good.sort_by(|a, b| (a.data_time, &a.backup).cmp(&(b.data_time, &b.backup)));
     let none = || "the policy has no good recovery point; see why its backups do not succeed".to_owned();
     let (candidate, tier, shuffle) = match selection.strategy {

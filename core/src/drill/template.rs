@@ -155,7 +155,14 @@ fn container(wrong: &mut Vec<String>, name: &str, path: &str, container: &Value,
 }
 
 fn security(wrong: &mut Vec<String>, name: &str, path: &str, context: Option<&Value>, allowed: &[&str]) {
-    let Some(context) = context.and_then(Value::as_object) else { return };
+    let context = match context {
+        None | Some(Value::Null) => return,
+        Some(Value::Object(context)) => context,
+        Some(_) => {
+            wrong.push(format!("{name}: {path} is not an object; write its fields, or leave it out"));
+            return;
+        }
+    };
     known(wrong, name, path, context, allowed);
     let is = |field: &str, value: Value| context.get(field) == Some(&value);
     if is("privileged", json!(true)) || is("allowPrivilegeEscalation", json!(true)) {

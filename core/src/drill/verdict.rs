@@ -50,7 +50,7 @@ fn findings(status: &DrillRunStatus, drill: &RestoreDrillSpec, policy: &BackupPo
     let heartbeat = asks_heartbeat.then(|| {
         let interval =
             policy.heartbeat.as_ref().map_or(jiff::SignedDuration::ZERO, |heartbeat| heartbeat.interval.signed());
-        clock::heartbeat(chosen, status.heartbeat.as_ref(), interval)
+        clock::heartbeat(chosen, status.heartbeat.as_ref(), interval, clock::before_end(drill, policy))
     });
     let heartbeat_was_read = drill
         .validations

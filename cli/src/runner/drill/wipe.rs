@@ -22,7 +22,11 @@ pub(super) fn execute(place: &Place, report: &mut DrillReport) {
     }
     println!("{} files were overwritten and deleted", wiped.files);
     report.error_count = wiped.left;
-    if wiped.left == 0 { done(report) } else { failed(report, &format!("{} files and folders are left", wiped.left)) }
+    if wiped.left == 0 {
+        done(report);
+    } else {
+        failed(report, &format!("{} files and folders are left, or were not overwritten", wiped.left));
+    }
 }
 
 #[derive(Default)]
@@ -51,6 +55,7 @@ impl Wiped {
                     writable(&path);
                     if let Err(error) = overwrite(&path, found.len()) {
                         eprintln!("error: {} is not overwritten: {error}", path.display());
+                        self.left += 1;
                     }
                 }
                 self.files += 1;

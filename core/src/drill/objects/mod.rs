@@ -19,6 +19,8 @@ use crate::{backup::pods::RUN_LABEL, object::Digest};
 pub const RUN_NAME_LABEL: &str = "interlock.dev/drill-run";
 /// Annotation of the sandbox with the digest of its guards: whoever changes them is noticed.
 pub const GUARDS_ANNOTATION: &str = "interlock.dev/drill-guards";
+/// Annotation of the sandbox with an HMAC of [`RunRef::marked`]: only Interlock can have made it.
+pub const SANDBOX_MARK: &str = "interlock.dev/drill-mark";
 /// Component of sandboxes, as their label says.
 pub const SANDBOX_COMPONENT: &str = "drill-sandbox";
 /// Component of volumes that were handed over, as their label says.
@@ -63,15 +65,25 @@ impl RunRef<'_> {
     pub fn sandbox(&self) -> String {
         names::sandbox(self.name, self.uid)
     }
+
+    /// What the mark of its sandbox is an HMAC of. The first byte begins no text: HMACs of texts, as of the nonces of
+    /// heartbeats, are shown to others.
+    pub fn marked(&self) -> Vec<u8> {
+        let text = format!("interlock drill sandbox\n{}\n{}", self.uid, self.sandbox());
+        [0xff].into_iter().chain(text.into_bytes()).collect()
+    }
 }
 
 /// The sandbox's namespace and its guards, in the order in which they are made. A namespace is made, never changed: one that
-/// exists and is not of this run is left alone.
-pub fn sandbox(run: &RunRef<'_>, drill: &RestoreDrillSpec) -> Vec<Value> {
+/// exists and is not of this run is left alone. `mark` is the HMAC of [`RunRef::marked`].
+pub fn sandbox(run: &RunRef<'_>, drill: &RestoreDrillSpec, mark: &str) -> Vec<Value> {
     let guards = guards(run, drill);
     let mut namespace = json!({
         "apiVersion": "v1", "kind": "Namespace",
-        "metadata": {"name": run.sandbox(), "labels": run.labels(SANDBOX_COMPONENT), "annotations": {GUARDS_ANNOTATION: guards_digest(run, drill)}},
+        "metadata": {
+            "name": run.sandbox(), "labels": run.labels(SANDBOX_COMPONENT),
+            "annotations": {GUARDS_ANNOTATION: guards_digest(run, drill), SANDBOX_MARK: mark},
+        },
     });
     for mode in ["enforce", "audit", "warn"] {
         namespace["metadata"]["labels"][format!("pod-security.kubernetes.io/{mode}")] = json!("restricted");
@@ -84,19 +96,25 @@ pub fn guards_digest(run: &RunRef<'_>, drill: &RestoreDrillSpec) -> String {
     Digest::of_canonical(&guards(run, drill)).map(|digest| digest.to_string()).unwrap_or_default()
 }
 
-/// Whether quota and NetworkPolicies of this run are among `live`, with the specs with which they were built.
+/// Whether quota and NetworkPolicies of this run are among `live`, with the specs with which they were built, and no other
+/// NetworkPolicy.
 pub fn are_guarded(run: &RunRef<'_>, drill: &RestoreDrillSpec, live: &[Value]) -> bool {
+    let guards = guards(run, drill);
+    let is = |one: &Value, other: &Value| {
+        one["kind"] == other["kind"] && one["metadata"]["name"] == other["metadata"]["name"]
+    };
+    let stated = |live: &Value, wanted: &Value| match wanted["kind"].as_str() {
+        // The API server writes quantities its own way; that the quota is there at all is what matters.
+        Some("ResourceQuota") => live.get("spec").is_some(),
+        _ => without_empty(&live["spec"]) == without_empty(&wanted["spec"]),
+    };
     // What pods without limits count is a convenience, and guards nothing.
-    guards(run, drill).iter().filter(|wanted| wanted["kind"] != "LimitRange").all(|wanted| {
-        let is =
-            |live: &&Value| live["kind"] == wanted["kind"] && live["metadata"]["name"] == wanted["metadata"]["name"];
-        let stated = |live: &Value| match wanted["kind"].as_str() {
-            // The API server writes quantities its own way; that the quota is there at all is what matters.
-            Some("ResourceQuota") => live.get("spec").is_some(),
-            _ => without_empty(&live["spec"]) == without_empty(&wanted["spec"]),
-        };
-        live.iter().find(is).is_some_and(stated)
-    })
+    let mut needed = guards.iter().filter(|wanted| wanted["kind"] != "LimitRange");
+    let are_there =
+        needed.all(|wanted| live.iter().find(|live| is(live, wanted)).is_some_and(|live| stated(live, wanted)));
+    // What NetworkPolicies let through adds up.
+    let mut policies = live.iter().filter(|live| live["kind"] == "NetworkPolicy");
+    are_there && policies.all(|live| guards.iter().any(|wanted| is(live, wanted)))
 }
 
 /// Empty lists are left out by some writers and not by others; an empty selector is not an absent one.

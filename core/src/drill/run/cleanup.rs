@@ -1,17 +1,19 @@
 //! After the verdict: nothing of the run stays, and that is a fact of its own.
 //!
-//! Order matters: what may still write goes first, the volume gets its reclaim policy back while it is still ours, then the
-//! sandbox goes and takes the rest along. A step that does not succeed is tried again for as long as it takes; the verdict
-//! does not change.
+//! Order matters: what may still write goes first, a volume whose storage stays is overwritten in the sandbox, the volume gets
+//! its reclaim policy back while it is still ours, then the sandbox goes and takes the rest along. A step that does not succeed
+//! is tried again for as long as it takes; the verdict does not change.
 
 use interlock_crds::{CleanupState, SandboxRecord};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{DrillWrite, Pass, Seen};
+use super::{DrillWrite, Pass, Seen, restoring::Move};
 use crate::drill::{
     names::{self, PodRole},
-    plus, whole_seconds,
+    plus,
+    report::DrillReport,
+    whole_seconds,
 };
 
 /// What is left is looked at again after this long.
@@ -55,14 +57,22 @@ impl Pass<'_> {
         let seen = self.status.jobs.iter().all(|job| job.uid.is_some())
             && self.status.sandbox.as_ref().is_none_or(|record| record.namespace_uid.is_some())
             && (self.status.sandbox.is_none() || !self.status.jobs.is_empty());
-        let finished = self.status.finished_at.as_ref().map_or(self.facts.now, |at| at.0);
-        seen || plus(finished, CREATION_LIMIT) <= self.facts.now
+        seen || self.arrives_until() <= self.facts.now
+    }
+
+    fn arrives_until(&self) -> Timestamp {
+        plus(self.status.finished_at.as_ref().map_or(self.facts.now, |at| at.0), CREATION_LIMIT)
     }
 
     fn clean_up(&mut self) {
         let now = self.facts.now;
         let due = self.status.cleanup.due_at.as_ref().map_or(now, |due| due.0);
         if now < due && !self.facts.deleting {
+            let arrived = self.arrives_until();
+            if self.status.repository_released_at.is_none() && now < arrived {
+                // Others want the repository, however long the sandbox stays.
+                self.wake(arrived);
+            }
             return self.wake(due);
         }
         let started = self.status.cleanup.started_at.get_or_insert(Time(whole_seconds(now))).0;
@@ -94,6 +104,7 @@ impl Pass<'_> {
     /// Removes what can be removed now, and lists what is left.
     fn remove(&mut self, left: &mut Vec<String>) {
         let facts = self.facts;
+        self.note_volume();
         let Some(record) = self.status.sandbox.clone() else { return };
         let here = |kind: &str, name: &str| format!("{kind}/{name}");
         match facts.restore_job {
@@ -114,12 +125,19 @@ impl Pass<'_> {
             Seen::Unknown => left.push(here("Pod", &names::outside_probe(facts.uid))),
             _ => {}
         }
-        let job_is_gone = !matches!(facts.restore_job, Seen::Ours(_) | Seen::Unknown);
+        let job_is_gone = is_gone(facts.restore_job);
+        // Once the claim is gone, nothing says which volume it had.
+        let volume_is_known = record.volume.is_some()
+            || match facts.claim {
+                Seen::Ours(claim) => claim.volume.is_none() || *facts.volume == Seen::Absent,
+                Seen::Unknown => false,
+                Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
+            };
         match facts.claim {
             Seen::Ours(claim) => {
                 left.push(here("PersistentVolumeClaim", &record.claim));
                 // A volume that was to survive its claim must not survive it now.
-                if job_is_gone && !claim.terminating && self.returned(&record) {
+                if job_is_gone && volume_is_known && !claim.terminating && self.returned(&record) {
                     self.writes.push(DrillWrite::DeleteClaim(claim.uid.clone()));
                 }
             }
@@ -129,7 +147,7 @@ impl Pass<'_> {
         let sandbox_is_gone = match facts.sandbox {
             Seen::Ours(sandbox) => {
                 left.push(here("Namespace", &record.namespace));
-                if !sandbox.terminating && self.wiped(&record) && self.returned(&record) {
+                if !sandbox.terminating && volume_is_known && self.wiped(&record) && self.returned(&record) {
                     self.writes.push(DrillWrite::DeleteSandbox(sandbox.uid.clone()));
                 }
                 false
@@ -141,21 +159,23 @@ impl Pass<'_> {
             Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
         };
         let Some(volume) = &record.volume else { return };
-        let claims_are_gone = job_is_gone && sandbox_is_gone && !matches!(facts.claim, Seen::Ours(_) | Seen::Unknown);
+        let claims_are_gone = job_is_gone && sandbox_is_gone && is_gone(facts.claim);
         match facts.volume {
             Seen::Unknown => left.push(here("PersistentVolume", volume)),
             Seen::Ours(state) if state.name == *volume && self.is_ours(&record) => {
                 left.push(here("PersistentVolume", volume));
-                if claims_are_gone {
-                    let policy = record.reclaim_policy.as_deref().unwrap_or(DELETE);
+                let dropped = || DrillWrite::DropVolume(volume.clone());
+                let write = match (keeps(&record), state.reclaim_policy.as_str()) {
+                    // With data that nobody overwrote it stays, and is told.
+                    (true, _) => self.is_overwritten().then(dropped),
+                    // What never was the sandbox's goes by its class alone.
+                    (false, DELETE) => state.labelled.then(dropped),
                     // Between the two claims nobody's deletion takes the volume along.
-                    let write = if policy == DELETE && state.reclaim_policy != DELETE {
-                        DrillWrite::ReturnVolume { name: volume.clone(), reclaim_policy: policy.to_owned() }
-                    } else {
-                        DrillWrite::DropVolume(volume.clone())
-                    };
-                    self.writes.push(write);
-                }
+                    (false, _) => {
+                        Some(DrillWrite::ReturnVolume { name: volume.clone(), reclaim_policy: DELETE.to_owned() })
+                    }
+                };
+                self.writes.extend(write.filter(|_| claims_are_gone));
             }
             _ => {}
         }
@@ -182,23 +202,50 @@ impl Pass<'_> {
         }
     }
 
-    /// A volume whose storage stays when it is deleted is overwritten first. If that cannot be done, the sandbox goes all the
-    /// same after the cleanup's time, and what is left is told.
+    /// Whether the sandbox is not needed to overwrite a volume whose storage stays when it is deleted; moves such a one there
+    /// and overwrites it. If that cannot be done, the sandbox goes all the same, at the latest after the cleanup's time, and
+    /// the volume is left and told.
     fn wiped(&mut self, record: &SandboxRecord) -> bool {
-        let keeps = record.reclaim_policy.as_deref().is_some_and(|policy| policy != DELETE);
-        let in_sandbox = matches!(self.facts.sandbox_claim, Seen::Ours(claim) if claim.bound);
-        if !keeps || !in_sandbox || self.status.cleanup.state == CleanupState::Failed {
+        let facts = self.facts;
+        if !keeps(record) || self.is_overwritten() {
             return true;
         }
-        match self.facts.pods.get(&PodRole::Wipe).unwrap_or(&Seen::Unknown) {
-            Seen::Ours(pod) => pod.ended.is_some(),
-            Seen::Absent => {
-                self.writes.push(DrillWrite::CreatePod(PodRole::Wipe));
-                false
+        let wipe = facts.pods.get(&PodRole::Wipe).unwrap_or(&Seen::Unknown);
+        if let Seen::Ours(pod) = wipe
+            && let Some(end) = &pod.ended
+        {
+            let report = DrillReport::decode(end.pod.message.as_deref(), facts.uid);
+            if report.is_ok_and(|report| report.is_done()) {
+                self.note_uid(&PodRole::Wipe.name(facts.uid), &pod.uid);
             }
-            Seen::Unknown => false,
-            Seen::Refused(_) | Seen::Foreign => true,
+            return true;
         }
+        if self.status.cleanup.state == CleanupState::Failed {
+            return true;
+        }
+        let volume = match facts.volume {
+            Seen::Ours(volume) if Some(&volume.name) == record.volume.as_ref() => volume,
+            Seen::Unknown => return false,
+            _ => return true,
+        };
+        if *facts.claim == Seen::Foreign {
+            return true;
+        }
+        if !is_gone(facts.restore_job) || !is_gone(facts.claim) {
+            return false;
+        }
+        match (self.next_move(record, volume), wipe) {
+            (Move::Refused(_) | Move::Lost(_), _) | (Move::Done, Seen::Refused(_) | Seen::Foreign) => return true,
+            (Move::Write(write), _) => self.writes.push(write),
+            (Move::Done, Seen::Absent) => self.writes.push(DrillWrite::CreatePod(PodRole::Wipe)),
+            (Move::Wait, _) | (Move::Done, Seen::Ours(_) | Seen::Unknown) => {}
+        }
+        false
+    }
+
+    /// Whether the volume was overwritten: the pod is noted when it said so, as it goes with the sandbox.
+    fn is_overwritten(&self) -> bool {
+        self.announced(&PodRole::Wipe.name(self.facts.uid)).is_some()
     }
 
     fn finish_cleanup(&mut self) {
@@ -230,4 +277,13 @@ impl Pass<'_> {
             last_transition_time: before.map_or(Time(whole_seconds(self.facts.now)), |c| c.last_transition_time),
         });
     }
+}
+
+fn is_gone<T>(seen: &Seen<T>) -> bool {
+    matches!(seen, Seen::Absent | Seen::Refused(_) | Seen::Foreign)
+}
+
+/// Whether the storage of the volume stays when its claim goes.
+fn keeps(record: &SandboxRecord) -> bool {
+    record.reclaim_policy.as_deref().is_some_and(|policy| policy != DELETE)
 }

@@ -20,7 +20,7 @@ pub enum Seen<T> {
     Absent,
     /// There is none, and the API server refused to make it for good, with these words.
     Refused(String),
-    /// There is one that is not of this run: it has not its uid as label.
+    /// There is one that is not of this run: it has not its uid as label or, of a sandbox, not Interlock's mark.
     Foreign,
     /// It is this run's.
     Ours(T),
@@ -162,6 +162,8 @@ pub struct VolumeState {
     pub reclaim_policy: String,
     /// Namespace and name of the claim that it is bound to, or kept for.
     pub claim: Option<(String, String)>,
+    /// Whether it carries the run's label: no other volume is dropped.
+    pub labelled: bool,
 }
 
 /// The sandbox's namespace.
@@ -171,7 +173,7 @@ pub struct SandboxState {
     pub uid: String,
     /// Whether it is being deleted.
     pub terminating: bool,
-    /// Whether quota and both NetworkPolicies are there, as they were built.
+    /// Whether quota and both NetworkPolicies are there, as they were built, and no other NetworkPolicy.
     pub guarded: bool,
 }
 

@@ -3,11 +3,25 @@
 use interlock_crds::{DrillPhase, Fault, SandboxRecord, SegmentName};
 use jiff::Timestamp;
 
-use super::{DrillWrite, JobState, Pass, Plan, Seen};
+use super::{DrillWrite, JobState, Pass, Plan, Seen, VolumeState};
 use crate::drill::{
     clock, names, outcome, plus,
     reason::{Ending, Reason},
 };
+
+/// What is next where a volume moves to the sandbox.
+pub(super) enum Move {
+    /// It is there.
+    Done,
+    /// Something is under way.
+    Wait,
+    /// This is to be written.
+    Write(DrillWrite),
+    /// The API server refused the claim in the sandbox: why.
+    Refused(String),
+    /// It can be moved no more: what somebody did.
+    Lost(&'static str),
+}
 
 impl Pass<'_> {
     /// Volume, restore and hand-over together must end by then.
@@ -39,7 +53,7 @@ impl Pass<'_> {
             claim: claim.clone(),
             ..SandboxRecord::default()
         });
-        let mut ready = true;
+        let (mut ready, mut what) = (true, "volume and sandbox are made");
         match (facts.sandbox, &record.namespace_uid) {
             (Seen::Unknown, _) => ready = false,
             (Seen::Foreign, _) => {
@@ -63,6 +77,8 @@ impl Pass<'_> {
                 record.namespace_uid = Some(state.uid.clone());
                 if !state.guarded {
                     ready = false;
+                    what =
+                        "the sandbox has not the quota and NetworkPolicies that Interlock makes, or has more of them";
                     self.writes.push(DrillWrite::CreateSandbox);
                 }
             }
@@ -85,7 +101,7 @@ impl Pass<'_> {
             Seen::Ours(_) => {}
         }
         if !ready {
-            return self.wait_restoring(plan, "volume and sandbox are made");
+            return self.wait_restoring(plan, what);
         }
         let job = self.restore_job_name();
         self.announce(&job);
@@ -157,8 +173,19 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    /// The volume moves from the namespace of the repository to the sandbox. Each step is visible in the objects, so a
-    /// crash after any of them is picked up there.
+    /// Notes the volume of the claim and the policy that it has, before either is touched; whether that is news.
+    pub(super) fn note_volume(&mut self) -> bool {
+        let (Seen::Ours(claim), Seen::Ours(volume)) = (self.facts.claim, self.facts.volume) else { return false };
+        let Some(record) = self.status.sandbox.as_mut().filter(|record| record.volume.is_none()) else { return false };
+        if claim.volume.as_ref() != Some(&volume.name) {
+            return false;
+        }
+        record.volume = Some(volume.name.clone());
+        record.reclaim_policy = Some(volume.reclaim_policy.clone());
+        true
+    }
+
+    /// The volume moves from the namespace of the repository to the sandbox.
     pub(super) fn handing_over(&mut self, plan: &Plan) -> Result<bool, Ending> {
         let facts = self.facts;
         let lost =
@@ -170,14 +197,10 @@ impl Pass<'_> {
             _ => return self.wait_restoring(plan, "the state of the volume is not known"),
         };
         let Some(known) = &record.volume else {
-            let Seen::Ours(claim) = facts.claim else {
+            if !matches!(facts.claim, Seen::Ours(_)) {
                 return lost("the claim was deleted before its volume was known");
-            };
-            if claim.volume.as_ref() == Some(&volume.name)
-                && let Some(record) = &mut self.status.sandbox
-            {
-                record.volume = Some(volume.name.clone());
-                record.reclaim_policy = Some(volume.reclaim_policy.clone());
+            }
+            if self.note_volume() {
                 return Ok(true);
             }
             return self.wait_restoring(plan, "the volume of the claim is not known");
@@ -185,33 +208,45 @@ impl Pass<'_> {
         if *known != volume.name {
             return lost("the volume was exchanged");
         }
-        let (source, target) = (names::claim(facts.name), (record.namespace.clone(), names::SANDBOX_CLAIM.to_owned()));
-        let kept_for_sandbox = volume.claim.as_ref() == Some(&target);
-        let write = match (facts.claim, facts.sandbox_claim) {
-            _ if volume.reclaim_policy != "Retain" => Some(DrillWrite::RetainVolume(volume.name.clone())),
-            // A claim does not go as long as there is a pod that mounts it, also one that has ended.
-            _ if let Seen::Ours(job) = facts.restore_job => Some(DrillWrite::DeleteRestoreJob(job.uid.clone())),
-            (Seen::Unknown, _) | (_, Seen::Unknown) => None,
-            (Seen::Ours(claim), _) if claim.terminating => None,
-            (Seen::Ours(claim), _) => Some(DrillWrite::DeleteClaim(claim.uid.clone())),
-            _ if !kept_for_sandbox => {
-                let others = volume.claim.as_ref().is_some_and(|(_, name)| *name != source);
-                if others {
-                    return lost("the volume was given to another claim");
-                }
-                Some(DrillWrite::RebindVolume(volume.name.clone()))
-            }
-            (_, Seen::Absent) => Some(DrillWrite::CreateSandboxClaim),
-            (_, Seen::Refused(why)) => return Err(refused("the claim in the sandbox", why)),
-            (_, Seen::Foreign) => return lost("the claim in the sandbox was made"),
-            (_, Seen::Ours(claim)) if claim.bound && claim.volume.as_ref() == Some(&volume.name) => {
+        match self.next_move(&record, volume) {
+            Move::Done => {
                 self.go_on(DrillPhase::Probing, "the volume is in the sandbox");
                 return Ok(true);
             }
-            (_, Seen::Ours(_)) => None,
-        };
-        self.writes.extend(write);
+            Move::Wait => {}
+            Move::Write(write) => self.writes.push(write),
+            Move::Refused(why) => return Err(refused("the claim in the sandbox", &why)),
+            Move::Lost(what) => return lost(what),
+        }
         self.wait_restoring(plan, "the volume is handed over to the sandbox")
+    }
+
+    /// The next step of a volume to the sandbox. Each is visible in the objects, so a crash after any of them is picked up
+    /// there.
+    pub(super) fn next_move(&self, record: &SandboxRecord, volume: &VolumeState) -> Move {
+        let facts = self.facts;
+        let (source, target) = (names::claim(facts.name), (record.namespace.clone(), names::SANDBOX_CLAIM.to_owned()));
+        let kept_for_sandbox = volume.claim.as_ref() == Some(&target);
+        match (facts.claim, facts.sandbox_claim) {
+            _ if volume.reclaim_policy != "Retain" => Move::Write(DrillWrite::RetainVolume(volume.name.clone())),
+            // A claim does not go as long as there is a pod that mounts it, also one that has ended.
+            _ if let Seen::Ours(job) = facts.restore_job => Move::Write(DrillWrite::DeleteRestoreJob(job.uid.clone())),
+            (Seen::Unknown, _) | (_, Seen::Unknown) => Move::Wait,
+            (Seen::Ours(claim), _) if claim.terminating => Move::Wait,
+            (Seen::Ours(claim), _) => Move::Write(DrillWrite::DeleteClaim(claim.uid.clone())),
+            _ if !kept_for_sandbox => {
+                let others = volume.claim.as_ref().is_some_and(|(_, name)| *name != source);
+                if others {
+                    return Move::Lost("the volume was given to another claim");
+                }
+                Move::Write(DrillWrite::RebindVolume(volume.name.clone()))
+            }
+            (_, Seen::Absent) => Move::Write(DrillWrite::CreateSandboxClaim),
+            (_, Seen::Refused(why)) => Move::Refused(why.clone()),
+            (_, Seen::Foreign) => Move::Lost("the claim in the sandbox was made"),
+            (_, Seen::Ours(claim)) if claim.bound && claim.volume.as_ref() == Some(&volume.name) => Move::Done,
+            (_, Seen::Ours(_)) => Move::Wait,
+        }
     }
 }
 

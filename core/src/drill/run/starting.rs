@@ -5,15 +5,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Ended, Pass, Plan, Seen, pods::Follow};
-use crate::{
-    backup::result::RunnerStage,
-    drill::{
-        clock,
-        names::PodRole,
-        outcome, plus,
-        reason::{Ending, Reason},
-        report::DrillReport,
-    },
+use crate::drill::{
+    clock,
+    names::PodRole,
+    outcome, plus,
+    reason::{Ending, Reason},
+    report::DrillReport,
 };
 
 impl Pass<'_> {
@@ -92,8 +89,20 @@ impl Pass<'_> {
                 ),
             )),
             (ProbeResult::Connected, ProbeResult::Blocked) if self.facts.target == Some(target.as_str()) => {
-                self.go_on(DrillPhase::Starting, "the sandbox is isolated");
-                Ok(true)
+                match self.facts.sandbox {
+                    Seen::Ours(sandbox) if sandbox.guarded => {
+                        self.go_on(DrillPhase::Starting, "the sandbox is isolated");
+                        Ok(true)
+                    }
+                    Seen::Ours(_) => Err(unknown(
+                        "quota and NetworkPolicies of the sandbox are not those that Interlock made: what was blocked once may be let through"
+                            .to_owned(),
+                    )),
+                    _ => {
+                        let what = "the state of the sandbox is not known";
+                        self.wait_starting(plan, Reason::IsolationUnknown, what)
+                    }
+                }
             }
             (ProbeResult::Connected, ProbeResult::Blocked) => Err(unknown(format!(
                 "{target} was blocked from inside, but is no longer there: that it was blocked proves nothing"
@@ -160,7 +169,7 @@ impl Pass<'_> {
                 self.wait_starting(plan, Reason::FaultNotInjected, "the fault is injected")
             }
             Follow::Ended(_, end) => match DrillReport::decode(end.pod.message.as_deref(), self.facts.uid) {
-                Ok(report) if report.exit_code == Some(0) && report.stage == RunnerStage::Done => Ok(true),
+                Ok(report) if report.is_done() => Ok(true),
                 Ok(_) => Err(failed("there was nothing of that path to damage".into())),
                 Err(error) => Err(failed(outcome::silence(&end.pod, &error).message)),
             },

@@ -4,7 +4,7 @@ use interlock_crds::{DrillValidation, SegmentName, ValidationRecord, ValidationV
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Pass, Plan, PodState, pods::Follow};
+use super::{Pass, Plan, PodState, pinned, pods::Follow};
 use crate::drill::{
     clock,
     expect::{Scalar, query_digest},
@@ -166,7 +166,7 @@ impl Pass<'_> {
         let objectives = plan.drill.objectives.clone().unwrap_or_default();
         let of_policy = plan.policy.objectives.as_ref().and_then(|objectives| objectives.rpo);
         // A run with another selection than its drill's was asked for to look at an old point.
-        let judged = self.facts.spec.selection.is_none();
+        let judged = pinned(&self.status).is_ok_and(|(pinned, _)| pinned.selection == plan.drill.selection);
         self.status.rpo = Some(clock::rpo(
             self.t0(),
             chosen,
@@ -174,6 +174,7 @@ impl Pass<'_> {
             &clock::PointObjectives {
                 interval: heartbeat.interval.signed(),
                 skew: self.facts.skew,
+                before_end: clock::before_end(&plan.drill, &plan.policy),
                 rpo: objectives.rpo.or(of_policy).filter(|_| judged).map(interlock_crds::Duration::signed),
                 capture_lag: objectives.capture_lag.map(interlock_crds::Duration::signed),
             },

@@ -11,11 +11,13 @@ use crate::drill::clock::{
 };
 
 const TEN: SignedDuration = SignedDuration::from_secs(10);
+const NONE: SignedDuration = SignedDuration::ZERO;
 
 fn objectives(rpo: Option<i64>, lag: Option<i64>) -> PointObjectives {
     PointObjectives {
         interval: TEN,
         skew: SignedDuration::ZERO,
+        before_end: SignedDuration::ZERO,
         rpo: rpo.map(SignedDuration::from_secs),
         capture_lag: lag.map(SignedDuration::from_secs),
     }
@@ -107,7 +109,7 @@ proptest! {
 fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
     let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), Some(beat(900, on(23, "01:59:55"))));
     let stale = |restored: Option<&interlock_crds::HeartbeatRecord>| {
-        matches!(heartbeat(&point, restored, TEN), HeartbeatFinding::Stale(_))
+        matches!(heartbeat(&point, restored, TEN, NONE), HeartbeatFinding::Stale(_))
     };
     assert!(stale(Some(&beat(899, on(23, "01:59:45")))));
     assert!(stale(None), "lost altogether");
@@ -116,19 +118,34 @@ fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
     let mut forged = beat(900, on(23, "01:59:55"));
     forged.hmac = "another".into();
     assert!(stale(Some(&forged)), "another nonce");
-    assert_eq!(heartbeat(&point, Some(&beat(900, on(23, "01:59:55"))), TEN), HeartbeatFinding::Alive);
+    assert_eq!(heartbeat(&point, Some(&beat(900, on(23, "01:59:55"))), TEN, NONE), HeartbeatFinding::Alive);
     assert_eq!(
-        heartbeat(&point, Some(&beat(902, on(23, "02:00:15"))), TEN),
+        heartbeat(&point, Some(&beat(902, on(23, "02:00:15"))), TEN, NONE),
         HeartbeatFinding::Alive,
         "copied after it was read"
     );
 }
 
 #[test]
+fn d4_data_that_was_recovered_to_an_earlier_moment_may_be_older_by_that_and_no_more() {
+    let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), Some(beat(900, on(23, "01:59:55"))));
+    let hour = SignedDuration::from_hours(1);
+    let found = |seq, time: &str| heartbeat(&point, Some(&beat(seq, on(23, time))), TEN, hour);
+    assert_eq!(found(540, "00:59:52"), HeartbeatFinding::Alive);
+    assert_eq!(found(537, "00:59:25"), HeartbeatFinding::Alive, "three intervals");
+    assert!(matches!(found(537, "00:59:24"), HeartbeatFinding::Stale(_)));
+    assert!(matches!(found(540, "01:59:56"), HeartbeatFinding::Stale(_)), "a lower number and a later time");
+    assert!(matches!(heartbeat(&point, None, TEN, hour), HeartbeatFinding::Dead(_)), "its writer may be younger");
+    let left_out = PointObjectives { before_end: hour, ..objectives(Some(60), None) };
+    let measured = rpo(on(23, "02:00:20"), &point, &beat(540, on(23, "00:59:52")), &left_out);
+    assert_eq!((measured.seconds, measured.met, measured.capture_lag_seconds), (28, Some(true), Some(8)));
+}
+
+#[test]
 fn d7_a_dead_writer_is_told_from_lost_data() {
     let dead = |recorded, restored: Option<_>| {
         let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), recorded);
-        heartbeat(&point, restored.as_ref(), TEN)
+        heartbeat(&point, restored.as_ref(), TEN, NONE)
     };
     let old = beat(900, on(23, "01:59:29"));
     let HeartbeatFinding::Dead(why) = dead(Some(old.clone()), Some(old.clone())) else { panic!("it is 31 s old") };

@@ -12,7 +12,9 @@ use crate::{
     drill::{
         names::PodRole,
         objects::{self, PodContext, RunRef},
+        observed,
         report::DrillReport,
+        run::{SandboxState, Seen},
         template, validate,
     },
 };
@@ -110,7 +112,7 @@ fn no_pod_of_a_sandbox_has_a_credential_a_token_or_a_privilege() {
 #[test]
 fn d9_a_sandbox_lets_nothing_in_or_out_and_whoever_changes_that_is_noticed() {
     let drill = drill_spec(|spec| spec["sandbox"]["quota"] = json!({"cpu": "3", "memory": "5Gi"}));
-    let made = objects::sandbox(&owner(), &drill);
+    let made = objects::sandbox(&owner(), &drill, "mark");
     assert_eq!(made[0]["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
     let policy = |name: &str| made.iter().find(|object| object["metadata"]["name"] == name).unwrap()["spec"].clone();
     assert_eq!(policy("default-deny"), json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}));
@@ -126,6 +128,32 @@ fn d9_a_sandbox_lets_nothing_in_or_out_and_whoever_changes_that_is_noticed() {
         json!([{}]);
     assert!(!objects::are_guarded(&owner(), &drill, &opened));
     assert!(!objects::are_guarded(&owner(), &drill, &made[..4]), "one is missing");
+    let mut more = made.clone();
+    more.push(
+        json!({"kind": "NetworkPolicy", "metadata": {"name": "out"}, "spec": {"podSelector": {}, "egress": [{}]}}),
+    );
+    assert!(!objects::are_guarded(&owner(), &drill, &more), "what policies let through adds up");
+}
+
+#[test]
+fn d9_a_namespace_that_somebody_else_made_is_not_the_sandbox_whatever_its_labels_say() {
+    let drill = drill_spec(|_| ());
+    let made = objects::sandbox(&owner(), &drill, "mark");
+    let seen = |change: fn(&mut Value)| {
+        let mut namespace = made[0].clone();
+        namespace["metadata"]["uid"] = json!("namespace-uid");
+        change(&mut namespace["metadata"]);
+        observed::sandbox(Some(&namespace), &made, &owner(), &drill, "mark")
+    };
+    let ours = SandboxState { uid: "namespace-uid".into(), terminating: false, guarded: true };
+    assert_eq!(seen(|_| ()), Seen::Ours(ours));
+    assert_eq!(seen(|metadata| metadata["annotations"] = Value::Null), Seen::Foreign);
+    assert_eq!(seen(|metadata| metadata["annotations"][objects::SANDBOX_MARK] = json!("other")), Seen::Foreign);
+    assert_eq!(seen(|metadata| metadata["labels"]["interlock.dev/run-uid"] = json!("other")), Seen::Foreign);
+    assert_eq!(observed::sandbox(None, &[], &owner(), &drill, "mark"), Seen::Absent);
+    assert!(String::from_utf8(owner().marked()).is_err(), "no text has this HMAC");
+    let other = RunRef { uid: "other", ..owner() };
+    assert_ne!(owner().marked(), other.marked());
 }
 
 #[test]
@@ -220,7 +248,7 @@ fn a_template_gets_the_restored_data_and_its_neighbours_by_name() {
 
 #[test]
 fn hostile_templates_are_refused_with_a_sentence() {
-    let hostile: [(&str, Value, &str); 16] = [
+    let hostile: [(&str, Value, &str); 19] = [
         ("/spec/volumes", json!([{"name": "v", "hostPath": {"path": "/"}}]), "hostPath"),
         ("/spec/volumes", json!([{"name": "v", "secret": {"secretName": "s"}}]), "holds no credentials"),
         ("/spec/volumes", json!([{"name": "v", "projected": {"sources": []}}]), "holds no credentials"),
@@ -235,6 +263,9 @@ fn hostile_templates_are_refused_with_a_sentence() {
         ("/spec/fieldOfTomorrow", json!(true), "not among the fields"),
         ("/spec/containers/0/securityContext", json!({"privileged": true}), "restricted"),
         ("/spec/containers/0/securityContext", json!({"capabilities": {"add": ["NET_ADMIN"]}}), "capabilities"),
+        ("/spec/containers/0/securityContext", json!("none"), "not an object"),
+        ("/spec/securityContext", json!([]), "not an object"),
+        ("/spec/initContainers", json!([{"name": "first", "image": "i", "securityContext": 7}]), "not an object"),
         ("/spec/containers/0/envFrom", json!([{"secretRef": {"name": "other"}}]), "holds no Secrets"),
         (
             "/spec/containers/0/env",
@@ -251,6 +282,12 @@ fn hostile_templates_are_refused_with_a_sentence() {
         assert_eq!(problems.len(), 2, "application and dependency: {path} {value} {problems:?}");
         assert!(problems.iter().all(|problem| problem.contains(said)), "{path} {value} {problems:?}");
     }
+    let mut empty = plain();
+    empty["spec"]["securityContext"] = Value::Null;
+    empty["spec"]["containers"][0]["securityContext"] = Value::Null;
+    let empty = with_template(&empty);
+    assert_eq!(validate::problems(&empty), Vec::<String>::new());
+    assert!(!all_pods(&empty).is_empty());
     for broken in [json!({}), json!({"spec": {}}), json!({"spec": {"containers": [1]}}), json!(7)] {
         assert!(!template::problems("application", &broken).is_empty(), "{broken}");
     }

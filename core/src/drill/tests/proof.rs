@@ -1,6 +1,6 @@
 //! D1, D14, D16 and gate RestoreProof: what follows from drills.
 
-use interlock_crds::{DrillRun, EnforceMode, PointVerdict, RestoreProofGate};
+use interlock_crds::{DrillRun, DrillSelection, EnforceMode, PointVerdict, RestoreProofGate, SelectionStrategy};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -63,6 +63,23 @@ fn d7_an_inconclusive_run_is_neither_a_pass_nor_a_failure() {
         (name(found.last.as_ref()), name(found.passed.as_ref()), name(found.failed.as_ref())),
         (Some("b"), Some("a"), None)
     );
+}
+
+#[test]
+fn a_run_with_another_selection_than_its_drills_is_neither_a_pass_nor_a_failure() {
+    use SelectionStrategy::{Latest, Oldest};
+    let selects = |mut run: DrillRun, strategy| {
+        run.spec.selection = Some(DrillSelection { strategy, ..DrillSelection::default() });
+        run
+    };
+    let corrupt = || run("c", 5, "Failed", "DataCorrupt", None);
+    let found = of(&[passed("a", 3), selects(passed("b", 4), Oldest), selects(corrupt(), Oldest)], false);
+    assert_eq!(
+        (name(found.last.as_ref()), name(found.passed.as_ref()), name(found.failed.as_ref())),
+        (Some("c"), Some("a"), None)
+    );
+    let found = of(&[passed("a", 3), selects(passed("b", 4), Latest), selects(corrupt(), Latest)], false);
+    assert_eq!((name(found.passed.as_ref()), name(found.failed.as_ref())), (Some("b"), Some("c")), "it is the same");
 }
 
 #[test]

@@ -63,6 +63,48 @@ fn d10_a_volume_that_would_stay_is_overwritten_and_dropped() {
     assert!(wiped < at(&|write| matches!(write, DrillWrite::DropVolume(_))));
     let gone = run(|_| ());
     assert!(!gone.made.contains(&DrillWrite::CreatePod(PodRole::Wipe)));
+    let failed = run(|world| {
+        world.script.reclaim_policy = "Retain";
+        world.script.restore.1.exit_code = Some(1);
+    });
+    assert_eq!((failed.ended_as(), failed.leftovers()), ((DrillPhase::Failed, "RestoreFailed"), 0));
+    let at = |wanted: &dyn Fn(&DrillWrite) -> bool| failed.made.iter().position(wanted).unwrap();
+    let wiped = at(&|write| *write == DrillWrite::CreatePod(PodRole::Wipe));
+    assert!(at(&|write| *write == DrillWrite::CreateSandboxClaim) < wiped, "it moves to the sandbox to be overwritten");
+    assert!(wiped < at(&|write| matches!(write, DrillWrite::DropVolume(_))));
+}
+
+#[test]
+fn d10_a_volume_that_stays_with_its_data_is_told_until_somebody_takes_care_of_it() {
+    let left = |change: fn(&mut World)| {
+        let mut world = World::new(Script { reclaim_policy: "Retain", ..Script::good() });
+        world.run(300, None);
+        change(&mut world);
+        world.run(3_000, None);
+        assert_eq!(world.status.cleanup.state, CleanupState::Failed);
+        assert_eq!(world.status.cleanup.leftovers, ["PersistentVolume/pv-1"]);
+        assert_eq!(world.leftovers(), 1);
+        assert_eq!((world.status.conditions[0].status.as_str(), world.released), ("True", false));
+        assert!(!world.made.iter().any(|write| matches!(write, DrillWrite::DropVolume(_))));
+        let end = world.ended_as().1.to_owned();
+        world.lose(4);
+        world.run(100, None);
+        assert_eq!((world.status.cleanup.state, world.released), (CleanupState::Done, true));
+        end
+    };
+    assert_eq!(left(|world| world.script.wipes = false), "Complete");
+    assert_eq!(left(|world| world.lose(2)), "SandboxLost");
+}
+
+#[test]
+fn d12_a_sandbox_that_stays_does_not_keep_the_repository() {
+    let mut world = World::new(Script::good());
+    world.foreign_sandbox = true;
+    world.drill = drill_spec(|spec| spec["cleanup"] = json!({"afterFailure": "1h"}));
+    world.run(600, None);
+    assert_eq!((world.ended_as().1, world.status.cleanup.state), ("NameTaken", CleanupState::Pending));
+    // What was announced may arrive for a minute.
+    assert_eq!(world.released_after.map(|(at, _)| at), Some(on(23, "12:04:00")));
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use interlock_crds::{CleanupState, DrillPhase, DrillVerdict, ProbeResult, ValidationVerdict};
 
+use serde_json::json;
+
 use super::{
-    on,
+    drill_spec, on,
     world::{Script, World, heart, matches, number, plus},
 };
 use crate::drill::{clock::segment_seconds, names::PodRole, report::DrillReport, run::DrillWrite};
@@ -61,6 +63,44 @@ fn d5_an_objective_that_is_missed_fails_although_everything_came_back() {
     let slow = run(|world| world.drill.objectives.as_mut().unwrap().rto = Some("509s".parse().unwrap()));
     assert_eq!(slow.ended_as(), (DrillPhase::Failed, "RTOExceeded"));
     assert!(slow.status.message.as_ref().unwrap().contains("after 510 s; the objective is 509 s"));
+}
+
+#[test]
+fn d5_a_run_with_another_selection_is_not_judged_by_the_objective_and_one_with_the_same_is() {
+    let asked = |of_drill: serde_json::Value| {
+        run(|world| {
+            let spec =
+                json!({"drillRef": {"name": "teller-db"}, "requester": "alice", "selection": {"strategy": "Latest"}});
+            world.spec = serde_json::from_value(spec).unwrap();
+            world.drill = drill_spec(|spec| {
+                spec["selection"] = of_drill;
+                spec["objectives"] = json!({"rpo": "5s"});
+            });
+        })
+    };
+    let same = asked(json!({"strategy": "Latest"}));
+    assert_eq!(same.ended_as(), (DrillPhase::Failed, "RPOExceeded"));
+    let other = asked(json!({"strategy": "RandomWithin", "days": 30}));
+    assert_eq!((other.ended_as().0, other.status.rpo.unwrap().met), (DrillPhase::Passed, None));
+}
+
+#[test]
+fn d4_d5_what_was_left_out_on_purpose_is_neither_stale_nor_lost() {
+    let recovered = |mode: &str, seq: i64, time: &str| {
+        run(|world| {
+            world.policy.source.postgres.as_mut().unwrap().mode = serde_json::from_value(json!(mode)).unwrap();
+            world.drill = drill_spec(|spec| {
+                spec["sandbox"] = json!({"application": {"postgres": {"recoverBeforeEnd": "1h"}}});
+                spec["objectives"] = json!({"rpo": "1m"});
+            });
+            world.candidates.as_mut().unwrap()[0].heartbeat = Some(super::beat(900, on(23, "11:59:50")));
+            world.script.validations[2].1 = Some(heart(seq, on(23, time)));
+        })
+    };
+    let healthy = recovered("Physical", 540, "10:59:50");
+    assert_eq!((healthy.ended_as().1, healthy.status.rpo.unwrap().seconds), ("Complete", 10));
+    assert_eq!(recovered("Physical", 480, "10:49:50").ended_as().1, "StaleData", "that is more than was left out");
+    assert_eq!(recovered("Logical", 540, "10:59:50").ended_as().1, "StaleData", "dumps have one moment");
 }
 
 #[test]

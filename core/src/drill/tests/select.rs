@@ -54,6 +54,16 @@ fn d1_what_a_drill_found_corrupt_or_a_backup_left_incomplete_is_chosen_only_by_n
     let named = |id: &str| DrillSelection { strategy: SelectionStrategy::ById, days: None, id: Some(id.into()) };
     assert_eq!(chosen(&named("e"), &all).unwrap(), "e");
     assert_eq!(chosen(&named("a00000000"), &all).unwrap(), "a", "the beginning of a snapshot's id");
+    let logs = [(15, "b"), (16, "a")].map(|(day, base)| Candidate {
+        base_id: Some(format!("{base}{}", "0".repeat(10))),
+        ..point(&format!("log-of-{base}"), day, Standing::Good, &[])
+    });
+    let with_logs = [&all[..], &logs].concat();
+    assert_eq!(
+        chosen(&by(SelectionStrategy::Latest), &with_logs).unwrap(),
+        "log-of-b",
+        "the other one's base is corrupt"
+    );
     assert!(chosen(&named("gone"), &all).unwrap_err().contains("there is no recovery point gone"));
 }
 

@@ -42,6 +42,8 @@ pub struct Script {
     /// Each validation: how long, and its report; none never ends.
     pub validations: Vec<(i64, Option<DrillReport>)>,
     pub reclaim_policy: &'static str,
+    /// Whether the copy can be overwritten.
+    pub wipes: bool,
     /// The namespace stays in deletion.
     pub stuck: bool,
 }
@@ -93,6 +95,7 @@ impl Script {
                 (10, Some(heart(42, on(23, "11:59:50")))),
             ],
             reclaim_policy: "Delete",
+            wipes: true,
             stuck: false,
         }
     }
@@ -211,6 +214,7 @@ impl World {
         let ended = match role {
             PodRole::OutsideProbe => self.ended(thing, 2, Some(&probe(self.script.outside))),
             PodRole::InsideProbe => self.ended(thing, 3, Some(&probe(self.script.inside))),
+            PodRole::Wipe if !self.script.wipes => self.ended(thing, 1, Some(&DrillReport::new(UID))),
             PodRole::Fault | PodRole::Wipe => self.ended(thing, 1, Some(&done())),
             PodRole::Dependency(_) | PodRole::Application => None,
             PodRole::Validation(index) => {
@@ -327,14 +331,21 @@ impl World {
                     name: "pv-1".into(),
                     reclaim_policy: self.script.reclaim_policy.into(),
                     claim: Some(("teller".into(), names::claim(RUN))),
+                    labelled: false,
                 });
             }
-            DrillWrite::RetainVolume(_) => self.volume.as_mut().unwrap().reclaim_policy = "Retain".into(),
+            DrillWrite::RetainVolume(_) => {
+                let volume = self.volume.as_mut().unwrap();
+                (volume.reclaim_policy, volume.labelled) = ("Retain".into(), true);
+            }
             DrillWrite::DeleteClaim(_) => {
                 self.claim = None;
                 self.volume = self.volume.take().filter(|volume| volume.reclaim_policy == "Retain");
             }
-            DrillWrite::RebindVolume(_) => self.volume.as_mut().unwrap().claim = Some(target),
+            DrillWrite::RebindVolume(_) => {
+                let volume = self.volume.as_mut().unwrap();
+                (volume.claim, volume.labelled) = (Some(target), true);
+            }
             DrillWrite::CreateSandboxClaim => {
                 assert_eq!(self.volume.as_ref().unwrap().claim, Some(target));
                 self.sandbox_claim.get_or_insert(thing);
@@ -366,7 +377,10 @@ impl World {
                         self.volume.take().filter(|volume| volume.reclaim_policy != "Delete" || self.claim.is_some());
                 }
             }
-            DrillWrite::DropVolume(_) => self.volume = None,
+            DrillWrite::DropVolume(_) => {
+                assert!(self.volume.as_ref().is_none_or(|volume| volume.labelled), "it may not be written");
+                self.volume = None;
+            }
         }
     }
 
