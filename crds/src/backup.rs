@@ -3,8 +3,8 @@
 mod parts;
 
 pub use parts::{
-    BackupPhase, HeartbeatRecord, HookRecord, JobRef, ObjectsRecord, PinnedPolicy, PointVerdict, RecoveryPoint,
-    RetentionRecord, StopRecord, Verification, WalRange,
+    BackupPhase, HeartbeatRecord, HookRecord, JobRef, JudgedRun, ObjectsRecord, PinnedPolicy, PointVerdict,
+    RecoveryPoint, RetentionRecord, StopRecord, Verification, WalRange,
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -148,12 +148,19 @@ pub struct BackupStatus {
     /// When its Job was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// What its pod waits for, as long as no container of it ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub waiting: Option<String>,
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
     /// When its Job is being ended for having taken too long, or because it was replaced or deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stopping: Option<StopRecord>,
+    /// What came of it, while hooks after the copying are still to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judged: Option<JudgedRun>,
     /// Hooks that have run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]

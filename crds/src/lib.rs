@@ -46,8 +46,8 @@ pub use analysis::{
 pub use approval::{Approval, ApprovalDecision, ApprovalSpec};
 pub use backup::{
     Backup, BackupHold, BackupPhase, BackupSlot, BackupSpec, BackupStatus, BackupTrigger, HeartbeatRecord, HookRecord,
-    JobRef, ObjectsRecord, PinnedPolicy, PointVerdict, RecoveryPoint, RetentionRecord, StopRecord, Verification,
-    WalRange,
+    JobRef, JudgedRun, ObjectsRecord, PinnedPolicy, PointVerdict, RecoveryPoint, RetentionRecord, StopRecord,
+    Verification, WalRange,
 };
 pub use backup_pod::{
     ExecHook, Hook, HookErrorRule, Hooks, HttpHook, LabelValue, PodOptions, ResourceAmounts, Resources, TaintEffect,

@@ -63,7 +63,7 @@ pub struct SystemSpec {
     #[schemars(length(max = 64))]
     pub cluster_objects: Vec<ClusterObject>,
     /// Which kinds are governed, as a difference from the default (workloads, config, services, routes, RBAC,
-    /// autoscaling, storage claims, and Interlock's own plans of this system).
+    /// autoscaling, storage claims, backups and drills).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub governs: Option<Governs>,
     /// Who carries out approved changes. Without it a change can be approved, but not carried out.

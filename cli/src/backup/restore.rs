@@ -1,6 +1,6 @@
 //! `restore`: a recovery point to a volume, as a change that is agreed like any other.
 
-use std::process::ExitCode;
+use std::{cmp::Reverse, process::ExitCode};
 
 use clap::Args;
 use interlock_controller::backup::Images;
@@ -11,7 +11,10 @@ use interlock_core::backup::{
 };
 use interlock_crds::{Backup, BackupPolicy, BackupRepository, Duration, PostgresMode, RecoveryPoint};
 use jiff::Timestamp;
-use k8s_openapi::api::{batch::v1::Job, core::v1::Namespace};
+use k8s_openapi::api::{
+    batch::v1::Job,
+    core::v1::{Namespace, PodSpec},
+};
 use kube::{Api, ResourceExt as _, api::ListParams};
 use serde_json::{Value, json};
 
@@ -23,6 +26,9 @@ use crate::{
     propose::{self, ProposeArgs},
     ui::Ui,
 };
+
+/// Jobs of so many runs are looked for: the controller keeps five of each policy, beside those that have not ended.
+const MOST_JOBS: usize = 8;
 
 /// What is restored, and where to.
 ///
@@ -76,6 +82,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
         not_before: None,
         expires_at: None,
         depends_on: Vec::new(),
+        rollout_plan: None,
         // What came back before it failed is looked at before it goes.
         on_failure: propose::Failure::Pause,
         progress_deadline: args.deadline,
@@ -107,7 +114,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
     tell(&chosen, args, ui);
     let claim = args.to_claim.as_ref().or(args.over.as_ref()).cloned().unwrap_or_default();
     let name = job_name(&claim, crate::wall_clock());
-    let images = images(&backup.name_any(), context, &namespace).await?;
+    let images = images(backup, &runs, context, ui).await?;
     let permitted = privileges(&policy, context, &namespace).await?;
     let restore = Restore {
         name: &name,
@@ -203,24 +210,44 @@ fn volume(name: &str, namespace: &str, bytes: i64, args: &RestoreArgs) -> Value 
     claim
 }
 
-/// The images of the run that made the recovery point, if its Job is still there; else those of this release.
-async fn images(backup: &str, context: &Context, namespace: &str) -> Result<Images, CliError> {
-    let jobs: Api<Job> = Api::namespaced(context.client.clone(), namespace);
-    let mut images = Images::default();
-    let pod = jobs.get_opt(backup).await?.and_then(|job| job.spec).and_then(|spec| spec.template.spec);
-    for container in pod.iter().flat_map(|pod| pod.init_containers.iter().flatten()) {
-        let Some(image) = container.image.clone() else { continue };
-        match container.name.as_str() {
-            "install" => images.interlock = image,
-            "restic" => images.restic = image,
-            // Where no other image brings restic, it is the tool's.
-            "tool" if pod.iter().flat_map(|pod| pod.init_containers.iter().flatten()).all(|c| c.name != "restic") => {
-                images.restic = image;
-            }
-            _ => {}
+/// The images of the run that made the recovery point, or of the newest run of its policy whose Job is still there.
+async fn images(made: &Backup, runs: &[Backup], context: &Context, ui: Ui) -> Result<Images, CliError> {
+    let jobs: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace_or_default());
+    let mut newest_first: Vec<_> = runs.iter().collect();
+    newest_first.sort_by_key(|run| Reverse(run.creation_timestamp()));
+    for run in [made].into_iter().chain(newest_first.into_iter().take(MOST_JOBS)) {
+        if let Some(pod) = jobs.get_opt(&run.name_any()).await?.and_then(|job| job.spec?.template.spec) {
+            return Ok(images_of(&pod));
         }
     }
+    let images = Images::default();
+    ui.line(&ui.warn(&format!(
+        "no Job of a run of this policy is left to take images from: those of this release are used ({}, {}); if your \
+         registry is another one, run a backup first",
+        images.interlock, images.restic
+    )));
     Ok(images)
+}
+
+fn images_of(pod: &PodSpec) -> Images {
+    let mut images = Images::default();
+    let image = |name: &str| {
+        let found = pod.init_containers.iter().flatten().find(|container| container.name == name);
+        found.and_then(|container| container.image.clone())
+    };
+    if let Some(own) = image("install") {
+        images.interlock = own;
+    }
+    match (image("restic"), image("tool")) {
+        (Some(restic), tool) => {
+            images.restic = restic;
+            images.postgres = tool.unwrap_or(images.postgres);
+        }
+        // Where no other image brings restic, it is the tool's.
+        (None, Some(tool)) => images.restic = tool,
+        (None, None) => {}
+    }
+    images
 }
 
 async fn privileges(policy: &BackupPolicy, context: &Context, namespace: &str) -> Result<bool, CliError> {
@@ -230,4 +257,23 @@ async fn privileges(policy: &BackupPolicy, context: &Context, namespace: &str) -
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
     let found = namespaces.get(namespace).await?;
     Ok(found.labels().get(PRIVILEGES_LABEL).is_some_and(|value| value == PRIVILEGES_PERMITTED))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_those_that_the_run_had() {
+        let of = |containers: &[(&str, &str)]| {
+            let all: Vec<_> = containers.iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
+            images_of(&serde_json::from_value(json!({"containers": [], "initContainers": all})).unwrap())
+        };
+        let dump = of(&[("install", "own/interlock:1"), ("restic", "own/restic:1"), ("tool", "own/postgres:15")]);
+        let files = of(&[("install", "own/interlock:1"), ("tool", "own/restic:1")]);
+        for images in [&dump, &files] {
+            assert_eq!((&*images.interlock, &*images.restic), ("own/interlock:1", "own/restic:1"));
+        }
+        assert_eq!((dump.postgres.as_str(), files.postgres), ("own/postgres:15", Images::default().postgres));
+    }
 }

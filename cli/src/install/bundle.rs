@@ -87,7 +87,12 @@ impl Bundle {
                     name: WEBHOOK_SERVICE.to_owned(),
                     port: workload::SERVICE_PORT,
                 },
-                workload::controller(&args.image).to_vec(),
+                workload::controller(&workload::Images {
+                    controller: &args.image,
+                    restic: args.restic_image.as_deref(),
+                    postgres: args.postgres_image.as_deref(),
+                })
+                .to_vec(),
             ),
         };
         let inputs = webhooks::Inputs {

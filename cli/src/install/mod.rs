@@ -53,6 +53,14 @@ pub struct InstallArgs {
     #[arg(long, value_name = "IMAGE", default_value = concat!("interlock:", env!("CARGO_PKG_VERSION")))]
     image: String,
 
+    /// Image that brings restic to backups whose policy and repository name none. Default: that of the release.
+    #[arg(long, value_name = "IMAGE")]
+    restic_image: Option<String>,
+
+    /// Image that copies and restores PostgreSQL where a policy names none. Default: that of the release.
+    #[arg(long, value_name = "IMAGE")]
+    postgres_image: Option<String>,
+
     /// Register webhooks by this URL (`https://127.0.0.1:9443`) for a controller that runs outside the cluster;
     /// Deployment and Service are left out.
     #[arg(long, value_name = "URL", value_parser = parse_url)]

@@ -32,25 +32,41 @@ pub fn service_accounts() -> [Value; 3] {
 }
 
 /// The controller in the cluster: two replicas, of which one leads and both answer webhooks.
-pub fn controller(image: &str) -> [Value; 3] {
-    [deployment(image), service(), disruption_budget()]
+pub fn controller(images: &Images<'_>) -> [Value; 3] {
+    [deployment(images), service(), disruption_budget()]
+}
+
+/// Images of the controller, and of what it starts.
+pub struct Images<'a> {
+    /// Interlock's own.
+    pub controller: &'a str,
+    /// The one that brings restic, if not that of the release.
+    pub restic: Option<&'a str>,
+    /// The one with PostgreSQL's programs, if not that of the release.
+    pub postgres: Option<&'a str>,
 }
 
 fn selector() -> Value {
     json!({ "app.kubernetes.io/name": "interlock", "app.kubernetes.io/component": "controller" })
 }
 
-fn deployment(image: &str) -> Value {
+fn deployment(images: &Images<'_>) -> Value {
+    let mut args = vec![
+        "run".to_owned(),
+        "--webhook-bind".to_owned(),
+        format!("0.0.0.0:{WEBHOOK_PORT}"),
+        "--metrics-bind".to_owned(),
+        format!("0.0.0.0:{METRICS_PORT}"),
+    ];
+    let others = [("--restic-image", images.restic), ("--postgres-image", images.postgres)];
+    for (option, image) in [("--image", Some(images.controller))].into_iter().chain(others) {
+        args.extend(image.into_iter().flat_map(|image| [option.to_owned(), image.to_owned()]));
+    }
     let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "metrics" }, "periodSeconds": 5 });
     let container = json!({
         "name": "controller",
-        "image": image,
-        "args": [
-            "run",
-            "--webhook-bind", format!("0.0.0.0:{WEBHOOK_PORT}"),
-            "--metrics-bind", format!("0.0.0.0:{METRICS_PORT}"),
-            "--image", image,
-        ],
+        "image": images.controller,
+        "args": args,
         "env": [
             { "name": "POD_NAME", "valueFrom": { "fieldRef": { "fieldPath": "metadata.name" } } },
             { "name": "POD_NAMESPACE", "valueFrom": { "fieldRef": { "fieldPath": "metadata.namespace" } } },
@@ -125,12 +141,21 @@ mod tests {
     #[test]
     fn pods_meet_the_restricted_standard_that_the_namespace_demands() {
         assert_eq!(namespace()["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "restricted");
-        let [deployment, service, budget] = controller("registry.bank.example/interlock:1");
+        let images = Images {
+            controller: "registry.bank.example/interlock:1",
+            restic: None,
+            postgres: Some("registry.bank.example/postgres:18"),
+        };
+        let [deployment, service, budget] = controller(&images);
         let pod = &deployment["spec"]["template"]["spec"];
         assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
         assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
         let container = &pod["containers"][0];
         assert_eq!(container["image"], "registry.bank.example/interlock:1");
+        let args = container["args"].as_array().unwrap();
+        let [.., own, own_image, option, postgres] = &args[..] else { panic!("{args:?}") };
+        assert_eq!((own, own_image), (&json!("--image"), &container["image"]));
+        assert_eq!((option, postgres), (&json!("--postgres-image"), &json!("registry.bank.example/postgres:18")));
         assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
         let labels = &deployment["spec"]["template"]["metadata"]["labels"];

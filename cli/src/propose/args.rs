@@ -41,6 +41,9 @@ pub struct ProposeArgs {
     /// A change that must have succeeded before; repeatable.
     #[arg(long, value_name = "[NAMESPACE/]NAME", value_parser = depends_on)]
     pub depends_on: Vec<DependsOn>,
+    /// Carry the change out gradually, by this RolloutPlan of the namespace. Default: that of the System, if it names one.
+    #[arg(long, value_name = "NAME", value_parser = name, conflicts_with = "delete")]
+    pub rollout_plan: Option<String>,
     /// What happens when the change fails.
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     pub on_failure: Failure,

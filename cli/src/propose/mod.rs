@@ -22,7 +22,7 @@ use interlock_core::{
     change::{Content, ContentObject, Intent},
     object::ObjectId,
 };
-use interlock_crds::{ChangeRequest, ChangeRequestSpec, Content as ContentSpec, Contingency};
+use interlock_crds::{ChangeRequest, ChangeRequestSpec, Content as ContentSpec, Contingency, NameRef};
 use kube::{Api, api::PostParams};
 use serde_json::Value;
 
@@ -152,7 +152,7 @@ fn draft(args: &ProposeArgs, manifests: Vec<Value>, staged: &[Staged], requester
             git: None,
             secret_refs: references(staged, "proposal"),
         },
-        rollout_plan_ref: None,
+        rollout_plan_ref: args.rollout_plan.clone().map(|name| NameRef { name }),
         contingency: Contingency { on_failure: args.on_failure(), ..Contingency::default() },
         schedule: args.schedule(),
         depends_on: args.depends_on.clone(),

@@ -58,8 +58,7 @@ fn the_content_digest_does_not_depend_on_names_or_uids_of_staged_secrets() {
 #[test]
 fn the_request_states_what_the_line_says() {
     let (objects, staged) = manifests("");
-    let line =
-        "--title T --type standard --on-failure pause --depends-on cr/first --expires-at 2026-12-01T00:00:00+08:00";
+    let line = "--title T --type standard --on-failure pause --depends-on cr/first --expires-at 2026-12-01T00:00:00+08:00 --rollout-plan careful";
     let spec = serde_json::to_value(draft(&args(line), objects, &staged, "alice".to_owned())).unwrap();
     assert_eq!(
         spec,
@@ -69,6 +68,7 @@ fn the_request_states_what_the_line_says() {
                 "manifests": [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "shop"}, "data": {"x": "1"}}],
                 "secretRefs": [{"name": "proposal-staged-1", "uid": "00000000-0000-0000-0000-000000000000", "target": "db", "keys": ["password"], "type": "Opaque"}],
             },
+            "rolloutPlanRef": {"name": "careful"},
             "contingency": {"onFailure": "Pause"},
             "schedule": {"expiresAt": "2026-11-30T16:00:00Z"},
             "dependsOn": [{"name": "first"}],

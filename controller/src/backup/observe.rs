@@ -66,23 +66,26 @@ pub fn executor<P: Port>(context: &Context<P>, namespace: &str) -> Result<Identi
     })
 }
 
-/// The Job of this name as the run with uid `owner` sees it. From now on each change of it wakes `waiter`.
+/// The Job of this name as the run with uid `owner` sees it. From now on each change of it wakes `waiter`. Of one that
+/// `was_made` and is gone, pods are looked for.
 pub async fn job<P: Port>(
     context: &Context<P>,
     waiter: &str,
     (namespace, name): (&str, &str),
     owner: &str,
+    was_made: bool,
 ) -> Result<(JobFact, Option<Value>), PortError> {
     let id = job_id(namespace, name);
     context.port.watch(waiter, std::slice::from_ref(&id));
     let job = context.port.live_get(&Identity::Controller, &id).await?;
-    let pods = match &job {
-        Some(_) => {
-            let label = format!("{}={name}", observed::JOB_NAME_LABEL);
-            context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?
-        }
-        None => Vec::new(),
+    let label = if job.is_some() {
+        format!("{}={name}", observed::JOB_NAME_LABEL)
+    } else if was_made {
+        format!("{}={owner}", pods::RUN_LABEL)
+    } else {
+        return Ok((JobFact::Absent, None));
     };
+    let pods = context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?;
     Ok((observed::job(job.as_ref(), &pods, owner), job))
 }
 

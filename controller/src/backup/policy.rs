@@ -143,8 +143,11 @@ pub(super) fn decide<P: Port>(
     runs: &RunsSummary,
     now: Timestamp,
 ) -> SlotDecision {
-    let existing =
-        |name: &str| context.ask(|index| index.backup(&beside(key, name))).map(|run| run.spec.policy_uid.clone());
+    // What a person asked for under the name of a slot is not its run.
+    let existing = |name: &str| {
+        let run = context.ask(|index| index.backup(&beside(key, name)))?;
+        Some(run.spec.policy_uid.clone().filter(|_| run.spec.slot.is_some()))
+    };
     slots::decide(&SlotFacts {
         policy: policy.metadata.name.as_deref().unwrap_or_default(),
         uid: policy.metadata.uid.as_deref().unwrap_or_default(),

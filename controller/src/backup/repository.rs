@@ -174,8 +174,9 @@ async fn states<P: Port>(
         let Some((kind, name)) = claim.holder.split_once('/') else { continue };
         let state = if kind == "Backup" {
             let kept = |backup: &Backup| {
-                let finalizers = backup.metadata.finalizers.iter().flatten();
-                finalizers.into_iter().any(|finalizer| finalizer == FINALIZER)
+                let mut finalizers = backup.metadata.finalizers.iter().flatten();
+                let has_ended = backup.status.as_ref().is_some_and(|status| status.phase.is_terminal());
+                (!has_ended || finalizers.any(|finalizer| finalizer == FINALIZER))
                     && backup.metadata.uid.as_deref() == Some(claim.uid.as_str())
             };
             let known = context.ask(|index| index.backup(&beside(key, name)));
@@ -223,7 +224,7 @@ async fn active_job<P: Port>(
         return Ok((JobFact::Absent, None));
     };
     let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
-    let (fact, live) = observe::job(context, waiter, (namespace, &active.name), uid).await?;
+    let (fact, live) = observe::job(context, waiter, (namespace, &active.name), uid, active.job_uid.is_some()).await?;
     Ok(match (fact, refused) {
         (JobFact::Absent, Some(why)) => (JobFact::Refused(why), live),
         (fact, _) => (fact, live),

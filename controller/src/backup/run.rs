@@ -267,7 +267,11 @@ async fn place<P: Port>(
     }
     let kept_out = repository.status.as_ref().map_or_else(
         || Some("nothing is known of it yet".to_owned()),
-        |status| interlock_core::backup::maintenance::keeps_runs_out(&repository.spec, status, &[]),
+        |status| {
+            let invalid = status.conditions.iter().find(|c| c.type_ == "Valid" && c.status == "False");
+            let problems: Vec<_> = invalid.map(|condition| condition.message.clone()).into_iter().collect();
+            interlock_core::backup::maintenance::keeps_runs_out(&repository.spec, status, &problems)
+        },
     );
     if kept_out.is_some() {
         return Ok((false, kept_out));
@@ -304,7 +308,8 @@ async fn job<P: Port>(
     if recorded.job.is_none() && recorded.phase == BackupPhase::Pending {
         return Ok(JobFact::Absent);
     }
-    let (fact, _) = observe::job(context, waiter, (namespace, name), uid).await?;
+    let was_made = recorded.job.as_ref().is_some_and(|job| job.uid.is_some());
+    let (fact, _) = observe::job(context, waiter, (namespace, name), uid, was_made).await?;
     Ok(match (fact, refused) {
         (JobFact::Absent, Some(why)) => JobFact::Refused(why),
         (fact, _) => fact,

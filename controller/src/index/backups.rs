@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use interlock_core::backup::{
-    exposure::{good_point, is_proven, standing},
+    exposure::{Standing, good_point, is_proven, standing},
     maintenance::SeenByRuns,
 };
 use interlock_crds::{self as crds, BackupMode, BackupPhase, LastRun, PointRef};
@@ -77,12 +77,22 @@ struct Runs {
     pointless: BTreeSet<Moment>,
     /// Of those the ones that succeeded.
     succeeded: BTreeSet<Moment>,
-    /// Good points by the time of their data, and whether everything was read for them.
-    good: BTreeMap<Moment, (PointRef, BackupMode)>,
+    /// Points by the time of their data that are good by themselves, whatever their base is worth.
+    good: BTreeMap<Moment, Good>,
     /// Of those the ones that drills have proved.
-    proven: BTreeMap<Moment, PointRef>,
+    proven: BTreeSet<Moment>,
+    /// Snapshots that drills found bad.
+    corrupt: BTreeSet<String>,
     /// How many recovery points there are, good or not.
     points: usize,
+}
+
+/// A point that is good by itself.
+#[derive(Debug)]
+struct Good {
+    point: PointRef,
+    mode: BackupMode,
+    base: Option<String>,
 }
 
 /// What the runs of a policy come to.
@@ -146,7 +156,10 @@ impl Index {
         }
         self.backups.policies_of_repository.entry(repository.clone()).or_default().insert(key.clone());
         let known = self.backups.policies.insert(key.clone(), Arc::new(object.clone()));
-        let means = |policy: &crds::BackupPolicy| (policy.metadata.generation, validity(policy).cloned());
+        // A slot that is due asks the run that it replaces to end.
+        let slots = |policy: &crds::BackupPolicy| policy.status.as_ref().map(|status| status.schedules.clone());
+        let means =
+            |policy: &crds::BackupPolicy| (policy.metadata.generation, validity(policy).cloned(), slots(policy));
         if known.as_ref().is_none_or(|known| means(known) != means(object)) {
             self.wake_drills_of_policy(&key);
             self.wake_active(&key);
@@ -291,7 +304,7 @@ impl Index {
 
     /// Another System lists the namespace now, or has another executor.
     pub(super) fn wake_backups_in(&mut self, namespace: &str) {
-        for policy in in_namespace(&self.backups.policies, namespace) {
+        for policy in self.policies_in(namespace) {
             self.wake_active(&policy);
             self.backups.woken.insert(BackupKey::Policy(policy));
         }
@@ -346,10 +359,8 @@ impl Index {
     }
 
     /// Keys of the policies of a namespace.
-    pub(super) fn policies_in(&self, namespace: &str) -> impl Iterator<Item = String> + '_ {
-        let beginning = format!("{namespace}/");
-        let from = self.backups.policies.range(beginning.clone()..).map(|(key, _)| key.clone());
-        from.take_while(move |key| key.starts_with(&beginning))
+    pub(super) fn policies_in(&self, namespace: &str) -> Vec<String> {
+        in_namespace(&self.backups.policies, namespace)
     }
 
     /// Policies that put their backups into a repository.
@@ -399,10 +410,12 @@ impl Runs {
         if let Some(point) = good_point(run) {
             let moment = (point.data_time.0, name.to_owned());
             if is_proven(run) {
-                self.proven.insert(moment.clone(), point.clone());
+                self.proven.insert(moment.clone());
             }
-            self.good.insert(moment, (point, run.spec.mode));
+            let base = status.and_then(|status| status.point.as_ref()?.base_id.clone());
+            self.good.insert(moment, Good { point, mode: run.spec.mode, base });
         }
+        self.corrupt.extend(corrupt(run).map(ToOwned::to_owned));
     }
 
     fn leave(&mut self, name: &str, run: &crds::Backup) {
@@ -419,6 +432,9 @@ impl Runs {
             self.good.remove(&moment);
             self.proven.remove(&moment);
         }
+        if let Some(snapshot) = corrupt(run) {
+            self.corrupt.remove(snapshot);
+        }
     }
 
     fn surplus(&self) -> Vec<String> {
@@ -429,20 +445,28 @@ impl Runs {
     fn summary(&self) -> RunsSummary {
         let failures = self.ended.values().rev().take_while(|run| run.phase != BackupPhase::Succeeded);
         let failures = failures.filter(|run| matches!(run.phase, BackupPhase::Failed | BackupPhase::PartiallyFailed));
-        let full = self.good.values().rev().find(|(_, mode)| *mode == BackupMode::Full);
+        let counts = |good: &&Good| good.base.as_ref().is_none_or(|base| !self.corrupt.contains(base));
+        let point = |good: &Good| good.point.clone();
         RunsSummary {
             active: self.active.first().cloned(),
             last_run: self.ended.values().next_back().cloned(),
             consecutive_failures: u32::try_from(failures.count()).unwrap_or(u32::MAX),
             last_success: self.succeeded.last().map(|(at, _)| *at),
-            last_good: self.good.values().next_back().map(|(point, _)| point.clone()),
-            last_proven: self.proven.values().next_back().cloned(),
-            last_full: full.map(|(point, _)| point.clone()),
+            // Only what follows on a corrupt base is passed over.
+            last_good: self.good.values().rev().find(counts).map(point),
+            last_proven: self.proven.iter().rev().filter_map(|at| self.good.get(at)).find(counts).map(point),
+            last_full: self.good.values().rev().find(|good| good.mode == BackupMode::Full).map(point),
             points: u32::try_from(self.points).unwrap_or(u32::MAX),
             surplus: self.surplus(),
             old_job: self.ended.keys().rev().nth(KEPT_JOBS).map(|(_, name)| name.clone()),
         }
     }
+}
+
+/// The snapshot of a run, if a drill found it bad.
+fn corrupt(run: &crds::Backup) -> Option<&str> {
+    let is_corrupt = standing(run) == Some(Standing::Corrupt);
+    run.status.as_ref()?.point.as_ref().filter(|_| is_corrupt).map(|point| point.snapshot_id.as_str())
 }
 
 fn ended(name: &str, run: &crds::Backup) -> Option<(Moment, LastRun)> {

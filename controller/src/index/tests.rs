@@ -109,3 +109,83 @@ fn the_late_answer_to_a_start_does_not_revive_a_change_that_has_ended() {
     index.change_learnt(&running);
     assert!(index.change("teller/c").is_none(), "it is gone");
 }
+
+fn own(kind: &str, name: &str, spec: &Value, status: &Value) -> Value {
+    let metadata = json!({"name": name, "namespace": "teller", "uid": name, "generation": 1});
+    json!({"apiVersion": crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// Policy, repository and drill of one name each.
+fn with_backups() -> Index {
+    let (_, mut index) = sealed_index();
+    let policy = json!({
+        "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}},
+        "retention": {"keepLast": 9},
+    });
+    let restic = json!({"restic": {"url": "rest:https://vault.bank.example/", "secretRef": {"name": "vault"}}});
+    let drill = json!({"policyRef": {"name": "files"}, "sandbox": {}, "validations": [{"name": "there", "files": {}}]});
+    let nothing = json!({});
+    index.backup_policy_stored(&serde_json::from_value(own("BackupPolicy", "files", &policy, &nothing)).unwrap());
+    index.backup_repository_stored(
+        &serde_json::from_value(own("BackupRepository", "vault", &restic, &nothing)).unwrap(),
+    );
+    index.restore_drill_stored(&serde_json::from_value(own("RestoreDrill", "monthly", &drill, &nothing)).unwrap());
+    index
+}
+
+#[test]
+fn a_system_wakes_what_is_in_its_namespaces_and_was_before() {
+    let mut index = with_backups();
+    let run = json!({"policyRef": {"name": "files"}, "requester": "bob"});
+    index.backup_stored(&serde_json::from_value(own("Backup", "now", &run, &json!({}))).unwrap());
+    let run = json!({"drillRef": {"name": "monthly"}, "requester": "bob"});
+    index.drill_run_stored(&serde_json::from_value(own("DrillRun", "proof", &run, &json!({}))).unwrap());
+    let system = |namespaces: &[&str]| {
+        let spec = json!({"tier": "Critical", "mode": "Enforce", "namespaces": namespaces, "policyRef": {"name": "p"}});
+        serde_json::from_value(own("System", "s", &spec, &json!({}))).unwrap()
+    };
+    let key = |name: &str| format!("teller/{name}");
+    let all = BTreeSet::from([
+        BackupKey::Policy(key("files")),
+        BackupKey::Repository(key("vault")),
+        BackupKey::Drill(key("monthly")),
+        BackupKey::Run(key("now")),
+        BackupKey::DrillRun(key("proof")),
+    ]);
+    index.take_woken_backups();
+    index.system_stored(&system(&["teller-2", "telle"]));
+    assert_eq!(index.take_woken_backups(), BTreeSet::new(), "others");
+    index.system_stored(&system(&["teller"]));
+    assert_eq!(index.take_woken_backups(), all);
+    index.system_stored(&system(&["teller"]));
+    assert_eq!(index.take_woken_backups(), BTreeSet::new(), "nothing is different");
+    index.system_stored(&system(&[]));
+    assert_eq!(index.take_woken_backups(), all, "it lists the namespace no longer");
+    index.system_stored(&system(&["teller"]));
+    index.take_woken_backups();
+    index.system_deleted("s");
+    assert_eq!(index.take_woken_backups(), all);
+}
+
+#[test]
+fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
+    let mut index = with_backups();
+    let mut run = |name: &str, hour: u32, base: Option<&str>, verdict: &str| {
+        let mode = if base.is_some() { "Incremental" } else { "Full" };
+        let at = format!("2026-11-23T0{hour}:00:00Z");
+        let spec = json!({"policyRef": {"name": "files"}, "policyUid": "files", "requester": "bob", "mode": mode});
+        let status = json!({
+            "phase": "Succeeded", "finishedAt": at, "verified": {"drillRun": "d", "verdict": verdict, "at": at},
+            "point": {"snapshotId": format!("of-{name}"), "baseId": base.map(|base| format!("of-{base}")), "dataTime": at},
+        });
+        index.backup_stored(&serde_json::from_value(own("Backup", name, &spec, &status)).unwrap());
+        let runs = index.backup_runs("teller/files");
+        [runs.last_good, runs.last_proven, runs.last_full].map(|point| point.map_or_else(String::new, |p| p.backup))
+    };
+    run("base-1", 1, None, "Proven");
+    run("log-1", 2, Some("base-1"), "Unverified");
+    run("base-2", 3, None, "Unverified");
+    assert_eq!(run("log-2", 4, Some("base-2"), "Proven"), ["log-2", "log-2", "base-2"]);
+    assert_eq!(run("base-2", 3, None, "Corrupt"), ["log-1", "base-1", "base-1"]);
+    assert_eq!(run("base-2", 3, None, "Proven"), ["log-2", "log-2", "base-2"], "a later drill takes it back");
+}

@@ -4,7 +4,7 @@ use interlock_crds::{Backup, RecoveryPoint};
 use jiff::Timestamp;
 
 use super::{
-    exposure::{Standing, standing},
+    exposure::{Standing, corrupt, is_expired, standing},
     wal::carries_on,
 };
 
@@ -48,8 +48,11 @@ pub fn choose<'a>(
             _ => Err(format!("{wanted} has no recovery point: {}", status.message.unwrap_or_default())),
         };
     }
-    let good = backups.iter().filter(|backup| standing(backup) == Some(Standing::Good));
+    let points = backups.iter().filter_map(|backup| Some((point(backup)?.snapshot_id.as_str(), standing(backup)?)));
+    let corrupt = corrupt(points);
+    let good = backups.iter().filter(|backup| standing(backup) == Some(Standing::Good) && !is_expired(backup));
     let good = good.filter_map(|backup| Some((backup, point(backup)?)));
+    let good = good.filter(|(_, point)| point.base_id.as_deref().is_none_or(|base| !corrupt.contains(base)));
     let latest = match wanted {
         Wanted::At(at) => good.filter(|(_, point)| point.data_time.0 <= *at).max_by_key(|(_, point)| point.data_time.0),
         _ => good.max_by_key(|(_, point)| point.data_time.0),
@@ -104,7 +107,11 @@ impl<'a> Physical<'a> {
     fn good(backup: &'a Backup) -> Option<Self> {
         let point = backup.status.as_ref()?.point.as_ref()?;
         let until = point.recoverable_until.as_ref()?.0;
-        (standing(backup)? == Standing::Good && point.wal.is_some()).then_some(Self { backup, point, until })
+        (standing(backup)? == Standing::Good && point.wal.is_some() && !is_expired(backup)).then_some(Self {
+            backup,
+            point,
+            until,
+        })
     }
 
     fn is_base(&self) -> bool {

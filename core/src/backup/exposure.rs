@@ -1,5 +1,7 @@
 //! How exposed data is: how old the newest good recovery point is, and whether that is beyond the objective.
 
+use std::collections::BTreeSet;
+
 use interlock_crds::{Backup, BackupPhase, PointRef, PointVerdict};
 use jiff::{SignedDuration, Timestamp};
 
@@ -16,7 +18,12 @@ pub enum Standing {
     Corrupt,
 }
 
-/// The standing of a Backup's recovery point; none if there is none (any more).
+/// Ids of the snapshots among `points` (id, standing) that drills found bad. Nothing that needs one of them as its base counts.
+pub fn corrupt<'a>(points: impl IntoIterator<Item = (&'a str, Standing)>) -> BTreeSet<&'a str> {
+    points.into_iter().filter(|(_, standing)| *standing == Standing::Corrupt).map(|(id, _)| id).collect()
+}
+
+/// The standing of a Backup's recovery point by what is known of itself, whatever its base is worth; none if there is none (any more).
 pub fn standing(backup: &Backup) -> Option<Standing> {
     let status = backup.status.as_ref()?;
     let forgotten = status.retention.as_ref().is_some_and(|record| record.forgotten_at.is_some());
@@ -28,6 +35,12 @@ pub fn standing(backup: &Backup) -> Option<Standing> {
         (BackupPhase::PartiallyFailed, _) => Some(Standing::Partial),
         _ => None,
     }
+}
+
+/// Whether the next prune forgets a Backup's recovery point; one that broke off may have done so already.
+pub fn is_expired(backup: &Backup) -> bool {
+    let retention = backup.status.as_ref().and_then(|status| status.retention.as_ref());
+    retention.is_some_and(|record| record.expired_at.is_some())
 }
 
 /// A Backup's recovery point, if it is good.

@@ -11,7 +11,7 @@ use interlock_crds::{
     Backup, BackupPhase, BackupRepositorySpec, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
     MaintenanceRecord, RepositoryHolder,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -20,8 +20,11 @@ use super::{
     repository::{Claim, Use},
     result::RunResult,
     run::{JobEnd, JobFact, RepositoryFact},
-    slots::earlier,
+    slots::{earlier, plus},
 };
+
+/// A pod whose Job was deleted is looked at again after this long.
+const LEAVING: SignedDuration = SignedDuration::from_secs(30);
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +193,11 @@ impl Pass<'_> {
         let Some(active) = self.status.active.clone() else { return MaintenanceStep::Nothing };
         match (self.facts.job, &active.job_uid) {
             (JobFact::Unknown, _) => MaintenanceStep::Nothing,
+            // Its pod may still write: nobody else is let in.
+            (JobFact::Leaving(_), _) => {
+                self.wake(Some(plus(self.facts.now, LEAVING)));
+                MaintenanceStep::Nothing
+            }
             (JobFact::Foreign, _) => {
                 let why = format!("a Job {} exists that is not Interlock's; delete it if nobody needs it", active.name);
                 self.end(&Outcome::failed(Reason::NameTaken, why), None)

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     outcome::PodEnd,
+    pods::RUN_LABEL,
     run::{JobEnd, JobFact, JobState},
 };
 
@@ -17,7 +18,13 @@ const REPORT: &str = "report";
 
 /// The Job `job` as the run with uid `owner` sees it, with the pods of its name.
 pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
-    let Some(job) = job else { return JobFact::Absent };
+    let Some(job) = job else {
+        // Deleted with its pods left to themselves, or before they have ended.
+        let runs = |pod: &&Value| !matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"));
+        let left = pods.iter().filter(|pod| label(pod, RUN_LABEL) == Some(owner)).find(runs);
+        let name = left.and_then(|pod| text(pod, "/metadata/name"));
+        return name.map_or(JobFact::Absent, |name| JobFact::Leaving(name.to_owned()));
+    };
     if !is_owned_by(job, owner) {
         return JobFact::Foreign;
     }
@@ -36,6 +43,7 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
         created_at,
         deadline_seconds: job.pointer("/spec/activeDeadlineSeconds").and_then(Value::as_i64),
         ended,
+        has_pod: pod.is_some(),
         waiting: pod.and_then(waiting),
     })
 }
@@ -117,6 +125,10 @@ fn waiting(pod: &Value) -> Option<String> {
             None => format!("container {name}: {reason}"),
         })
     })
+}
+
+fn label<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
+    object.pointer("/metadata/labels")?.get(key)?.as_str()
 }
 
 fn text<'a>(value: &'a Value, pointer: &str) -> Option<&'a str> {

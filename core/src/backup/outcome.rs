@@ -56,9 +56,56 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Self; 39] = [
+        Self::Complete,
+        Self::Incomplete,
+        Self::EmptySource,
+        Self::SourceFailed,
+        Self::SourceUnreadable,
+        Self::NotReadBack,
+        Self::ForeignSnapshot,
+        Self::RepositoryMissing,
+        Self::RepositoryReplaced,
+        Self::RepositoryLocked,
+        Self::RepositoryUnreachable,
+        Self::WrongPassword,
+        Self::ToolFailed,
+        Self::ToolKilled,
+        Self::NoResult,
+        Self::BadResult,
+        Self::OutOfMemory,
+        Self::Evicted,
+        Self::NodeLost,
+        Self::NeverStarted,
+        Self::DeadlineExceeded,
+        Self::RepositoryBusy,
+        Self::Replaced,
+        Self::Deleted,
+        Self::JobDeleted,
+        Self::JobRefused,
+        Self::NameTaken,
+        Self::PolicyGone,
+        Self::HookFailed,
+        Self::Forbidden,
+        Self::TooLarge,
+        Self::Damaged,
+        Self::UnsupportedSource,
+        Self::SlotMissing,
+        Self::WalGap,
+        Self::WalNotReceived,
+        Self::BaseMissing,
+        Self::BaseNotVerified,
+        Self::ScratchTooSmall,
+    ];
+
     /// In CamelCase, for `status.reason`.
     pub fn name(self) -> String {
         format!("{self:?}")
+    }
+
+    /// Reads what [`Self::name`] wrote.
+    pub fn of(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::ToolKilled)
     }
 }
 

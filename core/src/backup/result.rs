@@ -179,9 +179,14 @@ impl HeartbeatRead {
     /// What is recorded of it, with the HMAC of its nonce. Times are whole seconds, as the API server keeps them: records of
     /// a backup and of a drill are compared.
     pub fn record(&self, hmac: String) -> HeartbeatRecord {
-        let whole = |at: jiff::Timestamp| Time(jiff::Timestamp::from_second(at.as_second()).unwrap_or(at));
+        let whole = |at: jiff::Timestamp| Time(jiff::Timestamp::from_second(datable(at).as_second()).unwrap_or(at));
         HeartbeatRecord { seq: self.seq, time: whole(self.time), hmac, read_at: self.read_at.map(whole) }
     }
+}
+
+/// The moment, or the first one that RFC 3339 can write: what a source says of time may be of any year.
+pub fn datable(at: jiff::Timestamp) -> jiff::Timestamp {
+    at.max(jiff::Timestamp::constant(-62_135_596_800, 0))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde wants it")]

@@ -13,7 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use interlock_crds::{Duration, Retention};
 use jiff::{Timestamp, civil::ISOWeekDate, tz::TimeZone};
 
-use super::{exposure::Standing, slots::minus};
+use super::{
+    exposure::{self, Standing},
+    slots::minus,
+};
 
 /// A snapshot of a policy in its repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +123,10 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
     let mut newest_first: Vec<_> = points.iter().collect();
     newest_first.sort_by(|a, b| (b.time, &b.id).cmp(&(a.time, &a.id)));
     let good: Vec<_> = newest_first.iter().copied().filter(|point| point.standing == Standing::Good).collect();
+    // Log that follows on a corrupt base may carry on an earlier one, so rules keep it; but it is not the last good point.
+    let corrupt = exposure::corrupt(points.iter().map(|point| (point.id.as_str(), point.standing)));
+    let counts = |point: &&&Point| point.base.as_deref().is_none_or(|base| !corrupt.contains(base));
+    let last_good = good.iter().find(counts).copied();
     let mut keep: BTreeMap<String, BTreeSet<Kept>> = BTreeMap::new();
     let mut kept = |point: &Point, why: Kept| {
         keep.entry(point.id.clone()).or_default().insert(why);
@@ -128,8 +135,10 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
         Ok(zone) if has_rule(rules) => by_rules(rules, &good, &zone, now, &mut kept),
         _ => points.iter().for_each(|point| kept(point, Kept::NoRule)),
     }
-    good.first().into_iter().for_each(|point| kept(point, Kept::LastGood));
-    good.iter().find(|point| point.proven).into_iter().for_each(|point| kept(point, Kept::LastProven));
+    if let Some(point) = last_good {
+        kept(point, Kept::LastGood);
+    }
+    good.iter().filter(counts).find(|point| point.proven).into_iter().for_each(|point| kept(point, Kept::LastProven));
     for point in points {
         if point.in_use {
             kept(point, Kept::InUse);
@@ -137,7 +146,7 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
         if point.held_until.is_some_and(|until| until > now) {
             kept(point, Kept::Held);
         }
-        let newer_good = good.first().is_some_and(|newest| (newest.time, &newest.id) > (point.time, &point.id));
+        let newer_good = last_good.is_some_and(|newest| (newest.time, &newest.id) > (point.time, &point.id));
         if point.standing != Standing::Good && !newer_good {
             kept(point, Kept::NothingNewer);
         }

@@ -32,6 +32,7 @@ pub fn decide(facts: &RunFacts<'_>) -> RunDecision {
     status.observed_generation = Some(facts.generation);
     let mut pass = Pass { facts, status, wake_at: None };
     let step = pass.step();
+    pass.status.message = pass.status.message.map(|message| message.chars().take(2_048).collect());
     pass.status.next_transition = pass.wake_at.map(Time);
     RunDecision { status: pass.status, step, wake_at: pass.wake_at }
 }
@@ -56,6 +57,10 @@ impl Pass<'_> {
         match self.facts.job {
             JobFact::Ours(job) if job.ended.is_none() => self.stop(job),
             JobFact::Unknown if self.status.job.is_some() => RunStep::Nothing,
+            JobFact::Leaving(_) => {
+                self.wake(plus(self.facts.now, STOP_PATIENCE));
+                RunStep::Nothing
+            }
             _ => RunStep::Release,
         }
     }
@@ -94,10 +99,16 @@ impl Pass<'_> {
                 // The next pass looks whether the Job is there already.
                 self.with_job()
             }
-            RepositoryFact::Waiting(why) if until <= facts.now => self.end(&Outcome::failed(
-                Reason::RepositoryBusy,
-                format!("the repository did not let it in within {}: {why}", policy.spec.wait_for_repository),
-            )),
+            RepositoryFact::Waiting(_) | RepositoryFact::Unknown if until <= facts.now => {
+                let why = match facts.repository {
+                    RepositoryFact::Waiting(why) => why,
+                    _ => "it is not known who holds it",
+                };
+                self.end(&Outcome::failed(
+                    Reason::RepositoryBusy,
+                    format!("the repository did not let it in within {}: {why}", policy.spec.wait_for_repository),
+                ))
+            }
             RepositoryFact::Waiting(why) => {
                 self.status.message = Some(format!("waits for the repository: {why}"));
                 self.wake(until);
@@ -136,6 +147,12 @@ impl Pass<'_> {
         let known = self.status.job.as_ref().and_then(|job| job.uid.clone());
         match (self.facts.job, known) {
             (JobFact::Unknown, _) => RunStep::Nothing,
+            (JobFact::Leaving(pod), _) => {
+                self.status.message =
+                    Some(format!("its Job was deleted; pod {pod} of it may still write and is waited for"));
+                self.wake(plus(self.facts.now, STOP_PATIENCE));
+                RunStep::Nothing
+            }
             (JobFact::Foreign, _) => self.end(&Outcome::new(
                 BackupPhase::Skipped,
                 Reason::NameTaken,
@@ -167,7 +184,10 @@ impl Pass<'_> {
         let unwanted = match (self.facts.deleting, self.facts.replaced_by) {
             (true, _) => Some(Outcome::failed(Reason::Deleted, "it was deleted before its Job was made")),
             (false, Some(newer)) => Some(replaced(newer)),
-            (false, None) => self.stopped().or_else(|| self.facts.policy.is_none().then(policy_gone)),
+            (false, None) => self.stopped().or_else(|| match self.facts.policy {
+                None => Some(policy_gone()),
+                Some(policy) => policy.refusal.map(|why| Outcome::failed(Reason::JobRefused, why)),
+            }),
         };
         let Some(outcome) = unwanted else {
             if let Some(policy) = self.facts.policy {
@@ -215,11 +235,14 @@ impl Pass<'_> {
         if let Some(end) = &job.ended {
             return self.ended(end);
         }
-        self.status.message = Some(
-            job.waiting
-                .as_ref()
-                .map_or_else(|| "its Job runs".to_owned(), |waiting| format!("its pod has not started: {waiting}")),
-        );
+        // A pod that is gone has not begun since.
+        if job.has_pod {
+            self.status.waiting = job.waiting.as_ref().map(|waiting| bounded(waiting));
+        }
+        self.status.message = Some(match &self.status.waiting {
+            Some(waiting) => format!("its pod has not started: {waiting}"),
+            None => "its Job runs".to_owned(),
+        });
         let policy = self.facts.policy.map(|policy| policy.spec.deadline.seconds());
         let seconds = job.deadline_seconds.or(policy);
         let deadline = seconds.map(|seconds| plus(job.created_at, SignedDuration::from_secs(seconds)));
@@ -229,7 +252,7 @@ impl Pass<'_> {
             } else if self.facts.deleting {
                 Some(Outcome::failed(Reason::Deleted, "it was deleted while its Job ran"))
             } else if deadline.is_some_and(|deadline| deadline <= self.facts.now) {
-                Some(over_time(seconds.unwrap_or_default(), job.waiting.as_deref()))
+                Some(over_time(seconds.unwrap_or_default(), self.status.waiting.as_deref()))
             } else {
                 None
             };
@@ -254,8 +277,13 @@ impl Pass<'_> {
     }
 }
 
-fn stop_record(outcome: &Outcome, now: Timestamp) -> StopRecord {
-    StopRecord { reason: outcome.reason.name(), message: outcome.message.clone(), at: Time(now) }
+pub(super) fn stop_record(outcome: &Outcome, now: Timestamp) -> StopRecord {
+    StopRecord { reason: outcome.reason.name(), message: bounded(&outcome.message), at: Time(now) }
+}
+
+/// As much as a field for a person holds.
+fn bounded(text: &str) -> String {
+    text.chars().take(1_024).collect()
 }
 
 fn policy_gone() -> Outcome {

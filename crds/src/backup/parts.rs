@@ -230,6 +230,20 @@ pub enum PointVerdict {
     Unverified,
 }
 
+/// What came of a run whose last hooks are still to run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JudgedRun {
+    /// Where it will stand.
+    pub phase: BackupPhase,
+    /// Why, in CamelCase.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Why and what can be done, for a person.
+    #[schemars(length(max = 2048))]
+    pub message: String,
+}
+
 /// Whether a recovery point is kept.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

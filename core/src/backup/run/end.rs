@@ -1,13 +1,13 @@
 //! The end of a run: its outcome, its recovery point, and the hooks around it.
 
-use interlock_crds::{BackupPhase, RecoveryPoint};
+use interlock_crds::{BackupPhase, JudgedRun, RecoveryPoint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{JobEnd, JobFact, Pass, RunStep, over_time, stop_record};
 use crate::backup::{
     hooks::{self, HookStep},
     outcome::{self, Expected, Outcome, Reason},
-    result::RunResult,
+    result::{RunResult, datable},
 };
 
 /// What a heartbeat that cannot be read means.
@@ -52,6 +52,10 @@ impl Pass<'_> {
     }
 
     pub(super) fn ended(&mut self, end: &JobEnd) -> RunStep {
+        // Hooks that thaw take a while; what was judged before them stays, also when the pod has gone meanwhile.
+        if let Some(judged) = self.status.judged.clone() {
+            return self.end(&Outcome::new(judged.phase, Reason::of(&judged.reason), judged.message));
+        }
         let pinned = self.status.pinned.clone();
         let allow_empty = self
             .facts
@@ -67,7 +71,9 @@ impl Pass<'_> {
         let (mut outcome, result) = outcome::judge(&end.pod, &expected);
         // A pod that was ended by us has no better story to tell than why; one that was done before has.
         if result.is_none() {
-            let over = || over_time(self.deadline_seconds(), end.pod.waiting.as_deref());
+            // Kubernetes removes the pod of a Job that is over its deadline, and with it what it waited for.
+            let waiting = end.pod.waiting.as_ref().or(self.status.waiting.as_ref());
+            let over = || over_time(self.deadline_seconds(), waiting.map(String::as_str));
             outcome = self.stopped().or_else(|| end.deadline_exceeded.then(over)).unwrap_or(outcome);
         }
         let errors = result.as_ref().map(|result| result.errors.join("\n")).filter(|errors| !errors.is_empty());
@@ -81,6 +87,11 @@ impl Pass<'_> {
             self.status.log_tail = end.log_tail.clone().or(errors).map(|log| tail(&log, 4_000));
         }
         self.status.finished_at = Some(Time(end.at));
+        self.status.judged = Some(JudgedRun {
+            phase: outcome.phase,
+            reason: outcome.reason.name(),
+            message: outcome.message.chars().take(2_048).collect(),
+        });
         self.end(&outcome)
     }
 
@@ -107,8 +118,10 @@ impl Pass<'_> {
             parent: snapshot.parent.clone(),
             base_id,
             // A clock of the server that is ahead promises nothing.
-            data_time: Time(snapshot.recoverable_until.map_or(snapshot.time, |until| until.min(snapshot.time))),
-            recoverable_until: snapshot.recoverable_until.map(Time),
+            data_time: Time(datable(
+                snapshot.recoverable_until.map_or(snapshot.time, |until| until.min(snapshot.time)),
+            )),
+            recoverable_until: snapshot.recoverable_until.map(|until| Time(datable(until))),
             bytes: i64::try_from(snapshot.bytes).unwrap_or(i64::MAX),
             added_bytes: i64::try_from(snapshot.added_bytes).unwrap_or(i64::MAX),
             files: i64::try_from(snapshot.files).unwrap_or(i64::MAX),
@@ -127,19 +140,7 @@ impl Pass<'_> {
     /// Why the run is being ended, as an outcome.
     pub(super) fn stopped(&self) -> Option<Outcome> {
         let stopping = self.status.stopping.as_ref()?;
-        let reasons = [
-            Reason::DeadlineExceeded,
-            Reason::NeverStarted,
-            Reason::Replaced,
-            Reason::Deleted,
-            Reason::JobRefused,
-            Reason::NameTaken,
-            Reason::Forbidden,
-            Reason::TooLarge,
-            Reason::EmptySource,
-            Reason::SourceUnreadable,
-        ];
-        let reason = reasons.into_iter().find(|reason| reason.name() == stopping.reason).unwrap_or(Reason::ToolKilled);
+        let reason = Reason::of(&stopping.reason);
         let phase = if reason == Reason::NameTaken { BackupPhase::Skipped } else { BackupPhase::Failed };
         Some(Outcome::new(phase, reason, stopping.message.clone()))
     }
@@ -149,9 +150,11 @@ impl Pass<'_> {
             return step;
         }
         self.tell_hooks();
+        self.status.waiting = None;
+        self.status.judged = None;
         self.status.phase = outcome.phase;
         self.status.reason = Some(outcome.reason.name());
-        self.status.message = Some(outcome.message.chars().take(2_048).collect());
+        self.status.message = Some(outcome.message.clone());
         self.status.finished_at.get_or_insert(Time(self.facts.now));
         self.wake_at = None;
         self.at_rest()
@@ -163,7 +166,11 @@ impl Pass<'_> {
         if self.status.hooks.is_empty() {
             return;
         }
-        let (status, reason, message) = if failed.is_empty() {
+        let froze = self.status.hooks.iter().any(|hook| !hook.after);
+        let (status, reason, message) = if froze && self.facts.policy.is_none_or(|policy| !self.is_of(&policy)) {
+            let why = "the policy was deleted before its hooks after the copying could run; look whether what it freezes is still frozen";
+            ("False", "PolicyGone", why.to_owned())
+        } else if failed.is_empty() {
             ("True", "Complete", "every hook did what it should".to_owned())
         } else {
             (

@@ -76,6 +76,8 @@ pub enum JobFact {
     Refused(String),
     /// There is one that this run does not own.
     Foreign,
+    /// There is none any more, and this pod of it has not ended.
+    Leaving(String),
     /// It is this run's.
     Ours(JobState),
 }
@@ -102,6 +104,8 @@ pub struct JobState {
     pub deadline_seconds: Option<i64>,
     /// Whether it is terminal, with no pod left that may still write.
     pub ended: Option<JobEnd>,
+    /// Whether it has a pod.
+    pub has_pod: bool,
     /// What its pod is waiting for, if no container ever ran.
     pub waiting: Option<String>,
 }

@@ -88,6 +88,7 @@ impl Repository {
             created_at: now,
             deadline_seconds: None,
             ended: Some(end),
+            has_pod: true,
             waiting: None,
         });
         let decision = self.pass(now);

@@ -40,6 +40,14 @@ fn state(fact: JobFact) -> crate::backup::run::JobState {
 #[test]
 fn a_job_is_ours_only_by_its_owner_and_over_only_when_kubernetes_says_so() {
     assert_eq!(observed::job(None, &[], "run-uid"), JobFact::Absent);
+    let left = |owner: &str, phase: &str| {
+        let mut pod = pod(&json!({"phase": phase}));
+        pod["metadata"]["labels"] = json!({"interlock.dev/run-uid": owner});
+        observed::job(None, &[pod], "run-uid")
+    };
+    assert_eq!(left("run-uid", "Running"), JobFact::Leaving("b1-x".into()), "it may still write");
+    assert_eq!(left("run-uid", "Pending"), JobFact::Leaving("b1-x".into()));
+    assert_eq!((left("run-uid", "Failed"), left("another", "Running")), (JobFact::Absent, JobFact::Absent));
     assert_eq!(observed::job(Some(&job(&json!({}))), &[], "another"), JobFact::Foreign);
     let failing = json!({"conditions": [{"type": "FailureTarget", "status": "True"}]});
     assert_eq!(state(observed::job(Some(&job(&failing)), &[], "run-uid")).ended, None, "its pod may still write");

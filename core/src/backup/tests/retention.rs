@@ -92,6 +92,23 @@ fn b12_a_base_stays_as_long_as_anything_that_needs_it() {
 }
 
 #[test]
+fn b12_what_follows_on_a_corrupt_base_is_not_the_last_good_point() {
+    let mut points: Vec<_> = (1..=6).map(|day| point(&format!("d{day}"), &format!("2026-11-0{day}"))).collect();
+    for (n, base) in [(1, "d1"), (2, "d1"), (4, "d4"), (5, "d4")] {
+        points[n].base = Some(base.into());
+        points[n].proven = true;
+    }
+    let newest = |points: &[Point]| {
+        let plan = planned(json!({"keepLast": 1}), points);
+        let of = |why: Kept| plan.keep.iter().find(|(_, all)| all.contains(&why)).map(|(id, _)| id.clone()).unwrap();
+        [of(Kept::Last), of(Kept::LastGood), of(Kept::LastProven), of(Kept::Base)]
+    };
+    assert_eq!(newest(&points), ["d6", "d6", "d6", "d4"]);
+    points[3].standing = Standing::Corrupt;
+    assert_eq!(newest(&points), ["d6", "d3", "d3", "d1"]);
+}
+
+#[test]
 fn d13_points_in_use_and_held_ones_stay() {
     let mut points: Vec<_> = (1..=5).map(|day| point(&format!("d{day}"), &format!("2026-11-0{day}"))).collect();
     points[0].in_use = true;
@@ -263,7 +280,8 @@ proptest! {
         let gone: BTreeSet<_> = plan.forget.iter().map(|(id, _)| id.as_str()).collect();
         prop_assert_eq!(gone.len() + plan.keep.len(), points.len());
         prop_assert!(plan.keep.keys().all(|id| !gone.contains(id.as_str())));
-        let good = || points.iter().filter(|p| p.standing == Standing::Good);
+        let is_corrupt = |id: &String| points.iter().any(|p| p.id == *id && p.standing == Standing::Corrupt);
+        let good = || points.iter().filter(|p| p.standing == Standing::Good && !p.base.as_ref().is_some_and(is_corrupt));
         for protected in [good().max_by_key(|p| (p.time, &p.id)), good().filter(|p| p.proven).max_by_key(|p| (p.time, &p.id))] {
             prop_assert!(protected.is_none_or(|p| !gone.contains(p.id.as_str())));
         }

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::{at, outcome::good, policy_spec};
 use crate::backup::{
     hooks::HookDone,
+    observed::POD_GONE,
     outcome::{Outcome, PodEnd, Reason},
     result::HeartbeatRead,
     run::{JobEnd, JobFact, JobState, ObjectsFact, PolicyFact, RepositoryFact, RunDecision, RunFacts, RunStep, decide},
@@ -111,6 +112,7 @@ impl Run {
             created_at: run.now,
             deadline_seconds: Some(7_200),
             ended: None,
+            has_pod: true,
             waiting: None,
         });
         assert_eq!(run.later(1).pass(), RunStep::Nothing);
@@ -208,6 +210,7 @@ fn b7_a_job_made_before_a_crash_is_taken_up_and_a_foreign_one_skips_the_slot() {
         created_at: run.now,
         deadline_seconds: None,
         ended: None,
+        has_pod: true,
         waiting: None,
     });
     assert_eq!(run.pass(), RunStep::Nothing, "no second Job");
@@ -253,6 +256,33 @@ fn b9_a_volume_that_is_never_bound_fails_the_run_with_that_reason() {
     run.pass();
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "NeverStarted"));
     assert!(run.status.message.as_ref().unwrap().contains("unbound"));
+    assert_eq!(run.status.waiting, None);
+}
+
+#[test]
+fn b9_what_the_pod_waited_for_is_told_although_kubernetes_ended_the_job_and_removed_the_pod() {
+    let gone = || PodEnd { reason: Some(POD_GONE.into()), ..PodEnd::default() };
+    for (waited, reason) in
+        [(Some("unbound".to_owned() + &"!".repeat(5_000)), "NeverStarted"), (None, "DeadlineExceeded")]
+    {
+        let mut run = Run::running();
+        let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+        job.waiting = Some("no node takes it".into());
+        run.pass();
+        let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+        job.waiting.clone_from(&waited);
+        run.pass();
+        assert!(run.status.message.as_ref().unwrap().len() < 2_048);
+        let at = run.later(7_100).now;
+        let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+        (job.has_pod, job.waiting) = (false, None);
+        run.pass();
+        let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+        job.ended = Some(JobEnd { deadline_exceeded: true, at, pod: gone(), log_tail: None });
+        assert_eq!(run.pass(), RunStep::Release);
+        assert_eq!(run.ended_with(), (BackupPhase::Failed, reason));
+        assert_eq!(run.status.message.as_ref().unwrap().contains("unbound"), waited.is_some());
+    }
 }
 
 #[test]
@@ -297,8 +327,14 @@ fn b13_the_repository_is_not_let_go_while_a_job_may_still_appear() {
         run.replaced_by = replaced.then_some("newer");
         assert_eq!(run.pass(), RunStep::Nothing, "a creation may be on its way");
         assert_eq!(run.later(59).pass(), RunStep::Nothing);
-        let mut arrived =
-            JobState { uid: "job-1".into(), created_at: run.now, deadline_seconds: None, ended: None, waiting: None };
+        let mut arrived = JobState {
+            uid: "job-1".into(),
+            created_at: run.now,
+            deadline_seconds: None,
+            ended: None,
+            has_pod: true,
+            waiting: None,
+        };
         run.job = JobFact::Ours(arrived.clone());
         assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
         arrived.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod: PodEnd::default(), log_tail: None });
@@ -404,6 +440,7 @@ fn hooks_run_in_order_and_once_around_the_copying() {
         created_at: run.now,
         deadline_seconds: None,
         ended: None,
+        has_pod: true,
         waiting: None,
     });
     run.pass();
@@ -417,6 +454,31 @@ fn hooks_run_in_order_and_once_around_the_copying() {
     assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
     let told = &run.status.conditions[0];
     assert!(told.status == "False" && told.message.contains("thaw") && !told.message.contains("tell"), "{told:?}");
+}
+
+#[test]
+fn what_was_judged_stays_while_hooks_run_and_a_policy_that_is_gone_is_told() {
+    let mut run = hooked();
+    for name in ["freeze", "flush"] {
+        assert_eq!(run.pass(), asked(name, false));
+        run.hooks_done.push(done(name, false, None));
+    }
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    run.job = Run::running().job;
+    run.pass();
+    run.end(good().encode().ok(), false);
+    assert_eq!(run.pass(), asked("thaw", true));
+    // The node is drained meanwhile.
+    run.end(None, false);
+    run.hooks_done.push(done("thaw", true, None));
+    assert_eq!(run.pass(), asked("tell", true));
+    run.policy = None;
+    run.hooks_done.push(done("tell", true, None));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    assert!(run.status.point.is_some() && run.status.judged.is_none());
+    let told = &run.status.conditions[0];
+    assert!(told.status == "False" && told.message.contains("the policy was deleted"), "{told:?}");
 }
 
 #[test]
@@ -487,4 +549,56 @@ fn objects_are_recorded_before_they_are_stored_and_stored_before_the_job_is_made
     run.objects = Some(ObjectsFact::Failed(Outcome::failed(Reason::Forbidden, "may not list Secrets")));
     assert_eq!(run.pass(), RunStep::Release);
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "Forbidden"));
+}
+
+#[test]
+fn a_repository_of_which_nothing_is_known_is_not_waited_for_for_ever() {
+    let mut run = Run::new();
+    assert_eq!(run.pass(), RunStep::Claim);
+    let until = run.ask().wake_at.unwrap();
+    assert_eq!(until, at("2026-11-23T03:00:00Z"));
+    assert_eq!(run.later(3_600).pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "RepositoryBusy"));
+}
+
+#[test]
+fn b13_pods_whose_job_was_deleted_keep_the_repository_until_they_have_ended() {
+    let mut run = Run::running();
+    run.job = JobFact::Leaving("teller-db-1-x7".into());
+    assert_eq!(run.pass(), RunStep::Nothing);
+    assert!(run.status.message.as_ref().unwrap().contains("pod teller-db-1-x7"));
+    assert_eq!(run.ask().wake_at, Some(run.now.checked_add(SignedDuration::from_secs(30)).unwrap()));
+    run.status.phase = BackupPhase::Failed;
+    assert_eq!(run.pass(), RunStep::Nothing, "nor when it has ended");
+    run.job = JobFact::Absent;
+    assert_eq!(run.pass(), RunStep::Release);
+}
+
+#[test]
+fn what_is_refused_at_length_is_told_as_far_as_there_is_room() {
+    let mut run = Run::claimed();
+    run.job = JobFact::Refused("x".repeat(9_000));
+    run.pass();
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
+    assert_eq!(run.status.message.as_ref().unwrap().len(), 2_048);
+    let outcome = Outcome::failed(Reason::JobRefused, "x".repeat(9_000));
+    assert_eq!(super::super::run::stop_record(&outcome, run.now).message.len(), 1_024);
+}
+
+#[test]
+fn a_run_that_may_not_be_begun_any_more_makes_no_job() {
+    let mut run = Run::claimed();
+    run.refusal = Some("BackupRepository vault was replaced".into());
+    assert_eq!(run.pass(), RunStep::Nothing, "a creation may be on its way");
+    assert_eq!(run.later(60).pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "JobRefused"));
+}
+
+#[test]
+fn times_of_any_year_are_recorded_as_ones_that_can_be_written() {
+    let ancient: Timestamp = "-009999-01-02T01:59:59Z".parse().unwrap();
+    let read = HeartbeatRead { seq: 1, time: ancient, nonce: "00".repeat(16), read_at: Some(ancient) };
+    let record = read.record("hmac".into());
+    let year = at("0001-01-01T00:00:00Z");
+    assert_eq!((record.time.0, record.read_at.unwrap().0), (year, year));
 }

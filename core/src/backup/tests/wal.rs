@@ -193,6 +193,37 @@ fn log_without_its_base_is_not_restored_and_the_base_before_takes_its_place() {
 }
 
 #[test]
+fn what_follows_on_a_corrupt_base_is_passed_over() {
+    let mut all = [
+        point("base-1", None, "2026-11-01T01:00:00Z", (1, 10, 10)),
+        point("wal-1", Some("base-1"), "2026-11-01T02:00:00Z", (1, 10, 14)),
+        point("base-2", None, "2026-11-01T04:00:00Z", (1, 22, 23)),
+        point("wal-2", Some("base-2"), "2026-11-01T05:00:00Z", (1, 22, 26)),
+    ];
+    assert_eq!(chosen(&all, &Wanted::Newest).unwrap(), ("base-2".into(), Some("wal-2".into()), None));
+    let verified = json!({"drillRun": "d", "verdict": "Corrupt", "at": "2026-11-02T01:00:00Z"});
+    all[2].status.as_mut().unwrap().verified = serde_json::from_value(verified).unwrap();
+    assert_eq!(chosen(&all, &Wanted::Newest).unwrap(), ("base-1".into(), Some("wal-1".into()), None));
+    assert!(chosen(&all, &Wanted::Of("wal-2".into())).is_err());
+}
+
+#[test]
+fn what_the_next_prune_forgets_is_not_chosen_but_by_name() {
+    let mut all = [
+        point("base-1", None, "2026-11-01T01:00:00Z", (1, 10, 10)),
+        point("wal-1", Some("base-1"), "2026-11-01T02:00:00Z", (1, 10, 14)),
+    ];
+    assert!(moment(&all, "2026-11-01T01:30:00Z").is_ok());
+    for backup in &mut all {
+        let retention = serde_json::from_value(json!({"expiredAt": "2026-12-01T00:00:00Z"})).unwrap();
+        backup.status.as_mut().unwrap().retention = retention;
+    }
+    assert!(moment(&all, "2026-11-01T01:30:00Z").is_err());
+    assert!(crate::backup::choose::choose(&all, &Wanted::Newest).is_err());
+    assert!(crate::backup::choose::choose(&all, &Wanted::Of("wal-1".into())).is_ok());
+}
+
+#[test]
 fn another_server_and_another_timeline_carry_nothing_on() {
     let range = |system: &str, timeline: u32, from: u64, to: u64| WalRange {
         system_id: system.to_owned(),
