@@ -56,4 +56,4 @@ pub use roots::NoHome;
 pub use state::{Audit, Description, Origin, Phase, StateError};
 pub use tools::{Tools, ToolsError};
 pub use users::{TestUser, USERS, find as find_user};
-pub use volumes::{POOL, Reclaim};
+pub use volumes::{POOL, Reclaim, SMALL};

@@ -51,7 +51,8 @@ pub struct NodeOptions {
     pub volume_size: String,
     /// What becomes of a volume when its claim is gone.
     pub reclaim: Reclaim,
-    /// A volume that holds no more than this, in the form of `mount -t tmpfs -o size=`. Only pods see what is in it.
+    /// A volume that holds no more than this, in the form of `mount -t tmpfs -o size=`. Only pods see what is in
+    /// it, so its class is not that of the pool but [`SMALL`](crate::SMALL).
     pub small: Option<(usize, &'static str)>,
 }
 
@@ -247,7 +248,7 @@ fn wait_for_table(
 /// The pool, and where the Service `kubernetes` leads.
 fn create_objects(cluster: &Cluster, site: &Site<'_>, options: &NodeOptions) -> Result<(), NodeError> {
     let folder = site.home().join("volumes");
-    let pool = volumes::pool(&folder, options.volumes, &options.volume_size, options.reclaim);
+    let pool = volumes::pool(&folder, options);
     let api = json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

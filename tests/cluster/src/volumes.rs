@@ -4,8 +4,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::node::NodeOptions;
+
 /// The storage class of the pool.
 pub const POOL: &str = "pool";
+/// The class of the small volume, if there is one: no claim that does not ask for it is bound to it.
+pub const SMALL: &str = "small";
 
 /// What becomes of a volume when its claim is gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +23,8 @@ pub enum Reclaim {
 
 /// The class and its volumes, as one list to create. The first claim takes a volume that is big enough when its first
 /// pod is placed.
-pub(crate) fn pool(folder: &Path, count: usize, size: &str, reclaim: Reclaim) -> Value {
+pub(crate) fn pool(folder: &Path, options: &NodeOptions) -> Value {
+    let (count, size, reclaim) = (options.volumes, &options.volume_size, options.reclaim);
     let policy = match reclaim {
         Reclaim::Retain => "Retain",
         Reclaim::Delete => "Delete",
@@ -33,6 +38,7 @@ pub(crate) fn pool(folder: &Path, count: usize, size: &str, reclaim: Reclaim) ->
         "volumeBindingMode": "Immediate",
     });
     let volumes = (0..count).map(|index| {
+        let is_small = options.small.is_some_and(|(small, _)| small == index);
         json!({
             "apiVersion": "v1",
             "kind": "PersistentVolume",
@@ -40,7 +46,7 @@ pub(crate) fn pool(folder: &Path, count: usize, size: &str, reclaim: Reclaim) ->
             "spec": {
                 "capacity": {"storage": size},
                 "accessModes": ["ReadWriteOnce"],
-                "storageClassName": POOL,
+                "storageClassName": if is_small { SMALL } else { POOL },
                 "persistentVolumeReclaimPolicy": policy,
                 "hostPath": {"path": folder.join(index.to_string()), "type": "Directory"},
             },

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 
-use interlock_cluster::{NodeOptions, POOL, Tool, Tools};
+use interlock_cluster::{NodeOptions, POOL, SMALL, Tool, Tools};
 use interlock_tests::{
     eventually,
     vault::{self, PASSWORD, RUN, Scene, claim, database, named, policy, repository, secret, write},
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 const VOLUMES: usize = 8;
 /// The volume that is as small as it says.
-const SMALL: usize = 7;
+const SMALL_VOLUME: usize = 7;
 
 fn files() -> Value {
     json!({"files": {"persistentVolumeClaim": "data"}})
@@ -26,7 +26,7 @@ fn objects() -> Vec<Value> {
     let kept = json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}});
     let short = json!({"deadline": "1m"});
     let mut small = claim("small");
-    small["spec"]["volumeName"] = json!(format!("{POOL}-{SMALL}"));
+    small["spec"]["storageClassName"] = json!(SMALL);
     let mut unbound = claim("unbound");
     unbound["spec"]["storageClassName"] = json!("nobody-provides-it");
     let mut full = repository("full", "", "vault", &json!({}));
@@ -59,7 +59,7 @@ fn objects() -> Vec<Value> {
 #[test]
 fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts() {
     let _turn = crate::turn();
-    let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL, "16m")), ..NodeOptions::default() };
+    let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL_VOLUME, "16m")), ..NodeOptions::default() };
     let Some(world) = vault::world("node-backup", node) else { return };
     let scene = Scene::set(&world, "backup", VOLUMES, objects());
     let data = scene.volume("data");
