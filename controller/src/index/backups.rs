@@ -79,6 +79,8 @@ struct Runs {
     succeeded: BTreeSet<Moment>,
     /// Points by the time of their data that are good by themselves, whatever their base is worth.
     good: BTreeMap<Moment, Good>,
+    /// Of those the ones for which everything was read.
+    full: BTreeSet<Moment>,
     /// Of those the ones that drills have proved.
     proven: BTreeSet<Moment>,
     /// Snapshots that drills found bad.
@@ -91,7 +93,6 @@ struct Runs {
 #[derive(Debug)]
 struct Good {
     point: PointRef,
-    mode: BackupMode,
     base: Option<String>,
 }
 
@@ -412,8 +413,11 @@ impl Runs {
             if is_proven(run) {
                 self.proven.insert(moment.clone());
             }
+            if run.spec.mode == BackupMode::Full {
+                self.full.insert(moment.clone());
+            }
             let base = status.and_then(|status| status.point.as_ref()?.base_id.clone());
-            self.good.insert(moment, Good { point, mode: run.spec.mode, base });
+            self.good.insert(moment, Good { point, base });
         }
         self.corrupt.extend(corrupt(run).map(ToOwned::to_owned));
     }
@@ -430,6 +434,7 @@ impl Runs {
         if let Some(point) = good_point(run) {
             let moment = (point.data_time.0, name.to_owned());
             self.good.remove(&moment);
+            self.full.remove(&moment);
             self.proven.remove(&moment);
         }
         if let Some(snapshot) = corrupt(run) {
@@ -455,7 +460,7 @@ impl Runs {
             // Only what follows on a corrupt base is passed over.
             last_good: self.good.values().rev().find(counts).map(point),
             last_proven: self.proven.iter().rev().filter_map(|at| self.good.get(at)).find(counts).map(point),
-            last_full: self.good.values().rev().find(|good| good.mode == BackupMode::Full).map(point),
+            last_full: self.full.last().and_then(|at| self.good.get(at)).map(point),
             points: u32::try_from(self.points).unwrap_or(u32::MAX),
             surplus: self.surplus(),
             old_job: self.ended.keys().rev().nth(KEPT_JOBS).map(|(_, name)| name.clone()),
