@@ -426,6 +426,17 @@ fn done(name: &str, after: bool, problem: Option<&str>) -> HookDone {
     HookDone { name: name.into(), after, problem: problem.map(Into::into) }
 }
 
+/// Both hooks before the copying are done; the Job is to be made.
+fn frozen() -> Run {
+    let mut run = hooked();
+    for name in ["freeze", "flush"] {
+        assert_eq!(run.pass(), asked(name, false));
+        run.hooks_done.push(done(name, false, None));
+    }
+    assert_eq!(run.pass(), RunStep::CreateJob);
+    run
+}
+
 #[test]
 fn hooks_run_in_order_and_once_around_the_copying() {
     let mut run = hooked();
@@ -458,12 +469,7 @@ fn hooks_run_in_order_and_once_around_the_copying() {
 
 #[test]
 fn what_was_judged_stays_while_hooks_run_and_a_policy_that_is_gone_is_told() {
-    let mut run = hooked();
-    for name in ["freeze", "flush"] {
-        assert_eq!(run.pass(), asked(name, false));
-        run.hooks_done.push(done(name, false, None));
-    }
-    assert_eq!(run.pass(), RunStep::CreateJob);
+    let mut run = frozen();
     run.job = Run::running().job;
     run.pass();
     run.end(good().encode().ok(), false);
@@ -504,12 +510,7 @@ fn a_failed_hook_stops_the_run_and_what_was_frozen_is_thawed() {
 
 #[test]
 fn a_refused_job_is_not_made_again_once_what_was_frozen_is_thawed() {
-    let mut run = hooked();
-    for name in ["freeze", "flush"] {
-        assert_eq!(run.pass(), asked(name, false));
-        run.hooks_done.push(done(name, false, None));
-    }
-    assert_eq!(run.pass(), RunStep::CreateJob);
+    let mut run = frozen();
     run.job = JobFact::Refused("exceeded quota".into());
     assert_eq!(run.pass(), asked("thaw", true));
     run.job = JobFact::Absent;
