@@ -21,6 +21,8 @@ struct Batches<'a> {
     version: workload::Version,
     size: u32,
     pods: Vec<&'a Value>,
+    /// Revision of the old version, as it was recorded; empty before the release begins.
+    stable: String,
     /// Revision that the workload states now; none until its controller has made it.
     stated: Option<String>,
 }
@@ -55,6 +57,7 @@ impl<'a> Batches<'a> {
             version: pass.facts.target.map_or(workload::Version::Other, |target| workload::version(workload, target)),
             size,
             pods,
+            stable: pass.status.hashes.as_ref().map(|hashes| hashes.stable.clone()).unwrap_or_default(),
             stated: stated.filter(|revision| !revision.is_empty()),
         })
     }
@@ -65,6 +68,21 @@ impl<'a> Batches<'a> {
 
     fn of_revision(&self, revision: &str) -> u32 {
         self.pods.iter().filter(|pod| has(pod, revision) && !live::is_deleting(pod)).count() as u32
+    }
+
+    /// Whether a pod has the old version: as it was recorded, or as a workload with that version states it now, because
+    /// somebody restarted it meanwhile.
+    fn is_old(&self, pod: &Value) -> bool {
+        let restarted = self.stated.as_deref().filter(|_| self.version == workload::Version::Old);
+        has(pod, &self.stable) || restarted.is_some_and(|revision| has(pod, revision))
+    }
+
+    fn old_pods(&self) -> u32 {
+        self.pods.iter().filter(|pod| self.is_old(pod) && !live::is_deleting(pod)).count() as u32
+    }
+
+    fn old_ready(&self) -> u32 {
+        self.pods.iter().filter(|pod| self.is_old(pod) && is_ready(pod)).count() as u32
     }
 
     /// Pods that are missing, or not ready for as long as the workload asks (`minReadySeconds`).
@@ -112,6 +130,7 @@ impl Pass<'_> {
         if self.status.phase.is_at_rest() {
             return;
         }
+        self.follow_restart_in_place(&b);
         self.observe_batches(&b);
         match self.status.phase {
             RolloutPhase::Pending => return self.begin_batches(&b, plan),
@@ -139,6 +158,21 @@ impl Pass<'_> {
         }
     }
 
+    /// Somebody restarted the workload before its first batch: the old version is the one with the new revision as soon as
+    /// most of its pods have it. On the way back both revisions count, so that no pod is replaced without need.
+    fn follow_restart_in_place(&mut self, b: &Batches<'_>) {
+        if b.version != workload::Version::Old || self.status.phase == RolloutPhase::Aborting {
+            return;
+        }
+        let (Some(hashes), Some(stated)) = (&mut self.status.hashes, &b.stated) else { return };
+        let ready = b.ready_of(stated);
+        if [&hashes.stable, &hashes.canary].contains(&stated) || ready == 0 || ready < b.ready_of(&hashes.stable) {
+            return;
+        }
+        hashes.stable.clone_from(stated);
+        self.say("the pods of the old version were replaced by others of the same version; these count from now on");
+    }
+
     fn observe_batches(&mut self, b: &Batches<'_>) {
         let Some(hashes) = &mut self.status.hashes else { return };
         if b.version == workload::Version::New
@@ -147,8 +181,7 @@ impl Pass<'_> {
         {
             hashes.canary.clone_from(stated);
         }
-        let (old, new) =
-            (b.ready_of(&hashes.stable), if hashes.canary.is_empty() { 0 } else { b.ready_of(&hashes.canary) });
+        let (old, new) = (b.old_ready(), if hashes.canary.is_empty() { 0 } else { b.ready_of(&hashes.canary) });
         let asked = self.status.asked.clone().unwrap_or_default();
         let promoting = self.status.promotion.is_some() || self.status.phase == RolloutPhase::Succeeded;
         let desired = if self.status.cause.is_some() {
@@ -255,16 +288,17 @@ impl Pass<'_> {
         let on_its_way = b.pods.iter().filter(|pod| live::is_deleting(pod)).count() as u32;
         // What the plan tolerates are new pods that do not become ready, not pods that are taken away or only begin.
         let patience = self.facts.spec.plan.progress_deadline.signed() / 2;
-        let begun = |pod: &Value| {
+        let gives_up_at = |pod: &Value| {
             let is_new = !wanted(pod) && !is_ready(pod) && !live::is_deleting(pod);
             let at = live::text(pod, "/metadata/creationTimestamp").parse::<Timestamp>().ok().filter(|_| is_new)?;
             at.checked_add(patience).ok()
         };
-        let given_up = b.pods.iter().filter_map(|pod| begun(pod)).filter(|at| *at <= self.now).count() as u32;
-        if let Some(next) = b.pods.iter().filter_map(|pod| begun(pod)).filter(|at| *at > self.now).min() {
+        let (given_up, begun): (Vec<_>, Vec<_>) =
+            b.pods.iter().filter_map(|pod| gives_up_at(pod)).partition(|at| *at <= self.now);
+        if let Some(next) = begun.into_iter().min() {
             self.wake(next);
         }
-        let away = b.unready(self.now).saturating_sub(given_up.min(tolerated)).max(on_its_way);
+        let away = b.unready(self.now).saturating_sub((given_up.len() as u32).min(tolerated)).max(on_its_way);
         let mut allowed = self.at_once(b).saturating_sub(away);
         // A budget may not have counted yet what was deleted just now.
         let mut budget = self.disruptions(b).map(|budget| budget.saturating_sub(on_its_way));
@@ -379,7 +413,10 @@ impl Pass<'_> {
                 let cause = self.status.cause.clone().unwrap_or_default();
                 self.say(format!("going back ({cause}): {message}"));
                 if late {
-                    self.say("this takes longer than the plan's progressDeadline");
+                    let unready = b.pods.iter().find(|pod| !is_ready(pod)).map(|pod| live::text(pod, "/metadata/name"));
+                    let advice = unready.map(|name| format!("; pod {name} is not ready: see why, or delete it"));
+                    let advice = advice.unwrap_or_default();
+                    self.say(format!("this takes longer than the plan's progressDeadline{advice}"));
                 }
             }
         }
@@ -387,36 +424,42 @@ impl Pass<'_> {
 
     fn return_batches(&mut self, b: &Batches<'_>) -> Reach {
         let Some(target) = self.facts.target else { return Reach::waiting("the stored plan could not be read", 0) };
-        let old = self.status.hashes.as_ref().map(|hashes| hashes.stable.clone()).unwrap_or_default();
         let recorded = self.status.start.as_ref().map(|start| start.update_strategy.clone()).unwrap_or_default();
-        let foreign = b.pods.iter().any(|pod| !has(pod, &old));
         if b.version != workload::Version::Old {
-            self.write(Form::BatchesBack, None, "", Some(b.workload), batch::back(b.workload, target));
+            let object = batch::back(b.workload, target);
+            if workload::version(&object, target) != workload::Version::Old {
+                // What somebody else made of it goes to no further pod.
+                let name = live::name_of(Some(b.workload));
+                let why = "was changed by somebody else so that it cannot be given its old version";
+                return Reach::waiting(format!("{name} {why}; give it that by hand"), 0);
+            }
+            self.write(Form::BatchesBack, None, "", Some(b.workload), object);
             return Reach::waiting("the workload is given its old version", 0);
         }
-        if foreign || b.of_revision(&old) < b.size {
+        // Only its controller tells which revision the old version has now.
+        if b.stated.is_none() {
+            return Reach::waiting("its controller has not looked at the old version yet", 0);
+        }
+        let (old, ready) = (b.old_pods(), b.old_ready());
+        if old < b.size || b.pods.iter().any(|pod| !b.is_old(pod)) {
             let mut hindered = "";
             if b.is_daemon_set {
-                hindered = self.replace_pods(b, u32::MAX, 0, &|pod| !has(pod, &old));
+                hindered = self.replace_pods(b, u32::MAX, 0, &|pod| !b.is_old(pod));
             } else {
                 // An ordered set waits for a broken pod for ever; deleting it lets the old version take its place.
-                let broken: Vec<_> = b.pods.iter().filter(|pod| !has(pod, &old) && !is_ready(pod)).collect();
-                for pod in broken {
+                for pod in b.pods.iter().filter(|pod| !b.is_old(pod) && !is_ready(pod)) {
                     self.delete(Form::ReplacedPod, pod, false);
                 }
             }
             return Reach::waiting(
-                format!("{} of {} pods have the old version{hindered}", b.of_revision(&old), b.size),
-                i64::from(b.of_revision(&old)) + i64::from(b.ready_of(&old)),
+                format!("{old} of {} pods have the old version{hindered}", b.size),
+                i64::from(old) + i64::from(ready),
             );
         }
         let before = self.status.start.as_ref().and_then(|start| start.ready);
         let full = before.map_or(b.size, |ready| ready.min(b.size));
-        if b.ready_of(&old) < full {
-            return Reach::waiting(
-                format!("{} of {full} pods of the old version are ready", b.ready_of(&old)),
-                b.ready_of(&old),
-            );
+        if ready < full {
+            return Reach::waiting(format!("{ready} of {full} pods of the old version are ready"), ready);
         }
         self.write(Form::StrategyReleased, None, "", Some(b.workload), batch::released(b.workload, &recorded));
         if self.has_planned() {

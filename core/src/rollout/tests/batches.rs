@@ -3,7 +3,10 @@
 use interlock_crds::RolloutPhase;
 use serde_json::{Value, json};
 
-use super::game::{Game, Kill, plan};
+use super::{
+    cluster::key,
+    game::{Game, Kill, plan},
+};
 use crate::rollout::RolloutVerb;
 
 fn set(kind: &str, image: &str) -> Value {
@@ -212,4 +215,125 @@ fn nodes_whose_new_pod_never_becomes_ready_are_tolerated_as_far_as_the_plan_says
         }
         assert_eq!(game.phase(), end, "{threshold}: {}", game.message());
     }
+}
+
+/// What `kubectl rollout restart` does.
+fn restart(game: &mut Game, kind: &str) {
+    game.cluster.edit(kind, "teller", |set| {
+        set["spec"]["template"]["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "now"});
+    });
+}
+
+#[test]
+fn a_restart_meanwhile_is_followed_and_hangs_no_abort() {
+    let pause = json!({"pause": {}});
+    for kind in ["StatefulSet", "DaemonSet"] {
+        for (moment, verb) in [
+            ("before the first batch", RolloutVerb::Promote),
+            ("before the first batch", RolloutVerb::Abort),
+            ("between batches", RolloutVerb::Promote),
+            ("between batches", RolloutVerb::Abort),
+            ("on the way back", RolloutVerb::Abort),
+        ] {
+            let mut game = game(kind, "v2", json!([pause, {"setWeight": 30}, pause]), 0);
+            game.run_for(30);
+            if moment == "before the first batch" {
+                let before = game.status.hashes.clone().unwrap().stable;
+                restart(&mut game, kind);
+                game.run_for(30);
+                assert_eq!(game.status.replicas.unwrap().old, 10, "{kind}: the restarted pods are the old version");
+                assert_ne!(game.status.hashes.clone().unwrap().stable, before);
+            }
+            game.command(RolloutVerb::Promote);
+            game.run_for(30);
+            if moment == "between batches" {
+                restart(&mut game, kind);
+                game.run_for(30);
+            }
+            assert_eq!(
+                (game.phase(), game.cluster.set_images(true)["v2"], game.status.replicas.unwrap().new),
+                (RolloutPhase::Paused, 3, 3),
+                "{kind} {moment}: {}",
+                game.message()
+            );
+            game.command(verb);
+            if moment == "on the way back" {
+                while !game.log.iter().any(|line| line.contains("BatchesBack")) {
+                    assert!(game.pass(), "{kind}: {}", game.message());
+                }
+                restart(&mut game, kind);
+            }
+            game.run_for(300);
+            let abort = verb == RolloutVerb::Abort;
+            let (end, image) = if abort { (RolloutPhase::RolledBack, "v1") } else { (RolloutPhase::Succeeded, "v2") };
+            assert_eq!(game.phase(), end, "{kind} {moment}: {}", game.message());
+            assert_eq!(game.cluster.set_images(true).into_iter().collect::<Vec<_>>(), [(image.to_owned(), 10)]);
+            assert_eq!(strategy(&game, kind), set(kind, image)["spec"]["updateStrategy"]);
+            let template = &game.cluster.get(kind, "teller").unwrap()["spec"]["template"];
+            let restarted = &template["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"];
+            assert_eq!(restarted, "now", "{kind} {moment}: it is followed, not fought");
+        }
+    }
+}
+
+#[test]
+fn going_back_after_a_restart_replaces_no_pod_of_the_old_version() {
+    let mut game = game("DaemonSet", "v2", json!([{"setWeight": 30}, {"pause": {}}]), 0);
+    game.run_for(30);
+    restart(&mut game, "DaemonSet");
+    game.run_for(30);
+    game.log.clear();
+    game.command(RolloutVerb::Abort);
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack, "{}", game.message());
+    let replaced = game.log.iter().filter(|line| line.contains("ReplacedPod")).count();
+    assert_eq!(replaced, 3, "those of the batch: {:?}", game.log);
+}
+
+#[test]
+fn an_abort_that_takes_too_long_names_a_pod_that_is_not_ready_and_ends_when_it_is() {
+    for (kind, pod) in [("StatefulSet", "teller-9"), ("DaemonSet", "teller-0")] {
+        let mut game = game(kind, "v2", json!([{"setWeight": 20}, {"pause": {}}]), 0);
+        game.run_for(30);
+        game.cluster.bad_images.push("v1".into());
+        game.command(RolloutVerb::Abort);
+        game.run_for(100);
+        let advice = format!("longer than the plan's progressDeadline; pod {pod} is not ready: see why, or delete it");
+        assert_eq!(game.phase(), RolloutPhase::Aborting, "{kind}");
+        assert!(game.message().contains(&advice), "{kind}: {}", game.message());
+        game.cluster.bad_images.pop();
+        let broken: Vec<String> = game
+            .cluster
+            .set_pods()
+            .into_iter()
+            .filter(|pod| !is_up(pod))
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        for name in broken {
+            game.cluster.objects.remove(&key("Pod", &name));
+        }
+        game.run_for(100);
+        assert_eq!(game.phase(), RolloutPhase::RolledBack, "{kind}: {}", game.message());
+    }
+}
+
+#[test]
+fn what_cannot_be_given_its_old_version_goes_to_no_further_pod_and_is_told() {
+    let mut game = game("StatefulSet", "v2", json!([{"setWeight": 30}, {"pause": {}}]), 0);
+    let rename = |game: &mut Game, name: &str| {
+        game.cluster.edit("StatefulSet", "teller", |set| {
+            set["spec"]["template"]["spec"]["containers"][0]["name"] = json!(name);
+        });
+    };
+    game.run_for(30);
+    rename(&mut game, "cashier");
+    game.command(RolloutVerb::Abort);
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Aborting);
+    assert_eq!(strategy(&game, "StatefulSet")["rollingUpdate"]["partition"], 7);
+    assert!(game.message().contains("cannot be given its old version; give it that by hand"), "{}", game.message());
+    rename(&mut game, "teller");
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack, "{}", game.message());
+    assert_eq!(game.cluster.set_images(true).into_iter().collect::<Vec<_>>(), [("v1".to_owned(), 10)]);
 }
