@@ -344,6 +344,29 @@ fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
 }
 
 #[test]
+fn d18_what_a_run_made_goes_although_somebody_broke_its_record() {
+    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(54);
+    assert!(!play.leftovers().is_empty());
+    let mut run = (*play.world.objects(GROUP, "DrillRun")[0]).clone();
+    run["status"]["pinned"]["spec"]["validations"] = json!([]);
+    {
+        use interlock_sim::api::Write;
+        let admin = user("admin", &["system:masters"]);
+        play.world.shared.lock().api.write(Write::status(&admin, "admin", &run)).unwrap();
+    }
+    play.minutes(60);
+    assert_eq!(play.ends(), ["Failed RecordBroken"]);
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+    assert_eq!(play.holders(), ["[]"]);
+    let cleanup = play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().cleanup;
+    assert_eq!((cleanup.state, cleanup.message.as_deref()), (CleanupState::Done, Some("nothing is left")));
+}
+
+#[test]
 fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes_with(59, |world, happening| {

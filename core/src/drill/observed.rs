@@ -77,12 +77,13 @@ pub fn volume(volume: Option<&Value>, uid: &str) -> Seen<VolumeState> {
 }
 
 /// The sandbox's namespace, with what was found in it of quota and NetworkPolicies. One without `mark`, which nobody else can
-/// compute, was made by somebody else, whatever its labels say.
+/// compute, was made by somebody else, whatever its labels say. Whose it is needs no `drill`; that it is guarded is known only
+/// with one.
 pub fn sandbox(
     namespace: Option<&Value>,
     guards: &[Value],
     run: &RunRef<'_>,
-    drill: &interlock_crds::RestoreDrillSpec,
+    drill: Option<&interlock_crds::RestoreDrillSpec>,
     mark: &str,
 ) -> Seen<SandboxState> {
     let has_mark = |namespace: &Value| {
@@ -96,7 +97,7 @@ pub fn sandbox(
         Some(SandboxState {
             uid: text(namespace, "/metadata/uid")?.to_owned(),
             terminating: is_terminating(namespace),
-            guarded: are_guarded(run, drill, guards),
+            guarded: drill.is_some_and(|drill| are_guarded(run, drill, guards)),
         })
     })
 }

@@ -33,6 +33,8 @@ pub struct DrillFacts<'a> {
     pub name: &'a str,
     /// Its uid.
     pub uid: &'a str,
+    /// Its namespace: that of the repository.
+    pub namespace: &'a str,
     /// Generation of its spec.
     pub generation: i64,
     /// When it was asked for.

@@ -3,7 +3,7 @@
 use interlock_crds::{DrillPhase, Fault, SandboxRecord, SegmentName};
 use jiff::Timestamp;
 
-use super::{DrillWrite, JobState, Pass, Plan, Seen, VolumeState};
+use super::{DrillFacts, DrillWrite, JobState, Pass, Plan, Seen, VolumeState};
 use crate::drill::{
     clock, names, outcome, plus,
     reason::{Ending, Reason},
@@ -48,11 +48,7 @@ impl Pass<'_> {
     pub(super) fn provisioning(&mut self, plan: &Plan) -> Result<bool, Ending> {
         let facts = self.facts;
         let (namespace, claim) = (names::sandbox(facts.name, facts.uid), names::claim(facts.name));
-        let record = self.status.sandbox.get_or_insert_with(|| SandboxRecord {
-            namespace: namespace.clone(),
-            claim: claim.clone(),
-            ..SandboxRecord::default()
-        });
+        let record = self.status.sandbox.get_or_insert_with(|| sandbox_record(facts));
         let (mut ready, mut what) = (true, "volume and sandbox are made");
         match (facts.sandbox, &record.namespace_uid) {
             (Seen::Unknown, _) => ready = false,
@@ -247,6 +243,15 @@ impl Pass<'_> {
             (_, Seen::Ours(claim)) if claim.bound && claim.volume.as_ref() == Some(&volume.name) => Move::Done,
             (_, Seen::Ours(_)) => Move::Wait,
         }
+    }
+}
+
+/// The record of what is about to be made.
+pub(super) fn sandbox_record(facts: &DrillFacts<'_>) -> SandboxRecord {
+    SandboxRecord {
+        namespace: names::sandbox(facts.name, facts.uid),
+        claim: names::claim(facts.name),
+        ..SandboxRecord::default()
     }
 }
 

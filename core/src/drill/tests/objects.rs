@@ -143,14 +143,20 @@ fn d9_a_namespace_that_somebody_else_made_is_not_the_sandbox_whatever_its_labels
         let mut namespace = made[0].clone();
         namespace["metadata"]["uid"] = json!("namespace-uid");
         change(&mut namespace["metadata"]);
-        observed::sandbox(Some(&namespace), &made, &owner(), &drill, "mark")
+        observed::sandbox(Some(&namespace), &made, &owner(), Some(&drill), "mark")
     };
     let ours = SandboxState { uid: "namespace-uid".into(), terminating: false, guarded: true };
-    assert_eq!(seen(|_| ()), Seen::Ours(ours));
+    assert_eq!(seen(|_| ()), Seen::Ours(ours.clone()));
     assert_eq!(seen(|metadata| metadata["annotations"] = Value::Null), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["annotations"][objects::SANDBOX_MARK] = json!("other")), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["labels"]["interlock.dev/run-uid"] = json!("other")), Seen::Foreign);
-    assert_eq!(observed::sandbox(None, &[], &owner(), &drill, "mark"), Seen::Absent);
+    assert_eq!(observed::sandbox(None, &[], &owner(), Some(&drill), "mark"), Seen::Absent);
+    // Whose it is needs no drill.
+    let mut namespace = made[0].clone();
+    namespace["metadata"]["uid"] = json!("namespace-uid");
+    let seen = |mark: &str| observed::sandbox(Some(&namespace), &made, &owner(), None, mark);
+    assert_eq!(seen("mark"), Seen::Ours(SandboxState { guarded: false, ..ours }));
+    assert_eq!(seen("other"), Seen::Foreign);
     assert!(String::from_utf8(owner().marked()).is_err(), "no text has this HMAC");
     let other = RunRef { uid: "other", ..owner() };
     assert_ne!(owner().marked(), other.marked());

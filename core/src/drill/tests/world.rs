@@ -130,7 +130,7 @@ pub struct World {
     held: Option<Timestamp>,
     job: Option<Thing>,
     claim: Option<Thing>,
-    volume: Option<VolumeState>,
+    pub volume: Option<VolumeState>,
     sandbox: Option<(Thing, bool)>,
     sandbox_claim: Option<Thing>,
     pods: BTreeMap<PodRole, Thing>,
@@ -275,6 +275,7 @@ impl World {
         decide(&DrillFacts {
             name: RUN,
             uid: UID,
+            namespace: "teller",
             generation: 1,
             created_at: on(23, "12:00:00"),
             deleting: self.deleting,
