@@ -228,8 +228,8 @@ pub(super) async fn observe<P: Port>(
     let hands_over = made && (phase == DrillPhase::HandingOver || over);
     let claim =
         if made && (phase == DrillPhase::Provisioning || hands_over) { look.claim().await? } else { Seen::Unknown };
-    let (volume, live_volume) = if hands_over { look.volume(&claim).await? } else { (Seen::Unknown, None) };
     let sandbox = if made && (phase >= DrillPhase::Provisioning) { look.sandbox().await? } else { Seen::Unknown };
+    let (volume, live_volume) = if hands_over { look.volume(&claim, &sandbox).await? } else { (Seen::Unknown, None) };
     let sandbox_claim = if hands_over { look.sandbox_claim().await? } else { Seen::Unknown };
     let has_pods =
         matches!(phase, DrillPhase::Probing | DrillPhase::Starting | DrillPhase::Validating) || (made && over);
@@ -403,15 +403,34 @@ impl<P: Port> Look<'_, P> {
         Ok(self.or_refused(observed::claim(self.get(&id).await?.as_ref(), self.uid()), &Thing::SandboxClaim))
     }
 
-    async fn volume(&self, claim: &Seen<ClaimState>) -> Result<(Seen<VolumeState>, Option<Value>), PortError> {
+    async fn volume(
+        &self,
+        claim: &Seen<ClaimState>,
+        sandbox: &Seen<SandboxState>,
+    ) -> Result<(Seen<VolumeState>, Option<Value>), PortError> {
         let recorded = self.recorded.sandbox.as_ref().and_then(|record| record.volume.clone());
         let of_claim = match claim {
             Seen::Ours(claim) => claim.volume.clone(),
             _ => None,
         };
-        let Some(name) = recorded.or(of_claim) else { return Ok((Seen::Unknown, None)) };
-        let live = self.get(&core_id("PersistentVolume", None, &name)).await?;
+        let live = match (recorded.or(of_claim), claim) {
+            (Some(name), _) => self.get(&core_id("PersistentVolume", None, &name)).await?,
+            (None, Seen::Ours(_) | Seen::Unknown) => return Ok((Seen::Unknown, None)),
+            (None, Seen::Absent | Seen::Refused(_) | Seen::Foreign) => self.unclaimed_volume(sandbox).await?,
+        };
         Ok((observed::volume(live.as_ref(), self.uid()), live))
+    }
+
+    /// The volume of a claim that went before it was noted which it had. No index keeps volumes, so they are listed; that is for
+    /// runs alone whose claim was there and is not, and not while the sandbox goes, as it was looked for before.
+    async fn unclaimed_volume(&self, sandbox: &Seen<SandboxState>) -> Result<Option<Value>, PortError> {
+        let claim_uid = self.recorded.sandbox.as_ref().and_then(|record| record.claim_uid.as_deref());
+        let goes = matches!(sandbox, Seen::Ours(sandbox) if sandbox.terminating);
+        if goes || (claim_uid.is_none() && self.drill().is_some()) {
+            return Ok(None);
+        }
+        let all = self.context.port.live_list("", "v1", "PersistentVolume", None).await?;
+        Ok(observed::volume_of(&all, self.uid(), claim_uid).cloned())
     }
 
     async fn sandbox(&self) -> Result<Seen<SandboxState>, PortError> {

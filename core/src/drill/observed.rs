@@ -73,7 +73,14 @@ pub fn volume(volume: Option<&Value>, uid: &str) -> Seen<VolumeState> {
         // What is not said is the API server's default.
         reclaim_policy: text(volume, "/spec/persistentVolumeReclaimPolicy").unwrap_or("Retain").to_owned(),
         claim: claim.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
+        claim_uid: text(volume, "/spec/claimRef/uid").map(ToOwned::to_owned),
     })
+}
+
+/// The volume of a run among all, where its claim no longer says which: it has the run's label, or still refers to the claim.
+pub fn volume_of<'a>(volumes: &'a [Value], uid: &str, claim_uid: Option<&str>) -> Option<&'a Value> {
+    let refers = |volume: &Value| claim_uid.is_some() && text(volume, "/spec/claimRef/uid") == claim_uid;
+    volumes.iter().find(|volume| is_of(volume, uid) || refers(volume))
 }
 
 /// The sandbox's namespace, with what was found in it of quota and NetworkPolicies. One without `mark`, which nobody else can

@@ -129,12 +129,12 @@ impl Pass<'_> {
             _ => {}
         }
         let job_is_gone = is_gone(facts.restore_job);
-        // Once the claim is gone, nothing says which volume it had.
+        // Once the claim is gone, nothing says which volume it had but the volume itself.
         let volume_is_known = record.volume.is_some()
             || match facts.claim {
                 Seen::Ours(claim) => claim.volume.is_none() || *facts.volume == Seen::Absent,
                 Seen::Unknown => false,
-                Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
+                Seen::Absent | Seen::Refused(_) | Seen::Foreign => *facts.volume != Seen::Unknown,
             };
         match facts.claim {
             Seen::Ours(claim) => {
@@ -161,7 +161,12 @@ impl Pass<'_> {
             }
             Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
         };
-        let Some(volume) = &record.volume else { return };
+        let Some(volume) = &record.volume else {
+            if is_gone(facts.claim) && !volume_is_known {
+                left.push(format!("PersistentVolume of {}", record.claim));
+            }
+            return;
+        };
         let claims_are_gone = job_is_gone && sandbox_is_gone && is_gone(facts.claim);
         match facts.volume {
             Seen::Unknown => left.push(here("PersistentVolume", volume)),
@@ -185,13 +190,16 @@ impl Pass<'_> {
     }
 
     /// Whether the volume still belongs to one of the run's claims, by the names that those have: a record may be broken. One
-    /// that is kept for the sandbox was labelled before.
-    fn is_ours(&self, volume: &VolumeState) -> bool {
+    /// that is not labelled yet refers to the very claim that the run made, not to another one of its name.
+    pub(super) fn is_ours(&self, volume: &VolumeState) -> bool {
         let facts = self.facts;
-        volume.claim.as_ref().is_some_and(|(namespace, name)| {
-            let in_sandbox = *namespace == names::sandbox(facts.name, facts.uid) && name == names::SANDBOX_CLAIM;
-            (in_sandbox && volume.labelled) || (namespace == facts.namespace && *name == names::claim(facts.name))
-        })
+        let made = self.status.sandbox.as_ref().and_then(|record| record.claim_uid.as_ref());
+        let is_known = volume.labelled || (made.is_some() && volume.claim_uid.as_ref() == made);
+        is_known
+            && volume.claim.as_ref().is_some_and(|(namespace, name)| {
+                (*namespace == names::sandbox(facts.name, facts.uid) && name == names::SANDBOX_CLAIM)
+                    || (namespace == facts.namespace && *name == names::claim(facts.name))
+            })
     }
 
     /// Whether the volume has its reclaim policy back; asks for it if not.
@@ -295,7 +303,7 @@ impl Pass<'_> {
     }
 }
 
-fn is_gone<T>(seen: &Seen<T>) -> bool {
+pub(super) fn is_gone<T>(seen: &Seen<T>) -> bool {
     matches!(seen, Seen::Absent | Seen::Refused(_) | Seen::Foreign)
 }
 

@@ -163,6 +163,23 @@ fn d9_a_namespace_that_somebody_else_made_is_not_the_sandbox_whatever_its_labels
 }
 
 #[test]
+fn a_volume_is_found_by_the_label_of_its_run_or_by_the_claim_that_it_had() {
+    let volume = |name: &str, claim: &Value, labels: &Value| json!({"metadata": {"name": name, "labels": labels}, "spec": {"claimRef": claim}});
+    let labels = owner().labels(objects::VOLUME_COMPONENT);
+    let all = [
+        volume("free", &Value::Null, &Value::Null),
+        volume("other", &json!({"uid": "other"}), &Value::Null),
+        volume("pv-1", &json!({"uid": "claim-uid"}), &Value::Null),
+    ];
+    let found = |uid: Option<&str>| observed::volume_of(&all, UID, uid).map(|volume| &volume["metadata"]["name"]);
+    assert_eq!(found(Some("claim-uid")), Some(&json!("pv-1")));
+    assert_eq!((found(Some("gone")), found(None)), (None, None));
+    let labelled = [volume("free", &Value::Null, &Value::Null), volume("pv-2", &Value::Null, &labels)];
+    assert_eq!(observed::volume_of(&labelled, UID, None), Some(&labelled[1]));
+    assert_eq!(observed::volume_of(&labelled, "other", None), None);
+}
+
+#[test]
 fn the_restore_job_has_the_backup_credentials_alone_and_the_volume_moves_by_its_claim_reference() {
     let drill = drill_spec(|_| ());
     let mut point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), None);

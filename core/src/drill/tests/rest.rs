@@ -97,6 +97,29 @@ fn d10_a_volume_that_stays_with_its_data_is_told_until_somebody_takes_care_of_it
 }
 
 #[test]
+fn d10_a_volume_whose_claim_somebody_deletes_is_overwritten_and_dropped_as_any_other() {
+    let without_claim = |change: fn(&mut World)| {
+        let mut world = World::new(Script { reclaim_policy: "Retain", ..Script::good() });
+        world.run(300, None);
+        world.lose(1);
+        change(&mut world);
+        world
+    };
+    let mut world = without_claim(|_| ());
+    world.run(3_000, None);
+    assert_eq!((world.ended_as(), world.leftovers()), ((DrillPhase::Failed, "VolumeLost"), 0));
+    let at = |wanted: &dyn Fn(&DrillWrite) -> bool| world.made.iter().position(wanted).unwrap();
+    let wiped = at(&|write| *write == DrillWrite::CreatePod(PodRole::Wipe));
+    assert!(wiped < at(&|write| matches!(write, DrillWrite::DropVolume(_))));
+    let unknown = without_claim(|world| world.deleting = true).ask(&|what| what == "volume");
+    assert!(unknown.status.cleanup.leftovers.contains(&format!("PersistentVolume of {}", names::claim(RUN))));
+    assert!(!unknown.writes.iter().any(|write| matches!(write, DrillWrite::DeleteSandbox(_))), "it may be needed yet");
+    let mut other = without_claim(|world| world.volume.as_mut().unwrap().claim_uid = Some("other".into()));
+    other.run(3_000, None);
+    assert!(other.released && other.volume.is_some_and(|volume| !volume.labelled), "another claim of that name had it");
+}
+
+#[test]
 fn d12_a_sandbox_that_stays_does_not_keep_the_repository() {
     let mut world = World::new(Script::good());
     world.foreign_sandbox = true;

@@ -332,6 +332,7 @@ impl World {
                     name: "pv-1".into(),
                     reclaim_policy: self.script.reclaim_policy.into(),
                     claim: Some(("teller".into(), names::claim(RUN))),
+                    claim_uid: self.claim.as_ref().map(|claim| claim.uid.clone()),
                     labelled: false,
                 });
             }
@@ -345,7 +346,7 @@ impl World {
             }
             DrillWrite::RebindVolume(_) => {
                 let volume = self.volume.as_mut().unwrap();
-                (volume.claim, volume.labelled) = (Some(target), true);
+                (volume.claim, volume.claim_uid, volume.labelled) = (Some(target), None, true);
             }
             DrillWrite::CreateSandboxClaim => {
                 assert_eq!(self.volume.as_ref().unwrap().claim, Some(target));
