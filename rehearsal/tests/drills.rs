@@ -5,7 +5,7 @@
 
 use interlock_core::{
     drill::{
-        certificate,
+        certificate, names,
         objects::{RunRef, SANDBOX_COMPONENT},
     },
     seal::KeyRing,
@@ -341,6 +341,60 @@ fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
     }
     play.minutes(58);
     assert_eq!(play.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn d10_a_volume_whose_claim_somebody_deletes_during_the_restore_is_overwritten_and_goes() {
+    let hangs = Behaviour { workload: Some("hourly-*-restore".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    let mut play = Play::of(drill(|spec| spec["timeouts"] = json!({"restore": "5m"})), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(52);
+    let run = play.all::<DrillRun>("DrillRun").remove(0).metadata.name.unwrap();
+    let claim = play.world.object("", "PersistentVolumeClaim", "teller", &names::claim(&run)).unwrap();
+    let name = claim["spec"]["volumeName"].as_str().unwrap();
+    let volume = play.world.object("", "PersistentVolume", "", name).unwrap();
+    {
+        use interlock_core::object::ObjectId;
+        use interlock_sim::api::Write;
+        let admin = user("admin", &["system:masters"]);
+        let (claim, volume) = (ObjectId::of(&claim).unwrap(), ObjectId::of(&volume).unwrap());
+        let retains = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}});
+        let unprotected = json!({"metadata": {"finalizers": null}});
+        let mut shared = play.world.shared.lock();
+        shared.api.write(Write::merge_patch(&admin, "admin", &volume, &retains)).unwrap();
+        shared.api.write(Write::merge_patch(&admin, "admin", &claim, &unprotected)).unwrap();
+        shared.api.write(Write::delete(&admin, &claim)).unwrap();
+    }
+    play.minutes(75);
+    let status = play.all::<DrillRun>("DrillRun").remove(0).status.unwrap();
+    assert_eq!((play.ends(), status.cleanup.state), (vec!["Failed RestoreTimedOut".to_owned()], CleanupState::Done));
+    assert!(status.jobs.iter().any(|job| job.name == "wipe" && job.uid.is_some()), "it was overwritten");
+    assert!(play.world.object("", "PersistentVolume", "", name).is_none(), "{:#?}", status.cleanup);
+    assert_eq!((play.leftovers(), play.holders()), (Vec::new(), vec!["[]".to_owned()]));
+}
+
+#[test]
+fn d18_what_a_run_made_goes_although_somebody_broke_its_record() {
+    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs]);
+    play.minutes(54);
+    assert!(!play.leftovers().is_empty());
+    let mut run = (*play.world.objects(GROUP, "DrillRun")[0]).clone();
+    run["status"]["pinned"]["spec"]["validations"] = json!([]);
+    {
+        use interlock_sim::api::Write;
+        let admin = user("admin", &["system:masters"]);
+        play.world.shared.lock().api.write(Write::status(&admin, "admin", &run)).unwrap();
+    }
+    play.minutes(60);
+    assert_eq!(play.ends(), ["Failed RecordBroken"]);
+    assert_eq!(play.leftovers(), Vec::<String>::new());
+    assert_eq!(play.holders(), ["[]"]);
+    let cleanup = play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().cleanup;
+    assert_eq!((cleanup.state, cleanup.message.as_deref()), (CleanupState::Done, Some("nothing is left")));
 }
 
 #[test]

@@ -132,6 +132,7 @@ impl Observed {
         DrillFacts {
             name: object.metadata.name.as_deref().unwrap_or_default(),
             uid: object.metadata.uid.as_deref().unwrap_or_default(),
+            namespace: object.metadata.namespace.as_deref().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
             created_at: object.metadata.creation_timestamp.as_ref().map_or(now, |at| at.0),
             deleting: object.metadata.deletion_timestamp.is_some(),
@@ -190,11 +191,11 @@ impl Parts {
     }
 }
 
-/// Every pod that a drill may have.
-pub(super) fn roles(drill: &RestoreDrillSpec) -> Vec<PodRole> {
+/// Every pod that a run may have. Without its drill these are the ones that each may have; others go with the sandbox.
+fn roles(drill: Option<&RestoreDrillSpec>) -> Vec<PodRole> {
     let fixed = [PodRole::OutsideProbe, PodRole::InsideProbe, PodRole::Fault, PodRole::Application, PodRole::Wipe];
-    let dependencies = (0..drill.sandbox.dependencies.len()).map(PodRole::Dependency);
-    let validations = (0..drill.validations.len()).map(PodRole::Validation);
+    let dependencies = (0..drill.map_or(0, |drill| drill.sandbox.dependencies.len())).map(PodRole::Dependency);
+    let validations = (0..drill.map_or(0, |drill| drill.validations.len())).map(PodRole::Validation);
     fixed.into_iter().chain(dependencies).chain(validations).collect()
 }
 
@@ -227,8 +228,8 @@ pub(super) async fn observe<P: Port>(
     let hands_over = made && (phase == DrillPhase::HandingOver || over);
     let claim =
         if made && (phase == DrillPhase::Provisioning || hands_over) { look.claim().await? } else { Seen::Unknown };
-    let (volume, live_volume) = if hands_over { look.volume(&claim).await? } else { (Seen::Unknown, None) };
     let sandbox = if made && (phase >= DrillPhase::Provisioning) { look.sandbox().await? } else { Seen::Unknown };
+    let (volume, live_volume) = if hands_over { look.volume(&claim, &sandbox).await? } else { (Seen::Unknown, None) };
     let sandbox_claim = if hands_over { look.sandbox_claim().await? } else { Seen::Unknown };
     let has_pods =
         matches!(phase, DrillPhase::Probing | DrillPhase::Starting | DrillPhase::Validating) || (made && over);
@@ -265,13 +266,20 @@ impl<P: Port> Look<'_, P> {
         self.object.metadata.namespace.as_deref().unwrap_or_default()
     }
 
+    /// The drill that is carried out; none if the record of it is broken.
+    fn drill(&self) -> Option<&RestoreDrillSpec> {
+        self.parts.plan.as_ref().map(|(drill, _)| drill)
+    }
+
     fn sandbox_name(&self) -> String {
         names::sandbox(self.name(), self.uid())
     }
 
     fn may_have_job(&self) -> bool {
         let name = names::restore_job(self.name());
-        let announced = self.recorded.jobs.iter().any(|job| job.name == name);
+        // Of a broken record what was announced is not believed either.
+        let is_broken = self.recorded.sandbox.is_some() && self.drill().is_none();
+        let announced = is_broken || self.recorded.jobs.iter().any(|job| job.name == name);
         let phase = self.recorded.phase;
         let matters = phase <= DrillPhase::HandingOver || phase.is_terminal();
         announced && (matters || self.recorded.repository_released_at.is_none())
@@ -297,10 +305,8 @@ impl<P: Port> Look<'_, P> {
             let (service, namespace, _) = self.dialled();
             all.push(id("discovery.k8s.io", "v1", "EndpointSlice", Some(namespace), service));
         }
-        if phase >= DrillPhase::Probing
-            && let Some((drill, _)) = &self.parts.plan
-        {
-            all.extend(roles(drill).into_iter().map(|role| {
+        if phase >= DrillPhase::Probing {
+            all.extend(roles(self.drill()).into_iter().map(|role| {
                 let namespace = if role == PodRole::OutsideProbe { INTERLOCK_NAMESPACE } else { &sandbox };
                 core_id("Pod", Some(namespace), &role.name(self.uid()))
             }));
@@ -397,15 +403,34 @@ impl<P: Port> Look<'_, P> {
         Ok(self.or_refused(observed::claim(self.get(&id).await?.as_ref(), self.uid()), &Thing::SandboxClaim))
     }
 
-    async fn volume(&self, claim: &Seen<ClaimState>) -> Result<(Seen<VolumeState>, Option<Value>), PortError> {
+    async fn volume(
+        &self,
+        claim: &Seen<ClaimState>,
+        sandbox: &Seen<SandboxState>,
+    ) -> Result<(Seen<VolumeState>, Option<Value>), PortError> {
         let recorded = self.recorded.sandbox.as_ref().and_then(|record| record.volume.clone());
         let of_claim = match claim {
             Seen::Ours(claim) => claim.volume.clone(),
             _ => None,
         };
-        let Some(name) = recorded.or(of_claim) else { return Ok((Seen::Unknown, None)) };
-        let live = self.get(&core_id("PersistentVolume", None, &name)).await?;
+        let live = match (recorded.or(of_claim), claim) {
+            (Some(name), _) => self.get(&core_id("PersistentVolume", None, &name)).await?,
+            (None, Seen::Ours(_) | Seen::Unknown) => return Ok((Seen::Unknown, None)),
+            (None, Seen::Absent | Seen::Refused(_) | Seen::Foreign) => self.unclaimed_volume(sandbox).await?,
+        };
         Ok((observed::volume(live.as_ref(), self.uid()), live))
+    }
+
+    /// The volume of a claim that went before it was noted which it had. No index keeps volumes, so they are listed; that is for
+    /// runs alone whose claim was there and is not, and not while the sandbox goes, as it was looked for before.
+    async fn unclaimed_volume(&self, sandbox: &Seen<SandboxState>) -> Result<Option<Value>, PortError> {
+        let claim_uid = self.recorded.sandbox.as_ref().and_then(|record| record.claim_uid.as_deref());
+        let goes = matches!(sandbox, Seen::Ours(sandbox) if sandbox.terminating);
+        if goes || (claim_uid.is_none() && self.drill().is_some()) {
+            return Ok(None);
+        }
+        let all = self.context.port.live_list("", "v1", "PersistentVolume", None).await?;
+        Ok(observed::volume_of(&all, self.uid(), claim_uid).cloned())
     }
 
     async fn sandbox(&self) -> Result<Seen<SandboxState>, PortError> {
@@ -424,19 +449,17 @@ impl<P: Port> Look<'_, P> {
             }
         }
         let reference = permit::reference(self.object);
-        let Some((drill, _)) = &self.parts.plan else { return Ok(Seen::Unknown) };
         let mark = self.context.hmac(&reference.marked());
-        let seen = observed::sandbox(namespace.as_ref(), &guards, &reference, drill, &mark);
+        let seen = observed::sandbox(namespace.as_ref(), &guards, &reference, self.drill(), &mark);
         Ok(self.or_refused(seen, &Thing::Sandbox))
     }
 
     async fn pods(&self) -> Result<(BTreeMap<PodRole, Seen<PodState>>, Vec<(String, String)>), PortError> {
-        let Some((drill, _)) = &self.parts.plan else { return Ok((BTreeMap::new(), Vec::new())) };
         let listed = self.context.port.live_list("", "v1", "Pod", Some(&self.sandbox_name())).await?;
         let named =
             |name: &str| listed.iter().find(|pod| pod.pointer("/metadata/name").and_then(Value::as_str) == Some(name));
         let mut pods = BTreeMap::new();
-        for role in roles(drill) {
+        for role in roles(self.drill()) {
             let name = role.name(self.uid());
             let outside;
             let live = if role == PodRole::OutsideProbe {
@@ -453,7 +476,7 @@ impl<P: Port> Look<'_, P> {
             let address = pod.pointer("/status/podIP").and_then(Value::as_str)?;
             Some((name.to_owned(), address.to_owned()))
         };
-        let dependencies = drill.sandbox.dependencies.iter().enumerate();
+        let dependencies = self.drill().into_iter().flat_map(|drill| drill.sandbox.dependencies.iter().enumerate());
         let mut aliases: Vec<_> =
             dependencies.filter_map(|(index, known)| address(PodRole::Dependency(index), &known.name)).collect();
         aliases.extend(address(PodRole::Application, validate::APPLICATION_HOST));
@@ -462,7 +485,7 @@ impl<P: Port> Look<'_, P> {
 
     /// Name and namespace of the Service whose pods the probes dial, and the port if it is not that of the Service.
     fn dialled(&self) -> (&str, &str, Option<u16>) {
-        let named = self.parts.plan.as_ref().and_then(|(drill, _)| drill.sandbox.isolation_target.as_ref());
+        let named = self.drill().and_then(|drill| drill.sandbox.isolation_target.as_ref());
         let of_drill = named.and_then(|target| Some((target.service.split_once('.')?, target.port)));
         of_drill.map_or((OWN_SERVICE, INTERLOCK_NAMESPACE, None), |((service, namespace), port)| {
             (service, namespace, Some(port))

@@ -73,16 +73,24 @@ pub fn volume(volume: Option<&Value>, uid: &str) -> Seen<VolumeState> {
         // What is not said is the API server's default.
         reclaim_policy: text(volume, "/spec/persistentVolumeReclaimPolicy").unwrap_or("Retain").to_owned(),
         claim: claim.map(|(namespace, name)| (namespace.to_owned(), name.to_owned())),
+        claim_uid: text(volume, "/spec/claimRef/uid").map(ToOwned::to_owned),
     })
 }
 
+/// The volume of a run among all, where its claim no longer says which: it has the run's label, or still refers to the claim.
+pub fn volume_of<'a>(volumes: &'a [Value], uid: &str, claim_uid: Option<&str>) -> Option<&'a Value> {
+    let refers = |volume: &Value| claim_uid.is_some() && text(volume, "/spec/claimRef/uid") == claim_uid;
+    volumes.iter().find(|volume| is_of(volume, uid) || refers(volume))
+}
+
 /// The sandbox's namespace, with what was found in it of quota and NetworkPolicies. One without `mark`, which nobody else can
-/// compute, was made by somebody else, whatever its labels say.
+/// compute, was made by somebody else, whatever its labels say. Whose it is needs no `drill`; that it is guarded is known only
+/// with one.
 pub fn sandbox(
     namespace: Option<&Value>,
     guards: &[Value],
     run: &RunRef<'_>,
-    drill: &interlock_crds::RestoreDrillSpec,
+    drill: Option<&interlock_crds::RestoreDrillSpec>,
     mark: &str,
 ) -> Seen<SandboxState> {
     let has_mark = |namespace: &Value| {
@@ -96,7 +104,7 @@ pub fn sandbox(
         Some(SandboxState {
             uid: text(namespace, "/metadata/uid")?.to_owned(),
             terminating: is_terminating(namespace),
-            guarded: are_guarded(run, drill, guards),
+            guarded: drill.is_some_and(|drill| are_guarded(run, drill, guards)),
         })
     })
 }

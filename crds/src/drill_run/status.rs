@@ -273,6 +273,10 @@ pub struct SandboxRecord {
     /// PersistentVolumeClaim in the namespace of the repository.
     #[schemars(length(max = 253))]
     pub claim: String,
+    /// Its uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub claim_uid: Option<String>,
     /// Its PersistentVolume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

@@ -8,7 +8,7 @@ use interlock_crds::{CleanupState, SandboxRecord};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::{DrillWrite, Pass, Seen, restoring::Move};
+use super::{DrillWrite, Pass, Seen, VolumeState, restoring::Move};
 use crate::drill::{
     names::{self, PodRole},
     plus,
@@ -20,6 +20,8 @@ use crate::drill::{
 const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 /// A creation that was sent arrives within this, or never: longer than the client's time limit.
 const CREATION_LIMIT: SignedDuration = SignedDuration::from_secs(60);
+/// What is said of a volume that stays because what the run was to carry out cannot be read.
+const BY_HAND: &str = "; the volume keeps its data, as the record of the run is broken: overwrite and free it by hand";
 /// The policy of a volume that goes away with its claim.
 const DELETE: &str = "Delete";
 
@@ -83,12 +85,13 @@ impl Pass<'_> {
         }
         let most = super::pinned(&self.status).map_or(900, |(drill, _)| drill.timeouts.cleanup.seconds());
         let limit = plus(started, SignedDuration::from_secs(most));
+        let how = if self.is_left_to_a_person() { BY_HAND } else { "" };
         let cleanup = &mut self.status.cleanup;
         cleanup.state = if limit <= now { CleanupState::Failed } else { CleanupState::Running };
         let what = if left.is_empty() { "what was announced may still arrive".to_owned() } else { left.join(", ") };
         let said = match cleanup.state {
-            CleanupState::Failed => format!("not done within {most} s, and tried on; left: {what}"),
-            _ => format!("left: {what}"),
+            CleanupState::Failed => format!("not done within {most} s, and tried on; left: {what}{how}"),
+            _ => format!("left: {what}{how}"),
         };
         cleanup.message = Some(said.chars().take(1_024).collect());
         left.truncate(32);
@@ -126,12 +129,12 @@ impl Pass<'_> {
             _ => {}
         }
         let job_is_gone = is_gone(facts.restore_job);
-        // Once the claim is gone, nothing says which volume it had.
+        // Once the claim is gone, nothing says which volume it had but the volume itself.
         let volume_is_known = record.volume.is_some()
             || match facts.claim {
                 Seen::Ours(claim) => claim.volume.is_none() || *facts.volume == Seen::Absent,
                 Seen::Unknown => false,
-                Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
+                Seen::Absent | Seen::Refused(_) | Seen::Foreign => *facts.volume != Seen::Unknown,
             };
         match facts.claim {
             Seen::Ours(claim) => {
@@ -158,11 +161,16 @@ impl Pass<'_> {
             }
             Seen::Absent | Seen::Refused(_) | Seen::Foreign => true,
         };
-        let Some(volume) = &record.volume else { return };
+        let Some(volume) = &record.volume else {
+            if is_gone(facts.claim) && !volume_is_known {
+                left.push(format!("PersistentVolume of {}", record.claim));
+            }
+            return;
+        };
         let claims_are_gone = job_is_gone && sandbox_is_gone && is_gone(facts.claim);
         match facts.volume {
             Seen::Unknown => left.push(here("PersistentVolume", volume)),
-            Seen::Ours(state) if state.name == *volume && self.is_ours(&record) => {
+            Seen::Ours(state) if state.name == *volume && self.is_ours(state) => {
                 left.push(here("PersistentVolume", volume));
                 let dropped = || DrillWrite::DropVolume(volume.clone());
                 let write = match (keeps(&record), state.reclaim_policy.as_str()) {
@@ -181,18 +189,23 @@ impl Pass<'_> {
         }
     }
 
-    /// Whether the volume still belongs to one of the run's claims.
-    fn is_ours(&self, record: &SandboxRecord) -> bool {
-        let Seen::Ours(volume) = self.facts.volume else { return false };
-        volume.claim.as_ref().is_some_and(|(namespace, name)| {
-            (namespace == &record.namespace && name == names::SANDBOX_CLAIM) || *name == record.claim
-        })
+    /// Whether the volume still belongs to one of the run's claims, by the names that those have: a record may be broken. One
+    /// that is not labelled yet refers to the very claim that the run made, not to another one of its name.
+    pub(super) fn is_ours(&self, volume: &VolumeState) -> bool {
+        let facts = self.facts;
+        let made = self.status.sandbox.as_ref().and_then(|record| record.claim_uid.as_ref());
+        let is_known = volume.labelled || (made.is_some() && volume.claim_uid.as_ref() == made);
+        is_known
+            && volume.claim.as_ref().is_some_and(|(namespace, name)| {
+                (*namespace == names::sandbox(facts.name, facts.uid) && name == names::SANDBOX_CLAIM)
+                    || (namespace == facts.namespace && *name == names::claim(facts.name))
+            })
     }
 
     /// Whether the volume has its reclaim policy back; asks for it if not.
     fn returned(&mut self, record: &SandboxRecord) -> bool {
         match (self.facts.volume, &record.reclaim_policy) {
-            (Seen::Ours(volume), Some(policy)) if self.is_ours(record) && volume.reclaim_policy != *policy => {
+            (Seen::Ours(volume), Some(policy)) if self.is_ours(volume) && volume.reclaim_policy != *policy => {
                 self.writes
                     .push(DrillWrite::ReturnVolume { name: volume.name.clone(), reclaim_policy: policy.clone() });
                 false
@@ -220,7 +233,8 @@ impl Pass<'_> {
             }
             return true;
         }
-        if self.status.cleanup.state == CleanupState::Failed {
+        let cannot_be_made = self.is_broken() && !matches!(wipe, Seen::Ours(_));
+        if cannot_be_made || self.status.cleanup.state == CleanupState::Failed {
             return true;
         }
         let volume = match facts.volume {
@@ -246,6 +260,16 @@ impl Pass<'_> {
     /// Whether the volume was overwritten: the pod is noted when it said so, as it goes with the sandbox.
     fn is_overwritten(&self) -> bool {
         self.announced(&PodRole::Wipe.name(self.facts.uid)).is_some()
+    }
+
+    /// Whether what the run was to carry out cannot be read. Then it makes no pod any more: nobody knows as which user.
+    fn is_broken(&self) -> bool {
+        super::pinned(&self.status).is_err()
+    }
+
+    /// Whether a volume stays that the run cannot overwrite.
+    fn is_left_to_a_person(&self) -> bool {
+        self.status.sandbox.as_ref().is_some_and(keeps) && self.is_broken() && !self.is_overwritten()
     }
 
     fn finish_cleanup(&mut self) {
@@ -279,7 +303,7 @@ impl Pass<'_> {
     }
 }
 
-fn is_gone<T>(seen: &Seen<T>) -> bool {
+pub(super) fn is_gone<T>(seen: &Seen<T>) -> bool {
     matches!(seen, Seen::Absent | Seen::Refused(_) | Seen::Foreign)
 }
 

@@ -33,6 +33,8 @@ pub struct DrillFacts<'a> {
     pub name: &'a str,
     /// Its uid.
     pub uid: &'a str,
+    /// Its namespace: that of the repository.
+    pub namespace: &'a str,
     /// Generation of its spec.
     pub generation: i64,
     /// When it was asked for.
@@ -59,7 +61,8 @@ pub struct DrillFacts<'a> {
     pub restore_job: &'a Seen<JobState>,
     /// The claim in the namespace of the repository.
     pub claim: &'a Seen<ClaimState>,
-    /// The volume of that claim, or the one that was recorded. Never Foreign: whose it is says its claim.
+    /// The volume of that claim, or the one that was recorded; if neither tells, one that refers to the claim that is gone.
+    /// Never Foreign: whose it is says its claim.
     pub volume: &'a Seen<VolumeState>,
     /// The sandbox.
     pub sandbox: &'a Seen<SandboxState>,
@@ -162,6 +165,8 @@ pub struct VolumeState {
     pub reclaim_policy: String,
     /// Namespace and name of the claim that it is bound to, or kept for.
     pub claim: Option<(String, String)>,
+    /// Uid of that claim; none as long as it is kept for whichever has the name.
+    pub claim_uid: Option<String>,
     /// Whether it carries the run's label: no other volume is dropped.
     pub labelled: bool,
 }

@@ -176,6 +176,10 @@ impl Pass<'_> {
         if self.status.phase.is_terminal() {
             return;
         }
+        if self.status.phase > DrillPhase::Queued {
+            // What was made goes by names of its own, also if somebody took its record away.
+            self.status.sandbox.get_or_insert_with(|| restoring::sandbox_record(self.facts));
+        }
         self.status.phase = ending.phase;
         self.status.verdict = ending.verdict();
         self.status.reason = Some(ending.reason.name());

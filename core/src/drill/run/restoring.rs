@@ -3,7 +3,7 @@
 use interlock_crds::{DrillPhase, Fault, SandboxRecord, SegmentName};
 use jiff::Timestamp;
 
-use super::{DrillWrite, JobState, Pass, Plan, Seen, VolumeState};
+use super::{DrillFacts, DrillWrite, JobState, Pass, Plan, Seen, VolumeState, cleanup::is_gone};
 use crate::drill::{
     clock, names, outcome, plus,
     reason::{Ending, Reason},
@@ -48,11 +48,7 @@ impl Pass<'_> {
     pub(super) fn provisioning(&mut self, plan: &Plan) -> Result<bool, Ending> {
         let facts = self.facts;
         let (namespace, claim) = (names::sandbox(facts.name, facts.uid), names::claim(facts.name));
-        let record = self.status.sandbox.get_or_insert_with(|| SandboxRecord {
-            namespace: namespace.clone(),
-            claim: claim.clone(),
-            ..SandboxRecord::default()
-        });
+        let record = self.status.sandbox.get_or_insert_with(|| sandbox_record(facts));
         let (mut ready, mut what) = (true, "volume and sandbox are made");
         match (facts.sandbox, &record.namespace_uid) {
             (Seen::Unknown, _) => ready = false,
@@ -98,7 +94,7 @@ impl Pass<'_> {
                 ready = false;
                 self.writes.push(DrillWrite::CreateClaim);
             }
-            Seen::Ours(_) => {}
+            Seen::Ours(claim) => record.claim_uid = Some(claim.uid.clone()),
         }
         if !ready {
             return self.wait_restoring(plan, what);
@@ -173,13 +169,21 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    /// Notes the volume of the claim and the policy that it has, before either is touched; whether that is news.
+    /// Notes the volume of the claim and the policy that it has, before either is touched; whether that is news. Of a claim that
+    /// somebody deleted it is the volume that still refers to it.
     pub(super) fn note_volume(&mut self) -> bool {
-        let (Seen::Ours(claim), Seen::Ours(volume)) = (self.facts.claim, self.facts.volume) else { return false };
-        let Some(record) = self.status.sandbox.as_mut().filter(|record| record.volume.is_none()) else { return false };
-        if claim.volume.as_ref() != Some(&volume.name) {
-            return false;
+        let facts = self.facts;
+        if let (Seen::Ours(claim), Some(record)) = (facts.claim, &mut self.status.sandbox) {
+            record.claim_uid.get_or_insert_with(|| claim.uid.clone());
         }
+        let Seen::Ours(volume) = facts.volume else { return false };
+        let is_of_claim = match facts.claim {
+            Seen::Ours(claim) => claim.volume.as_ref() == Some(&volume.name),
+            Seen::Unknown => false,
+            Seen::Absent | Seen::Refused(_) | Seen::Foreign => self.is_ours(volume),
+        };
+        let unknown = self.status.sandbox.as_mut().filter(|record| record.volume.is_none());
+        let Some(record) = unknown.filter(|_| is_of_claim) else { return false };
         record.volume = Some(volume.name.clone());
         record.reclaim_policy = Some(volume.reclaim_policy.clone());
         true
@@ -191,15 +195,15 @@ impl Pass<'_> {
         let lost =
             |what: &str| Err(Ending::failed(Reason::VolumeLost, format!("{what}, by somebody else than Interlock")));
         let Some(record) = self.status.sandbox.clone() else { return lost("the record of the volume was removed") };
+        if record.volume.is_none() && is_gone(facts.claim) {
+            return lost("the claim was deleted before its volume was known");
+        }
         let volume = match facts.volume {
             Seen::Ours(volume) => volume,
             Seen::Absent if record.volume.is_some() => return lost("the volume was deleted"),
             _ => return self.wait_restoring(plan, "the state of the volume is not known"),
         };
         let Some(known) = &record.volume else {
-            if !matches!(facts.claim, Seen::Ours(_)) {
-                return lost("the claim was deleted before its volume was known");
-            }
             if self.note_volume() {
                 return Ok(true);
             }
@@ -247,6 +251,15 @@ impl Pass<'_> {
             (_, Seen::Ours(claim)) if claim.bound && claim.volume.as_ref() == Some(&volume.name) => Move::Done,
             (_, Seen::Ours(_)) => Move::Wait,
         }
+    }
+}
+
+/// The record of what is about to be made.
+pub(super) fn sandbox_record(facts: &DrillFacts<'_>) -> SandboxRecord {
+    SandboxRecord {
+        namespace: names::sandbox(facts.name, facts.uid),
+        claim: names::claim(facts.name),
+        ..SandboxRecord::default()
     }
 }
 

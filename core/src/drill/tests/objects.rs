@@ -143,17 +143,40 @@ fn d9_a_namespace_that_somebody_else_made_is_not_the_sandbox_whatever_its_labels
         let mut namespace = made[0].clone();
         namespace["metadata"]["uid"] = json!("namespace-uid");
         change(&mut namespace["metadata"]);
-        observed::sandbox(Some(&namespace), &made, &owner(), &drill, "mark")
+        observed::sandbox(Some(&namespace), &made, &owner(), Some(&drill), "mark")
     };
     let ours = SandboxState { uid: "namespace-uid".into(), terminating: false, guarded: true };
-    assert_eq!(seen(|_| ()), Seen::Ours(ours));
+    assert_eq!(seen(|_| ()), Seen::Ours(ours.clone()));
     assert_eq!(seen(|metadata| metadata["annotations"] = Value::Null), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["annotations"][objects::SANDBOX_MARK] = json!("other")), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["labels"]["interlock.dev/run-uid"] = json!("other")), Seen::Foreign);
-    assert_eq!(observed::sandbox(None, &[], &owner(), &drill, "mark"), Seen::Absent);
+    assert_eq!(observed::sandbox(None, &[], &owner(), Some(&drill), "mark"), Seen::Absent);
+    // Whose it is needs no drill.
+    let mut namespace = made[0].clone();
+    namespace["metadata"]["uid"] = json!("namespace-uid");
+    let seen = |mark: &str| observed::sandbox(Some(&namespace), &made, &owner(), None, mark);
+    assert_eq!(seen("mark"), Seen::Ours(SandboxState { guarded: false, ..ours }));
+    assert_eq!(seen("other"), Seen::Foreign);
     assert!(String::from_utf8(owner().marked()).is_err(), "no text has this HMAC");
     let other = RunRef { uid: "other", ..owner() };
     assert_ne!(owner().marked(), other.marked());
+}
+
+#[test]
+fn a_volume_is_found_by_the_label_of_its_run_or_by_the_claim_that_it_had() {
+    let volume = |name: &str, claim: &Value, labels: &Value| json!({"metadata": {"name": name, "labels": labels}, "spec": {"claimRef": claim}});
+    let labels = owner().labels(objects::VOLUME_COMPONENT);
+    let all = [
+        volume("free", &Value::Null, &Value::Null),
+        volume("other", &json!({"uid": "other"}), &Value::Null),
+        volume("pv-1", &json!({"uid": "claim-uid"}), &Value::Null),
+    ];
+    let found = |uid: Option<&str>| observed::volume_of(&all, UID, uid).map(|volume| &volume["metadata"]["name"]);
+    assert_eq!(found(Some("claim-uid")), Some(&json!("pv-1")));
+    assert_eq!((found(Some("gone")), found(None)), (None, None));
+    let labelled = [volume("free", &Value::Null, &Value::Null), volume("pv-2", &Value::Null, &labels)];
+    assert_eq!(observed::volume_of(&labelled, UID, None), Some(&labelled[1]));
+    assert_eq!(observed::volume_of(&labelled, "other", None), None);
 }
 
 #[test]

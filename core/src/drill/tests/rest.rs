@@ -97,6 +97,29 @@ fn d10_a_volume_that_stays_with_its_data_is_told_until_somebody_takes_care_of_it
 }
 
 #[test]
+fn d10_a_volume_whose_claim_somebody_deletes_is_overwritten_and_dropped_as_any_other() {
+    let without_claim = |change: fn(&mut World)| {
+        let mut world = World::new(Script { reclaim_policy: "Retain", ..Script::good() });
+        world.run(300, None);
+        world.lose(1);
+        change(&mut world);
+        world
+    };
+    let mut world = without_claim(|_| ());
+    world.run(3_000, None);
+    assert_eq!((world.ended_as(), world.leftovers()), ((DrillPhase::Failed, "VolumeLost"), 0));
+    let at = |wanted: &dyn Fn(&DrillWrite) -> bool| world.made.iter().position(wanted).unwrap();
+    let wiped = at(&|write| *write == DrillWrite::CreatePod(PodRole::Wipe));
+    assert!(wiped < at(&|write| matches!(write, DrillWrite::DropVolume(_))));
+    let unknown = without_claim(|world| world.deleting = true).ask(&|what| what == "volume");
+    assert!(unknown.status.cleanup.leftovers.contains(&format!("PersistentVolume of {}", names::claim(RUN))));
+    assert!(!unknown.writes.iter().any(|write| matches!(write, DrillWrite::DeleteSandbox(_))), "it may be needed yet");
+    let mut other = without_claim(|world| world.volume.as_mut().unwrap().claim_uid = Some("other".into()));
+    other.run(3_000, None);
+    assert!(other.released && other.volume.is_some_and(|volume| !volume.labelled), "another claim of that name had it");
+}
+
+#[test]
 fn d12_a_sandbox_that_stays_does_not_keep_the_repository() {
     let mut world = World::new(Script::good());
     world.foreign_sandbox = true;
@@ -263,6 +286,57 @@ fn d18_a_run_carries_out_what_was_pinned_and_a_changed_record_is_not_believed() 
     let mut edited = world.status.clone();
     edited.validations[0].number = Some(1.0);
     assert_ne!(evidence_digest(&edited), world.status.evidence_digest);
+}
+
+/// A run that restores, of whose record somebody changes the drill, and more.
+fn broken(script: Script, change: impl FnOnce(&mut World)) -> World {
+    let mut world = World::new(script);
+    world.run(300, None);
+    assert_eq!(world.status.phase, DrillPhase::Restoring);
+    world.status.pinned.as_mut().unwrap().spec["validations"] = json!([]);
+    change(&mut world);
+    world.run(3_000, None);
+    assert_eq!(world.ended_as(), (DrillPhase::Failed, "RecordBroken"));
+    world
+}
+
+#[test]
+fn d18_what_a_run_with_a_broken_record_made_goes_by_the_names_that_it_has() {
+    let world = broken(Script::good(), |world| {
+        world.status.sandbox = None;
+        world.status.jobs.clear();
+    });
+    assert_eq!((world.leftovers(), world.released), (0, true));
+    assert_eq!(world.status.cleanup.message.as_deref(), Some("nothing is left"));
+}
+
+#[test]
+fn d18_a_volume_that_would_stay_is_not_overwritten_without_the_record_and_is_told() {
+    let mut world = broken(Script { reclaim_policy: "Retain", ..Script::good() }, |_| ());
+    assert_eq!((world.status.cleanup.state, world.released), (CleanupState::Failed, false));
+    assert_eq!(world.status.cleanup.leftovers, ["PersistentVolume/pv-1"], "everything else is gone");
+    assert_eq!(world.leftovers(), 1);
+    let message = world.status.cleanup.message.clone().unwrap();
+    assert!(message.ends_with("as the record of the run is broken: overwrite and free it by hand"), "{message}");
+    let makes = |write: &DrillWrite| matches!(write, DrillWrite::CreatePod(_) | DrillWrite::CreateSandboxClaim);
+    assert!(!world.made.iter().any(makes), "nothing is made for it");
+    world.lose(4);
+    world.run(100, None);
+    assert_eq!((world.status.cleanup.state, world.released), (CleanupState::Done, true));
+}
+
+#[test]
+fn d18_a_volume_that_a_broken_record_names_and_no_claim_of_the_run_has_is_left_alone() {
+    let world = broken(Script { reclaim_policy: "Retain", ..Script::good() }, |world| {
+        world.lose(1);
+        world.volume.as_mut().unwrap().claim = Some(("prod".into(), "accounts".into()));
+        let record = world.status.sandbox.as_mut().unwrap();
+        (record.namespace, record.claim) = ("prod".into(), "accounts".into());
+        (record.volume, record.reclaim_policy) = (Some("pv-1".into()), Some("Delete".into()));
+    });
+    assert!(world.volume.is_some_and(|volume| volume.reclaim_policy == "Retain"));
+    assert!(!world.made.iter().any(|write| matches!(write, DrillWrite::ReturnVolume { .. })));
+    assert!(world.released, "everything else is gone");
 }
 
 #[test]

@@ -130,7 +130,7 @@ pub struct World {
     held: Option<Timestamp>,
     job: Option<Thing>,
     claim: Option<Thing>,
-    volume: Option<VolumeState>,
+    pub volume: Option<VolumeState>,
     sandbox: Option<(Thing, bool)>,
     sandbox_claim: Option<Thing>,
     pods: BTreeMap<PodRole, Thing>,
@@ -275,6 +275,7 @@ impl World {
         decide(&DrillFacts {
             name: RUN,
             uid: UID,
+            namespace: "teller",
             generation: 1,
             created_at: on(23, "12:00:00"),
             deleting: self.deleting,
@@ -331,6 +332,7 @@ impl World {
                     name: "pv-1".into(),
                     reclaim_policy: self.script.reclaim_policy.into(),
                     claim: Some(("teller".into(), names::claim(RUN))),
+                    claim_uid: self.claim.as_ref().map(|claim| claim.uid.clone()),
                     labelled: false,
                 });
             }
@@ -344,7 +346,7 @@ impl World {
             }
             DrillWrite::RebindVolume(_) => {
                 let volume = self.volume.as_mut().unwrap();
-                (volume.claim, volume.labelled) = (Some(target), true);
+                (volume.claim, volume.claim_uid, volume.labelled) = (Some(target), None, true);
             }
             DrillWrite::CreateSandboxClaim => {
                 assert_eq!(self.volume.as_ref().unwrap().claim, Some(target));
