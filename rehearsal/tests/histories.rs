@@ -85,6 +85,32 @@ fn a_write_past_every_gate_is_seen() {
 }
 
 #[test]
+fn b14_a_spec_of_backups_that_the_controller_writes_is_seen() {
+    let world = quiet_world();
+    let object = |kind: &str, suspend: bool| {
+        let metadata = json!({"name": "x", "namespace": "teller"});
+        json!({"apiVersion": interlock_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": {"suspend": suspend}})
+    };
+    for kind in ["BackupPolicy", "BackupRepository", "RestoreDrill"] {
+        let (suspended, mut resumed) = (object(kind, true), object(kind, false));
+        let audit = |user: &str, new: &serde_json::Value| Audit {
+            at: world.now(),
+            user: user.to_owned(),
+            id: ObjectId::of(&suspended).unwrap(),
+            subresource: None,
+            old: Some(Arc::new(suspended.clone())),
+            new: Some(Arc::new(new.clone())),
+        };
+        let broken = Watchdog::default().stored(&world, &audit(CONTROLLER, &resumed)).unwrap_err();
+        assert_eq!(broken.invariant, "the controller never writes what people state of backups (B14)", "{kind}");
+        Watchdog::default().stored(&world, &audit("system:serviceaccount:ci:deployer", &resumed)).unwrap();
+        resumed["spec"] = suspended["spec"].clone();
+        resumed["status"] = json!({"message": "suspended"});
+        Watchdog::default().stored(&world, &audit(CONTROLLER, &resumed)).unwrap();
+    }
+}
+
+#[test]
 fn a_start_without_votes_and_a_changed_end_are_seen() {
     let mut world = quiet_world();
     let alice = user("alice", &["dev"]);

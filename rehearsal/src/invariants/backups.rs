@@ -13,7 +13,7 @@ use interlock_crds::{Backup, GROUP};
 use serde_json::Value;
 
 use super::Watchdog;
-use crate::{cluster::Audit, world::World};
+use crate::{cluster::Audit, port::CONTROLLER, world::World};
 
 fn backup(object: Option<&Value>) -> Option<Backup> {
     serde_json::from_value(object?.clone()).ok()
@@ -52,6 +52,17 @@ fn touches(job: &Value) -> Option<(bool, String)> {
     }
     let plan: RunnerPlan = serde_json::from_str(text).ok()?;
     Some((!matches!(plan.operation, RunnerOperation::Backup | RunnerOperation::Restore), plan.repository))
+}
+
+/// What people state of backups and drills is theirs: the controller writes no more than a status.
+pub(super) fn specs_are_peoples(_: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
+    let kind = audit.id.kind.as_str();
+    let is_stated = matches!(kind, "BackupPolicy" | "BackupRepository" | "RestoreDrill");
+    let Some(new) = audit.new.as_deref().filter(|_| is_stated && audit.user == CONTROLLER) else { return Ok(()) };
+    if audit.old.as_deref().and_then(|old| old.get("spec")) == new.get("spec") {
+        return Ok(());
+    }
+    Err(format!("the controller wrote the spec of {kind} {}", audit.id.name))
 }
 
 /// When a Job appears, no other one that is not over touches the same repository, if one of both must be alone.
