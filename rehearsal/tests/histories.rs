@@ -35,6 +35,20 @@ fn a04_to_a26_random_histories_keep_every_invariant() {
 }
 
 #[test]
+fn b7_b13_d9_to_d13_random_histories_of_backups_and_drills_keep_every_invariant() {
+    let mut ends = std::collections::BTreeMap::<String, usize>::new();
+    for seed in 1..13 {
+        match History::of_backups(seed).play() {
+            Ok(played) => played.ends.into_iter().for_each(|(end, count)| *ends.entry(end).or_default() += count),
+            Err((broken, _)) => panic!("seed {seed} of backups: {broken}"),
+        }
+    }
+    for end in ["Backup Succeeded", "DrillRun Passed", "DrillRun Failed"] {
+        assert!(ends.contains_key(end), "the histories are too tame: {ends:?}");
+    }
+}
+
+#[test]
 fn a_seed_tells_the_same_story_twice() {
     let told = || {
         let played = History::of_seed(7).play().unwrap_or_else(|(broken, _)| panic!("{broken}"));
