@@ -338,6 +338,60 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    /// A policy, its repository and its drill, and others that are gone.
+    fn show_backups(metrics: &Metrics) {
+        let slots = |total: u64| {
+            serde_json::json!({"total": total, "count": 1, "first": "2026-11-22T00:00:00Z", "last": "2026-11-22T00:00:00Z"})
+        };
+        let policy: BackupPolicy = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "db", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
+            "spec": {"repositoryRef": {"name": "v"}, "source": {"files": {"persistentVolumeClaim": "d"}},
+                "retention": {"keepLast": 1}, "objectives": {"rpo": "2h"}},
+            "status": {
+                "schedules": [
+                    {"name": "often", "missedSlots": slots(16), "skippedSlots": slots(3)},
+                    {"name": "daily", "missedSlots": slots(2)},
+                ],
+                "conditions": [{
+                    "type": "Overdue", "status": "True", "reason": "SlotMissed", "message": "late",
+                    "lastTransitionTime": "2026-11-22T00:00:00Z",
+                }],
+            },
+        }))
+        .expect("a policy");
+        let runs = RunsSummary {
+            points: 3,
+            consecutive_failures: 1,
+            last_run_seconds: Some(95),
+            ..RunsSummary::default()
+        };
+        metrics.set_backup_policy("teller/db", Some(&policy), &runs);
+        metrics.set_backup_policy("teller/gone", Some(&policy), &runs);
+        metrics.set_backup_policy("teller/gone", None, &runs);
+        let drill: interlock_crds::RestoreDrill = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "monthly", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
+            "spec": {"policyRef": {"name": "db"}, "validations": [{"name": "there", "files": {}}], "objectives": {"rto": "30m"}},
+            "status": {"lastRun": {
+                "run": "monthly-1", "uid": "u", "phase": "Failed", "verdict": "Failed",
+                "finishedAt": "2026-11-22T00:00:00Z", "rtoSeconds": 1500, "rpoSeconds": 60,
+            }},
+        }))
+        .expect("a drill");
+        let repository: BackupRepository = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "vault", "namespace": "teller"},
+            "spec": {"restic": {"url": "rest:https://vault.bank.example/", "secretRef": {"name": "vault"}}},
+            "status": {"sizeBytes": 9, "lastCheck": {
+                "operation": "Check", "name": "vault-check-1", "dueAt": "2026-11-22T00:00:00Z",
+                "finishedAt": "2026-11-22T00:00:00Z", "outcome": "Failed",
+            }},
+        }))
+        .expect("a repository");
+        metrics.set_backup_repository("teller/vault", Some(&repository));
+        metrics.set_restore_drill("teller/monthly", Some(&drill));
+        metrics.set_restore_drill("teller/gone", Some(&drill));
+        metrics.set_restore_drill("teller/gone", None);
+    }
+
     #[test]
     fn metrics_have_the_names_and_labels_that_dashboards_use() {
         let metrics = Metrics::new();
@@ -349,30 +403,17 @@ mod tests {
         metrics.set_leader(true);
         let now: Timestamp = "2026-11-23T00:00:00Z".parse().expect("time");
         metrics.set_certificate_expiry(now + Duration::from_hours(1));
-        let policy: BackupPolicy = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "db", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
-            "spec": {"repositoryRef": {"name": "v"}, "source": {"files": {"persistentVolumeClaim": "d"}},
-                "retention": {"keepLast": 1}, "objectives": {"rpo": "2h"}},
-        }))
-        .expect("a policy");
-        let runs = RunsSummary { points: 3, consecutive_failures: 1, ..RunsSummary::default() };
-        metrics.set_backup_policy("teller/db", Some(&policy), &runs);
-        metrics.set_backup_policy("teller/gone", Some(&policy), &runs);
-        metrics.set_backup_policy("teller/gone", None, &runs);
-        let drill: interlock_crds::RestoreDrill = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "monthly", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
-            "spec": {"policyRef": {"name": "db"}, "validations": [{"name": "there", "files": {}}], "objectives": {"rto": "30m"}},
-        }))
-        .expect("a drill");
-        metrics.set_restore_drill("teller/monthly", Some(&drill));
-        metrics.set_restore_drill("teller/gone", Some(&drill));
-        metrics.set_restore_drill("teller/gone", None);
+        show_backups(&metrics);
         let page = metrics.render(Some(now));
         assert!(!page.contains("gone"), "{page}");
         for line in [
             "interlock_backup_exposed_since_timestamp_seconds{namespace=\"teller\",name=\"db\"} 1795305600",
             "interlock_backup_objective_seconds{namespace=\"teller\",name=\"db\"} 7200",
             "interlock_backup_consecutive_failures{namespace=\"teller\",name=\"db\"} 1",
+            "interlock_backup_last_duration_seconds{namespace=\"teller\",name=\"db\"} 95",
+            "interlock_backup_missed_slots{namespace=\"teller\",name=\"db\"} 18",
+            "interlock_backup_skipped_slots{namespace=\"teller\",name=\"db\"} 3",
+            "interlock_backup_overdue{namespace=\"teller\",name=\"db\"} 1",
             "interlock_drill_last_passed_timestamp_seconds{namespace=\"teller\",name=\"monthly\"} 1795305600",
             "interlock_drill_rto_objective_seconds{namespace=\"teller\",name=\"monthly\"} 1800",
             "interlock_drill_overdue{namespace=\"teller\",name=\"monthly\"} 0",
@@ -388,6 +429,69 @@ mod tests {
             assert!(page.contains(line), "{line} is missing in\n{page}");
         }
         assert!(page.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn the_alert_rules_ask_for_metrics_that_there_are() {
+        let metrics = Metrics::new();
+        show_backups(&metrics);
+        let page = metrics.render(None);
+        let rules = include_str!("../../manifests/alerts/backups.yaml");
+        let asked = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<_> = asked.filter(|word| word.starts_with("interlock_")).collect();
+        assert!(asked.len() > 8, "{asked:?}");
+        for name in asked {
+            assert!(page.contains(&format!("\n{name}{{")), "{name} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn a_restart_changes_no_number_of_backups() {
+        use crate::index::Index;
+        use interlock_crds::Backup;
+        use serde_json::{Value, json};
+        let policy = |objectives: Value, missed: u64| -> BackupPolicy {
+            let at = "2026-11-22T00:00:00Z";
+            let slots = json!({"total": missed, "count": 1, "first": at, "last": at});
+            serde_json::from_value(json!({
+                "metadata": {"name": "db", "namespace": "teller", "uid": "p", "creationTimestamp": at},
+                "spec": {"repositoryRef": {"name": "v"}, "source": {"files": {"persistentVolumeClaim": "d"}},
+                    "retention": {"keepLast": 1}, "objectives": objectives},
+                "status": {"schedules": [{"name": "often", "missedSlots": slots}]},
+            }))
+            .expect("a policy")
+        };
+        let run = |name: &str, phase: &str, started: Option<&str>, finished: Option<&str>| -> Backup {
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "teller", "uid": name},
+                "spec": {"policyRef": {"name": "db"}, "policyUid": "p", "requester": "bob"},
+                "status": {"phase": phase, "startedAt": started, "finishedAt": finished},
+            }))
+            .expect("a run")
+        };
+        let show = |metrics: &Metrics, index: &Index| {
+            let policy = index.backup_policy("teller/db");
+            metrics.set_backup_policy("teller/db", policy.as_deref(), &index.backup_runs("teller/db"));
+        };
+        let (before, after) = (json!({"rpo": "2h"}), json!({}));
+        let good = run("one", "Succeeded", Some("2026-11-22T01:00:00Z"), Some("2026-11-22T01:01:35Z"));
+        let bad = run("two", "Failed", None, Some("2026-11-22T02:00:00Z"));
+        let (lived, mut index) = (Metrics::new(), Index::new(interlock_core::seal::KeyRing::default()));
+        index.backup_policy_stored(&policy(before, 1));
+        index.backup_stored(&run("one", "Running", Some("2026-11-22T01:00:00Z"), None));
+        show(&lived, &index);
+        index.backup_stored(&good);
+        show(&lived, &index);
+        assert!(lived.render(None).contains("interlock_backup_last_duration_seconds{namespace=\"teller\",name=\"db\"} 95"));
+        index.backup_stored(&bad);
+        index.backup_policy_stored(&policy(after.clone(), 2));
+        show(&lived, &index);
+        let (restarted, mut index) = (Metrics::new(), Index::new(interlock_core::seal::KeyRing::default()));
+        index.backup_stored(&bad);
+        index.backup_stored(&good);
+        index.backup_policy_stored(&policy(after, 2));
+        show(&restarted, &index);
+        assert_eq!(lived.render(None), restarted.render(None));
     }
 
     #[test]

@@ -31,11 +31,21 @@ pub enum Mutant {
     EndTooEarly,
     /// Any change passes as a standard one.
     AnythingIsStandard,
+    /// The run of a slot is named by the moment in which it begins, not by its slot.
+    NameRunsByTheMoment,
+    /// Whoever is to be alone with a repository waits for nobody.
+    RemoveBesideOthers,
+    /// What drills restored and have not judged may be forgotten.
+    ForgetWhatDrillsNeed,
+    /// A validation that could not run counts as one that passed.
+    PassWithoutAnAnswer,
+    /// T0 is read anew whenever a drill is looked at.
+    ReadT0Anew,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 17] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -48,6 +58,11 @@ impl Mutant {
         Self::ForgetOneOnTheWayBack,
         Self::EndTooEarly,
         Self::AnythingIsStandard,
+        Self::NameRunsByTheMoment,
+        Self::RemoveBesideOthers,
+        Self::ForgetWhatDrillsNeed,
+        Self::PassWithoutAnAnswer,
+        Self::ReadT0Anew,
     ];
 }
 

@@ -176,7 +176,8 @@ pub struct ObjectsSource {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub exclude: Vec<GroupKind>,
-    /// Secrets too; the repository encrypts them. Default: false.
+    /// Secrets of this namespace too, and not those of the System's other ones, which need a policy there; the repository encrypts
+    /// them. Default: false.
     #[serde(default)]
     pub include_secrets: bool,
 }

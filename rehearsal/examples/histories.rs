@@ -62,7 +62,7 @@ impl Batch {
         let took = begun.elapsed().as_secs_f64();
         let Sum { histories, steps, broken, ends } = self.sum.into_inner().unwrap_or_else(PoisonError::into_inner);
         println!("{histories} histories from seed {}, {broken} broken, {steps} steps in {took:.1} s", self.first);
-        println!("how changes ended: {ends:?}");
+        println!("how changes, backups and drills ended: {ends:?}");
         if broken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
@@ -72,7 +72,7 @@ impl Batch {
         if is_late || seed >= self.last || self.sum().broken >= MOST_BROKEN {
             return false;
         }
-        let played = History::of_seed(seed).play();
+        let played = History::of_any(seed).play();
         let mut sum = self.sum();
         sum.histories += 1;
         match played {
@@ -94,7 +94,7 @@ impl Batch {
 }
 
 fn one(seed: u64, whole: bool) -> ExitCode {
-    let history = History::of_seed(seed);
+    let history = History::of_any(seed);
     let history = if !whole && history.play().is_err() { history.shrunk() } else { history };
     println!("seed {seed}: {} controllers; what may go wrong: {:?}", history.controllers, history.faults.names());
     let (played, broken) = match history.play() {
@@ -108,7 +108,7 @@ fn one(seed: u64, whole: bool) -> ExitCode {
         println!("broken after {} steps: {broken}", played.steps);
         ExitCode::FAILURE
     } else {
-        println!("{} steps; how changes ended: {:?}", played.steps, played.ends);
+        println!("{} steps; how changes, backups and drills ended: {:?}", played.steps, played.ends);
         ExitCode::SUCCESS
     }
 }

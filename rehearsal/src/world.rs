@@ -135,6 +135,7 @@ pub struct World {
     rng: fastrand::Rng,
     controllers: usize,
     passes_begun: u64,
+    controllers_took: Duration,
     processes: BTreeMap<ProcessId, Process>,
     tasks: BTreeMap<CallId, Task>,
     awake_at: BTreeMap<ProcessId, Timestamp>,
@@ -170,6 +171,7 @@ impl World {
             rng: fastrand::Rng::with_seed(options.seed),
             controllers: options.controllers,
             passes_begun: 0,
+            controllers_took: Duration::ZERO,
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),
             awake_at: BTreeMap::new(),
@@ -277,6 +279,12 @@ impl World {
         self.passes_begun
     }
 
+    /// How long the controllers worked by the clock of this machine, for benchmarks: what they heard, decided and asked for.
+    /// Without their webhooks, which work while the server does.
+    pub const fn controllers_took(&self) -> Duration {
+        self.controllers_took
+    }
+
     /// Whether everything is quiet: no call is on its way, and nobody has anything to do before its time.
     pub fn is_quiet(&mut self) -> bool {
         self.steps().is_empty()
@@ -295,7 +303,11 @@ impl World {
             let mut at = self.rng.usize(..steps.iter().map(Step::choices).sum::<usize>());
             for step in steps {
                 if at < step.choices() {
+                    let begun = Instant::now();
                     self.take(&step, at);
+                    if !matches!(step, Step::Serve(_) | Step::Cluster | Step::Act) {
+                        self.controllers_took += begun.elapsed();
+                    }
                     break;
                 }
                 at -= step.choices();

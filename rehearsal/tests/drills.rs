@@ -11,7 +11,8 @@ use interlock_core::{
     seal::KeyRing,
 };
 use interlock_crds::{
-    API_VERSION, Backup, BackupPolicy, CleanupState, DrillPhase, DrillRun, GROUP, PointVerdict, RestoreDrill,
+    API_VERSION, Backup, BackupPolicy, BackupRepository, CleanupState, DrillPhase, DrillRun, DrillRunStatus, GROUP,
+    MaintenanceOperation, MaintenanceOutcome, PointVerdict, RestoreDrill,
 };
 use interlock_rehearsal::{
     faults::Faults,
@@ -26,6 +27,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+const ADDRESS: &str = "rest:https://vault.bank.example/teller/";
+
 fn own(kind: &str, name: &str, spec: &Value) -> Value {
     json!({"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name, "namespace": "teller"}, "spec": spec})
 }
@@ -33,7 +36,7 @@ fn own(kind: &str, name: &str, spec: &Value) -> Value {
 /// A repository, a policy that backs up at 20 past, and somebody who answers outside every sandbox.
 fn ground() -> Vec<Value> {
     let labels = json!({"app": "echo"});
-    let restic = json!({"url": "rest:https://vault.bank.example/teller/", "secretRef": {"name": "vault"}});
+    let restic = json!({"url": ADDRESS, "secretRef": {"name": "vault"}});
     vec![
         json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "teller"},
@@ -59,6 +62,23 @@ fn ground() -> Vec<Value> {
             }),
         ),
     ]
+}
+
+/// The same, with a repository that is pruned by this schedule and a policy to which one point is enough.
+fn pruned_ground(schedule: &str) -> Vec<Value> {
+    let mut objects = ground();
+    for object in &mut objects {
+        if object["kind"] == "BackupRepository" {
+            object["spec"]["prune"] = json!({"schedule": schedule});
+        } else if object["kind"] == "BackupPolicy" {
+            object["spec"]["retention"] = json!({"keepLast": 1});
+        }
+    }
+    objects
+}
+
+fn hangs(workload: &str) -> Behaviour {
+    Behaviour { workload: Some(workload.to_owned()), ..Behaviour::of(Effect::NeverReady) }
 }
 
 fn drill(change: impl FnOnce(&mut Value)) -> Value {
@@ -87,9 +107,13 @@ struct Play {
 
 impl Play {
     fn of(drill: Value, seed: u64, controllers: usize) -> Self {
+        Self::on(&ground(), drill, seed, controllers)
+    }
+
+    fn on(ground: &[Value], drill: Value, seed: u64, controllers: usize) -> Self {
         let mut world = World::new(&Options { seed, start: start(), controllers, faults: Faults::default() });
         let bank = Bank { votes: 1, ..Bank::default() }.objects();
-        world.seed_objects(&[bank, ground(), vec![drill]].concat()).unwrap();
+        world.seed_objects(&[bank.as_slice(), ground, &[drill]].concat()).unwrap();
         Self { begun: start(), world, dog: Watchdog::default() }
     }
 
@@ -119,6 +143,20 @@ impl Play {
 
     fn drill(&self) -> RestoreDrill {
         self.all("RestoreDrill").remove(0)
+    }
+
+    /// What the first run came to so far.
+    fn run(&self) -> DrillRunStatus {
+        self.all::<DrillRun>("DrillRun").remove(0).status.unwrap()
+    }
+
+    fn repository(&self) -> BackupRepository {
+        self.all("BackupRepository").remove(0)
+    }
+
+    /// Ids of the snapshots that are in the repository.
+    fn snapshots(&self) -> Vec<String> {
+        self.world.vault.repository("teller", ADDRESS).unwrap().snapshots.into_keys().collect()
     }
 
     /// Phase and reason of every run, in the order of their names: those of slots by time.
@@ -251,7 +289,6 @@ fn what_goes_wrong_fails_with_its_reason_condemns_what_it_proves_bad_and_is_clea
 
 #[test]
 fn d11_and_d8_what_never_answers_times_out_and_is_cleaned_up() {
-    let hangs = |workload: &str| Behaviour { workload: Some(workload.to_owned()), ..Behaviour::of(Effect::NeverReady) };
     for (workload, end) in [
         ("hourly-*-restore", "Failed RestoreTimedOut"),
         ("application", "Failed StartTimedOut"),
@@ -269,11 +306,10 @@ fn d11_and_d8_what_never_answers_times_out_and_is_cleaned_up() {
 }
 
 #[test]
-fn d12_a_drill_waits_for_the_prune_and_a_slot_is_skipped_while_a_run_is_active() {
-    let hangs = Behaviour { workload: Some("hourly-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+fn d12_a_slot_is_skipped_while_a_run_is_active() {
     let mut play = Play::of(drill(|spec| spec["schedule"] = json!("*/10 * * * *")), 1, 1);
     play.minutes(25);
-    play.world.workloads.set_behaviours(vec![hangs]);
+    play.world.workloads.set_behaviours(vec![hangs("hourly-*")]);
     play.minutes(55);
     let status = play.drill().status.unwrap();
     assert!(status.skipped_slots.unwrap().total >= 2, "slots while the run is active are skipped");
@@ -281,6 +317,64 @@ fn d12_a_drill_waits_for_the_prune_and_a_slot_is_skipped_while_a_run_is_active()
     // A backup goes on beside the restore.
     play.minutes(85);
     assert!(play.all::<Backup>("Backup").iter().filter(|b| b.status.as_ref().unwrap().point.is_some()).count() >= 2);
+}
+
+#[test]
+fn d12_a_drill_waits_for_a_prune_and_a_prune_for_the_drill_that_reads() {
+    let drill = drill(|spec| spec["timeouts"] = json!({"restore": "30m"}));
+    let mut play = Play::on(&pruned_ground("8,48 * * * *"), drill, 1, 1);
+    play.minutes(47);
+    play.world.workloads.set_behaviours(vec![hangs("vault-prune-*")]);
+    play.minutes(57);
+    let run = play.run();
+    let told = run.message.unwrap_or_default();
+    assert_eq!(run.phase, DrillPhase::Queued, "{told}");
+    assert!(told.contains("Prune/") && told.contains("holds it alone"), "{told}");
+    // The prune goes on and ends, and it is the restore that hangs: the next prune waits for it.
+    play.world.workloads.set_behaviours(vec![hangs("hourly-*-restore")]);
+    play.minutes(78);
+    assert_eq!(play.run().phase, DrillPhase::Restoring);
+    let status = play.repository().status.unwrap();
+    let waits = status.active.expect("a prune is due");
+    assert_eq!((waits.operation, waits.job_uid, status.waiting), (MaintenanceOperation::Prune, None, 1));
+    // A backup passes both: it only adds.
+    play.minutes(84);
+    assert_eq!(play.snapshots().len(), 2);
+    play.minutes(100);
+    assert_eq!(play.ends(), ["Failed RestoreTimedOut"]);
+    let pruned = play.repository().status.unwrap().last_prune.unwrap();
+    assert_eq!((&pruned.name, pruned.outcome), (&waits.name, Some(MaintenanceOutcome::Succeeded)));
+    assert!(pruned.started_at.unwrap().0 >= play.run().repository_released_at.unwrap().0, "only then");
+    assert_eq!(play.snapshots().len(), 1, "keepLast: 1");
+}
+
+#[test]
+fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
+    let drill = drill(|spec| {
+        spec["timeouts"] = json!({"validate": "75m"});
+        spec["validations"][0]["timeout"] = json!("70m");
+    });
+    let mut play = Play::on(&pruned_ground("*/5 * * * *"), drill, 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs("validation-0")]);
+    // At 80 minutes there is a newer good point, and one is all that the rule keeps.
+    play.minutes(102);
+    let run = play.run();
+    let chosen = run.chosen.expect("a point was chosen");
+    assert_eq!(run.phase, DrillPhase::Validating);
+    let backups = play.all::<Backup>("Backup");
+    let newest = backups.iter().filter_map(|backup| backup.status.as_ref()?.finished_at.as_ref()).map(|at| at.0).max();
+    let pruned = play.repository().status.unwrap().last_prune.unwrap();
+    assert_eq!(pruned.outcome, Some(MaintenanceOutcome::Succeeded));
+    assert!(pruned.started_at.map(|at| at.0) > newest, "it was pruned since");
+    let snapshots = play.snapshots();
+    assert!(snapshots.len() == 2 && snapshots.contains(&chosen.snapshot_id), "{snapshots:?}");
+    let of_chosen = backups.iter().find(|backup| backup.metadata.name.as_ref() == Some(&chosen.backup)).unwrap();
+    assert_eq!(of_chosen.status.clone().unwrap().retention.unwrap().kept_by, ["InUse"]);
+    play.minutes(136);
+    assert_eq!(play.ends(), ["Failed TimedOut"]);
+    let left = play.snapshots();
+    assert!(left.len() == 1 && !left.contains(&chosen.snapshot_id), "{left:?}");
 }
 
 #[test]
@@ -306,8 +400,7 @@ fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
     // The simulated validation finds nothing wrong, and that is told.
     assert_eq!(play.ends(), ["Failed FaultNotNoticed"]);
     assert!(play.drill().status.unwrap().last_failed.is_none(), "a fault says nothing about the data");
-    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
-    play.world.workloads.set_behaviours(vec![hangs]);
+    play.world.workloads.set_behaviours(vec![hangs("validation-*")]);
     let run = asked("gone", json!({}));
     let id = interlock_core::object::ObjectId::of(&run).unwrap();
     let now = play.world.now();
@@ -323,10 +416,9 @@ fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
 
 #[test]
 fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
-    let hangs = Behaviour { workload: Some("validation-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes(45);
-    play.world.workloads.set_behaviours(vec![hangs]);
+    play.world.workloads.set_behaviours(vec![hangs("validation-*")]);
     play.minutes(54);
     assert!(!play.leftovers().is_empty());
     let run = play.all::<DrillRun>("DrillRun").remove(0);

@@ -35,6 +35,20 @@ fn a04_to_a26_random_histories_keep_every_invariant() {
 }
 
 #[test]
+fn b7_b13_d9_to_d13_random_histories_of_backups_and_drills_keep_every_invariant() {
+    let mut ends = std::collections::BTreeMap::<String, usize>::new();
+    for seed in 1..13 {
+        match History::of_backups(seed).play() {
+            Ok(played) => played.ends.into_iter().for_each(|(end, count)| *ends.entry(end).or_default() += count),
+            Err((broken, _)) => panic!("seed {seed} of backups: {broken}"),
+        }
+    }
+    for end in ["Backup Succeeded", "DrillRun Passed", "DrillRun Failed"] {
+        assert!(ends.contains_key(end), "the histories are too tame: {ends:?}");
+    }
+}
+
+#[test]
 fn a_seed_tells_the_same_story_twice() {
     let told = || {
         let played = History::of_seed(7).play().unwrap_or_else(|(broken, _)| panic!("{broken}"));
@@ -81,6 +95,32 @@ fn a_write_past_every_gate_is_seen() {
     for user in ["mallory", "system:serviceaccount:teller:executor"] {
         let broken = Watchdog::default().stored(&world, &audit(user)).unwrap_err();
         assert_eq!(broken.invariant, "nothing but what was approved is written", "{user}");
+    }
+}
+
+#[test]
+fn b14_a_spec_of_backups_that_the_controller_writes_is_seen() {
+    let world = quiet_world();
+    let object = |kind: &str, suspend: bool| {
+        let metadata = json!({"name": "x", "namespace": "teller"});
+        json!({"apiVersion": interlock_crds::API_VERSION, "kind": kind, "metadata": metadata, "spec": {"suspend": suspend}})
+    };
+    for kind in ["BackupPolicy", "BackupRepository", "RestoreDrill"] {
+        let (suspended, mut resumed) = (object(kind, true), object(kind, false));
+        let audit = |user: &str, new: &serde_json::Value| Audit {
+            at: world.now(),
+            user: user.to_owned(),
+            id: ObjectId::of(&suspended).unwrap(),
+            subresource: None,
+            old: Some(Arc::new(suspended.clone())),
+            new: Some(Arc::new(new.clone())),
+        };
+        let broken = Watchdog::default().stored(&world, &audit(CONTROLLER, &resumed)).unwrap_err();
+        assert_eq!(broken.invariant, "the controller never writes what people state of backups (B14)", "{kind}");
+        Watchdog::default().stored(&world, &audit("system:serviceaccount:ci:deployer", &resumed)).unwrap();
+        resumed["spec"] = suspended["spec"].clone();
+        resumed["status"] = json!({"message": "suspended"});
+        Watchdog::default().stored(&world, &audit(CONTROLLER, &resumed)).unwrap();
     }
 }
 

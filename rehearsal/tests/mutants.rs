@@ -77,6 +77,11 @@ fn caught(mutant: Mutant) -> Option<(u64, &'static str)> {
     mutants::choose(Some(mutant));
     let play = |seed: u64| match mutant {
         Mutant::RetryBlindly => amid_a_write(&deadly(seed), 1).err(),
+        Mutant::NameRunsByTheMoment
+        | Mutant::RemoveBesideOthers
+        | Mutant::ForgetWhatDrillsNeed
+        | Mutant::PassWithoutAnAnswer
+        | Mutant::ReadT0Anew => History::of_backups(seed).play().err().map(|(broken, _)| broken),
         _ => History::of_seed(seed).play().err().map(|(broken, _)| broken),
     };
     let found = SEEDS.map(|seed| (seed, play(seed))).find_map(|(seed, broken)| {
@@ -116,6 +121,11 @@ caught! {
     an_object_is_forgotten_on_the_way_back: ForgetOneOnTheWayBack => "going back restores everything";
     it_ends_too_early: EndTooEarly => "what succeeded was carried out";
     anything_is_standard: AnythingIsStandard => "nothing unapproved runs";
+    a_run_is_named_by_the_moment: NameRunsByTheMoment => "a slot has one run";
+    a_prune_waits_for_nobody: RemoveBesideOthers => "who removes is alone with the repository";
+    what_a_drill_needs_is_forgotten: ForgetWhatDrillsNeed => "no prune forgets what a drill restores or judges";
+    a_drill_passes_without_an_answer: PassWithoutAnAnswer => "a drill passes with its proofs only";
+    t0_is_read_anew: ReadT0Anew => "T0 and the verdict of a drill never change";
 }
 
 #[test]
@@ -126,6 +136,11 @@ fn without_an_error_the_same_histories_are_fine() {
         }
         if let Err(broken) = amid_a_write(&deadly(seed), 1) {
             panic!("deaths amid writes, seed {seed}: {broken}");
+        }
+    }
+    for seed in SEEDS.take(3) {
+        if let Err((broken, _)) = History::of_backups(seed).play() {
+            panic!("backups, seed {seed}: {broken}");
         }
     }
 }

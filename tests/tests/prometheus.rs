@@ -1,5 +1,5 @@
 //! The providers of analyses against a real Prometheus: TLS with an authority of its own, basic authentication, answers
-//! of every kind, and a comparison over an hour of samples that were written beforehand.
+//! of every kind, and a comparison over an hour of samples that were written beforehand. And the alert rules, by its own tool.
 
 #![allow(
     clippy::unwrap_used,
@@ -304,4 +304,33 @@ async fn compare(server: &Server) {
     let judged = server.judge(&nothing, samples).await;
     assert_eq!(judged.outcome, MeasurementOutcome::Inconclusive);
     assert!(judged.message.starts_with("no data: 0 samples of the new version"), "{judged:?}");
+}
+
+/// The rules that Prometheus is given, and beside them the tests of the rules.
+#[test]
+fn the_alert_rules_are_rules_and_each_fires_when_it_should_and_only_then() {
+    let tool = Prometheus::ensure().expect("Prometheus").tool;
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (rules, cases) = (here.join("../manifests/alerts"), here.join("tests/alerts"));
+    let said = |arguments: [&str; 2], file: &Path| {
+        let ran = Command::new(&tool).args(arguments).arg(file).output().expect("promtool");
+        let text = [ran.stdout, ran.stderr].concat();
+        assert!(ran.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&text));
+    };
+    let mut files = 0;
+    for entry in fs::read_dir(&rules).expect("rules") {
+        let file = entry.expect("entry").path();
+        said(["check", "rules"], &file);
+        let case = cases.join(file.file_name().expect("name"));
+        said(["test", "rules"], &case);
+        let (text, tests) = (fs::read_to_string(&file).expect("rules"), fs::read_to_string(&case).expect("tests"));
+        let alerts = text.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+        for alert in alerts {
+            let fires = tests.contains(&format!("    alertname: {alert}\n    exp_alerts:\n    - exp_labels:"));
+            let keeps_still = tests.contains(&format!("alertname: {alert}, exp_alerts: []"));
+            assert!(fires && keeps_still, "{alert} needs a case in which it fires and one in which it does not");
+        }
+        files += 1;
+    }
+    assert!(files > 0, "no rules");
 }

@@ -78,14 +78,14 @@ async fn read<P: Port>(
     backup: &Backup,
     source: &ObjectsSource,
 ) -> Result<Result<Vec<Chunk>, Outcome>, PortError> {
-    let namespace = backup.metadata.namespace.as_deref().unwrap_or_default();
-    let Some(system) = context.ask(|index| index.system_of(namespace)) else {
-        return Ok(Err(Outcome::failed(Reason::JobRefused, format!("no System lists namespace {namespace}"))));
+    let own = backup.metadata.namespace.as_deref().unwrap_or_default();
+    let Some(system) = context.ask(|index| index.system_of(own)) else {
+        return Ok(Err(Outcome::failed(Reason::JobRefused, format!("no System lists namespace {own}"))));
     };
     let mut objects = Vec::new();
     for wanted in core::kinds(&system.spec, source) {
         let GroupKind { group, kind } = &wanted.kind;
-        for namespace in &system.spec.namespaces {
+        for namespace in wanted.namespaces(&system.spec, own) {
             match context.port.live_list_as(executor, group, kind, Some(namespace)).await {
                 Ok(Some(listed)) => objects.extend(listed),
                 // A kind that is governed by default and that the cluster does not have has no objects.

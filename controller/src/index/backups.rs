@@ -103,6 +103,8 @@ pub struct RunsSummary {
     pub active: Option<String>,
     /// The newest run that ended.
     pub last_run: Option<LastRun>,
+    /// How many seconds it took, from when its Job was made.
+    pub last_run_seconds: Option<i64>,
     /// How many runs in a row did not succeed.
     pub consecutive_failures: u32,
     /// When a run last succeeded.
@@ -350,7 +352,10 @@ impl Index {
 
     /// What the runs of a policy come to.
     pub fn backup_runs(&self, policy: &str) -> RunsSummary {
-        self.backups.of_policy.get(&self.place_now(policy)).map(Runs::summary).unwrap_or_default()
+        let mut summary = self.backups.of_policy.get(&self.place_now(policy)).map(Runs::summary).unwrap_or_default();
+        let last = summary.last_run.as_ref().and_then(|last| self.backup(&beside(policy, &last.name)));
+        summary.last_run_seconds = last.and_then(|run| took(&run));
+        summary
     }
 
     /// The runs of a policy: for what looks at all of them, such as retention and the choice of a drill.
@@ -455,6 +460,7 @@ impl Runs {
         RunsSummary {
             active: self.active.first().cloned(),
             last_run: self.ended.values().next_back().cloned(),
+            last_run_seconds: None,
             consecutive_failures: u32::try_from(failures.count()).unwrap_or(u32::MAX),
             last_success: self.succeeded.last().map(|(at, _)| *at),
             // Only what follows on a corrupt base is passed over.
@@ -484,6 +490,13 @@ fn ended(name: &str, run: &crds::Backup) -> Option<(Moment, LastRun)> {
         finished_at: finished_at.clone(),
     };
     Some(((finished_at.0, name.to_owned()), last))
+}
+
+/// How many seconds a run took; none if it never had a Job.
+fn took(run: &crds::Backup) -> Option<i64> {
+    let status = run.status.as_ref()?;
+    let (started, finished) = (status.started_at.as_ref()?, status.finished_at.as_ref()?);
+    Some(finished.0.duration_since(started.0).as_secs().max(0))
 }
 
 /// Whether a run waits for its repository, holds it, or has not let go of it.

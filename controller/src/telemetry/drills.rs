@@ -6,7 +6,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::backups::Named;
+use super::backups::{Named, set_or_remove};
 
 /// Gauges by drill.
 #[derive(Clone, Debug, Default)]
@@ -72,14 +72,7 @@ impl Drills {
             (&self.rto_objective, objective.map(interlock_crds::Duration::seconds)),
         ];
         for (family, value) in values {
-            match value {
-                Some(value) => {
-                    family.get_or_create(&named).set(value);
-                }
-                None => {
-                    family.remove(&named);
-                }
-            }
+            set_or_remove(family, &named, value);
         }
     }
 }

@@ -53,6 +53,20 @@ pub struct Wanted {
     pub named: bool,
 }
 
+impl Wanted {
+    /// In which namespaces of the System a run of a policy in namespace `own` reads objects of this kind: in all, but Secrets in
+    /// its own alone. Until the Job has ended the manifests lie in Secrets there, and so does the key of the repository for
+    /// good: whoever may read Secrets in one namespace would read those of all.
+    pub fn namespaces<'a>(&self, system: &'a SystemSpec, own: &str) -> Vec<&'a str> {
+        let all = system.namespaces.iter().map(String::as_str);
+        all.filter(|namespace| self.kind != secret() || *namespace == own).collect()
+    }
+}
+
+fn secret() -> KindRef {
+    KindRef { group: String::new(), kind: "Secret".to_owned() }
+}
+
 /// The kinds that a run reads in the namespaces of the System.
 pub fn kinds(system: &SystemSpec, source: &ObjectsSource) -> Vec<Wanted> {
     let default = KINDS.iter().flat_map(|(group, kinds)| {
@@ -61,10 +75,9 @@ pub fn kinds(system: &SystemSpec, source: &ObjectsSource) -> Vec<Wanted> {
     let governs = system.governs.clone().unwrap_or_default();
     let governed: BTreeSet<_> = default.filter(|kind| !governs.remove.contains(kind)).collect();
     let named: BTreeSet<_> = governs.add.iter().chain(&source.add).cloned().collect();
-    let secret = KindRef { group: String::new(), kind: "Secret".to_owned() };
     governed
         .union(&named)
-        .filter(|kind| !source.exclude.contains(kind) && (source.include_secrets || **kind != secret))
+        .filter(|kind| !source.exclude.contains(kind) && (source.include_secrets || **kind != secret()))
         .map(|kind| Wanted { kind: kind.clone(), named: named.contains(kind) })
         .collect()
 }

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::slots::{earlier, plus};
+use crate::mutants::{self, Mutant};
 
 /// An exclusive claim that has waited for so long lets nobody pass any more.
 pub const EXCLUSIVE_PATIENCE: SignedDuration = SignedDuration::from_mins(30);
@@ -171,7 +172,7 @@ fn barrier(claim: &Claim, held: &[Claim], waiting: &[Claim], now: Timestamp) -> 
         }
         Use::Exclusive => {
             let names: Vec<_> = held.iter().take(3).map(|holder| holder.holder.as_str()).collect();
-            if !held.is_empty() {
+            if !held.is_empty() && !mutants::is(Mutant::RemoveBesideOthers) {
                 return Some(format!(
                     "{} of {} that hold it must end first: {}",
                     names.len(),

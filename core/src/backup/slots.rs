@@ -18,6 +18,7 @@ pub use facts::{DueRun, Existing, Passed, PassedSlots, SlotDecision, SlotFacts};
 
 use crate::{
     calendar::{Schedule, time_zone},
+    mutants::{self, Mutant},
     object::Digest,
 };
 
@@ -129,7 +130,8 @@ impl<'a> Pass<'a, '_> {
         for other in due {
             self.account(other.schedule, 1, other.slot, other.slot, Passed::Covered(first.schedule.name.clone()));
         }
-        let name = run_name(self.facts.policy, self.facts.uid, first.slot);
+        let named_by = if mutants::is(Mutant::NameRunsByTheMoment) { self.facts.now } else { first.slot };
+        let name = run_name(self.facts.policy, self.facts.uid, named_by);
         match (self.facts.existing.0)(&name) {
             Some(Some(uid)) if uid == self.facts.uid => {
                 self.begun(&first);

@@ -121,6 +121,12 @@ pub fn policy_warnings(spec: &BackupPolicySpec) -> Vec<String> {
                 .to_owned(),
         );
     }
+    if spec.source.objects.as_ref().is_some_and(|objects| objects.include_secrets) {
+        told.push(
+            "source.objects.includeSecrets copies the Secrets of the policy's own namespace; if the System has others, make a policy in each"
+                .to_owned(),
+        );
+    }
     if spec.source.command.is_some() {
         told.push("the image of source.command runs with the credentials of the repository's secretRef".to_owned());
     }

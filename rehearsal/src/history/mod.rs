@@ -13,12 +13,14 @@ use crate::{
 };
 
 mod acts;
+mod backups;
 mod bank;
 
 pub use bank::{Bank, PIPELINE, config, deployment};
 
 /// Steps after which a history is given up: it should be quiet long before.
-const MAX_STEPS: usize = 60_000;
+const MAX_STEPS: usize = 200_000;
+
 /// A history that can be played again.
 #[derive(Clone, Debug)]
 pub struct History {
@@ -45,7 +47,7 @@ pub struct Played {
     pub steps: usize,
     /// What happened.
     pub timeline: Vec<Happening>,
-    /// Changes by how they ended; `waits` of those that have not.
+    /// Changes by how they ended; `waits` of those that have not. Runs of backups and drills by kind and phase.
     pub ends: std::collections::BTreeMap<String, usize>,
 }
 
@@ -64,6 +66,23 @@ impl History {
         let mut history = Self { seed, faults, controllers: rng.usize(1..4), ..Self::at(&bank, acts) };
         history.objects.extend(bank::release_objects());
         history
+    }
+
+    /// The history of a seed in which backups, prunes and drills meet in one repository.
+    pub fn of_backups(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let acts = backups::acts(&mut rng);
+        let behaviours = backups::behaviours(&mut rng);
+        let faults = if rng.u8(..) < 180 { Faults::storm() } else { Faults::default() };
+        let bank = Bank { votes: 1, ..Bank::default() };
+        let mut history = Self { seed, faults, behaviours, controllers: rng.usize(1..4), ..Self::at(&bank, acts) };
+        history.objects.extend(backups::objects());
+        history
+    }
+
+    /// The history that a seed has among all: one in eight is of backups.
+    pub fn of_any(seed: u64) -> Self {
+        if seed.is_multiple_of(8) { Self::of_backups(seed) } else { Self::of_seed(seed) }
     }
 
     /// A history in which nothing goes wrong, at a certain bank.
@@ -188,7 +207,10 @@ impl Play<'_> {
         self.until(now + SignedDuration::from_mins(1))?;
         let calls = self.world.calls_made() - before;
         // Retries of what cannot succeed: a refused dry run every 30 s, a base that does not hold every 60 s.
-        let waiting = self.world.objects(interlock_crds::GROUP, "ChangeRequest").len() as u64;
+        // That a drill is overdue, too, becomes true by time alone.
+        let kinds = ["ChangeRequest", "BackupPolicy"];
+        let waiting = kinds.map(|kind| self.world.objects(interlock_crds::GROUP, kind).len() as u64);
+        let waiting: u64 = waiting.iter().sum();
         let most = waiting * 80;
         if calls > most {
             return Err(Broken {
@@ -203,6 +225,12 @@ impl Play<'_> {
         for change in self.world.objects(interlock_crds::GROUP, "ChangeRequest") {
             let end = change.pointer("/status/finished/phase").and_then(Value::as_str).unwrap_or("waits");
             *self.played.ends.entry(end.to_owned()).or_default() += 1;
+        }
+        for kind in ["Backup", "DrillRun"] {
+            for run in self.world.objects(interlock_crds::GROUP, kind) {
+                let phase = run.pointer("/status/phase").and_then(Value::as_str).unwrap_or("Pending");
+                *self.played.ends.entry(format!("{kind} {phase}")).or_default() += 1;
+            }
         }
     }
 }

@@ -9,11 +9,11 @@ use interlock_core::{
     drill::plan as drill,
     object::{Digest, canonical_json},
 };
-use interlock_crds::{Backup, GROUP};
+use interlock_crds::{Backup, DrillPhase, DrillRun, GROUP};
 use serde_json::Value;
 
 use super::Watchdog;
-use crate::{cluster::Audit, world::World};
+use crate::{cluster::Audit, port::CONTROLLER, world::World};
 
 fn backup(object: Option<&Value>) -> Option<Backup> {
     serde_json::from_value(object?.clone()).ok()
@@ -37,21 +37,37 @@ pub(super) fn one_run_a_slot(_: &mut Watchdog, world: &World, audit: &Audit) -> 
     }
 }
 
-/// Whether a Job removes something from its repository, or is alone with it for another reason; none if it is no Job of
-/// Interlock's. With the address.
-fn touches(job: &Value) -> Option<(bool, String)> {
+/// What a Job of Interlock's was told to do.
+fn plan(job: &Value) -> Option<&str> {
     let containers = job.pointer("/spec/template/spec/containers")?.as_array()?;
     let mut variables = containers.iter().filter_map(|container| container.get("env")?.as_array()).flatten();
     let names = [PLAN_VARIABLE, drill::PLAN_VARIABLE];
     let is_plan =
         |variable: &&Value| variable.get("name").and_then(Value::as_str).is_some_and(|name| names.contains(&name));
-    let text = variables.find(is_plan)?.get("value")?.as_str()?;
+    variables.find(is_plan)?.get("value")?.as_str()
+}
+
+/// Whether a Job removes something from its repository, or is alone with it for another reason; none if it is no Job of
+/// Interlock's. With the address.
+fn touches(job: &Value) -> Option<(bool, String)> {
+    let text = plan(job)?;
     if let Ok(drill::DrillPlan { work: drill::DrillWork::Restore { repository, .. }, .. }) = serde_json::from_str(text)
     {
         return Some((false, repository));
     }
     let plan: RunnerPlan = serde_json::from_str(text).ok()?;
     Some((!matches!(plan.operation, RunnerOperation::Backup | RunnerOperation::Restore), plan.repository))
+}
+
+/// What people state of backups and drills is theirs: the controller writes no more than a status.
+pub(super) fn specs_are_peoples(_: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
+    let kind = audit.id.kind.as_str();
+    let is_stated = matches!(kind, "BackupPolicy" | "BackupRepository" | "RestoreDrill");
+    let Some(new) = audit.new.as_deref().filter(|_| is_stated && audit.user == CONTROLLER) else { return Ok(()) };
+    if audit.old.as_deref().and_then(|old| old.get("spec")) == new.get("spec") {
+        return Ok(());
+    }
+    Err(format!("the controller wrote the spec of {kind} {}", audit.id.name))
 }
 
 /// When a Job appears, no other one that is not over touches the same repository, if one of both must be alone.
@@ -74,6 +90,35 @@ pub(super) fn removal_is_alone(_: &mut Watchdog, world: &World, audit: &Audit) -
         }
     }
     Ok(())
+}
+
+/// When a prune appears, it is not told to forget what a drill has been let in for and has not judged.
+pub(super) fn nothing_needed_is_forgotten(_: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    if audit.id.kind != "Job" || audit.old.is_some() {
+        return Ok(());
+    }
+    let told = audit.new.as_deref().and_then(plan).and_then(|text| serde_json::from_str::<RunnerPlan>(text).ok());
+    let Some(told) = told.filter(|told| !told.forget.is_empty()) else { return Ok(()) };
+    for object in world.objects(GROUP, "DrillRun") {
+        let Ok(run) = serde_json::from_value::<DrillRun>((*object).clone()) else { continue };
+        let status = run.status.unwrap_or_default();
+        // One that waits may lose what it has chosen: it chooses anew.
+        let needs = status.phase > DrillPhase::Queued && !status.phase.is_terminal();
+        let Some(chosen) = status.chosen.filter(|_| needs) else { continue };
+        if let Some(id) = told.forget.iter().find(|id| **id == chosen.snapshot_id || Some(*id) == chosen.base_id.as_ref())
+        {
+            let name = run.metadata.name.unwrap_or_default();
+            return Err(format!("{} forgets {id}, which {name} needs ({:?})", audit.id.name, status.phase));
+        }
+    }
+    Ok(())
+}
+
+/// A run that has not ended.
+pub(super) fn under_way(world: &World) -> Option<String> {
+    let runs = world.objects(GROUP, "Backup").into_iter().filter_map(|object| backup(Some(&object)));
+    let mut open = runs.filter(|run| run.status.as_ref().is_none_or(|status| !status.phase.is_terminal()));
+    open.next().map(|run| format!("{} has not ended: {:?}", run.metadata.name.unwrap_or_default(), run.status))
 }
 
 /// Phase, reason and recovery point of a run that has ended stay as they are.

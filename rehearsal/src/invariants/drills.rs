@@ -5,7 +5,7 @@ use interlock_core::{
     backup::pods::RUN_LABEL,
     drill::{names, objects::SANDBOX_COMPONENT},
 };
-use interlock_crds::{DrillRun, DrillVerdict, GROUP, ProbeResult, ValidationVerdict};
+use interlock_crds::{CleanupState, DrillRun, DrillVerdict, GROUP, ProbeResult, ValidationVerdict};
 use serde_json::Value;
 
 use super::Watchdog;
@@ -106,6 +106,26 @@ pub(super) fn sandboxes_are_safe(_: &mut Watchdog, world: &World, audit: &Audit)
         found.outside == Some(ProbeResult::Connected) && found.inside == Some(ProbeResult::Blocked)
     });
     if isolated { Ok(()) } else { Err(format!("pod {} was made before the sandbox was found isolated", audit.id.name)) }
+}
+
+/// A run that has not ended, or is not cleaned up.
+pub(super) fn under_way(world: &World) -> Option<String> {
+    let runs = world.objects(GROUP, "DrillRun").into_iter().filter_map(|object| run(Some(&object)));
+    let done = |run: &DrillRun| {
+        let status = run.status.as_ref();
+        status.is_some_and(|status| status.phase.is_terminal() && status.cleanup.state == CleanupState::Done)
+    };
+    let mut open = runs.filter(|run| !done(run));
+    open.next().map(|run| format!("{} has not ended: {:?}", run.metadata.name.unwrap_or_default(), run.status))
+}
+
+/// What is left of a run: its sandbox.
+pub(super) fn leftover(world: &World) -> Option<String> {
+    let namespaces = world.objects("", "Namespace");
+    let of_drills = |object: &&std::sync::Arc<Value>| {
+        label(object, "app.kubernetes.io/component") == Some(SANDBOX_COMPONENT)
+    };
+    namespaces.iter().find(of_drills).map(|object| format!("sandbox {} is left", object["metadata"]["name"]))
 }
 
 /// Whether the executor made, or removed, something that a drill announced in the namespace of its repository.

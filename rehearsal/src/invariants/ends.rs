@@ -2,7 +2,7 @@
 
 use interlock_crds::{ChangePhase, GROUP};
 
-use super::{Broken, Start, Watchdog, gray, of_controller, read, read::plain};
+use super::{Broken, Start, Watchdog, backups, drills, gray, of_controller, read, read::plain};
 use crate::{
     cluster::Audit,
     world::{World, key_of},
@@ -69,7 +69,10 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
                 .or_else(|what| broken("after a release only one version serves, and nothing else is left", what))?;
         }
     }
-    Ok(())
+    match backups::under_way(world).or_else(|| drills::under_way(world)).or_else(|| drills::leftover(world)) {
+        Some(what) => broken("every backup and drill ends and nothing of it is left", what),
+        None => Ok(()),
+    }
 }
 
 /// Every object that nobody wrote since is as it was before the change.

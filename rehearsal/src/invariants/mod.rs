@@ -63,7 +63,7 @@ pub struct Watchdog {
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 19] = [
+pub const ON_WRITES: [(&str, Check); 21] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
@@ -77,7 +77,9 @@ pub const ON_WRITES: [(&str, Check); 19] = [
     ("pods go after their traffic", gray::pods_go_after_their_traffic),
     ("a slot has one run", backups::one_run_a_slot),
     ("who removes is alone with the repository", backups::removal_is_alone),
+    ("no prune forgets what a drill restores or judges", backups::nothing_needed_is_forgotten),
     ("what a run came to never changes", backups::outcomes_stay),
+    ("the controller never writes what people state of backups (B14)", backups::specs_are_peoples),
     ("T0 and the verdict of a drill never change", drills::what_was_noted_stays),
     ("a drill passes with its proofs only", drills::a_pass_has_its_proofs),
     ("a sandbox is isolated first and holds no credential", drills::sandboxes_are_safe),

@@ -68,6 +68,24 @@ fn kinds_are_those_of_the_system_with_the_policys_difference() {
 }
 
 #[test]
+fn secrets_are_read_in_the_namespace_of_the_policy_alone() {
+    let mut system = system(&json!({}));
+    system.namespaces = vec!["teller".into(), "ledger".into(), "teller-2".into()];
+    let wanted = kinds(&system, &source(json!({"includeSecrets": true, "add": [{"group": "x.io", "kind": "Secret"}]})));
+    let mut secrets = 0;
+    for wanted in wanted {
+        let read = wanted.namespaces(&system, "teller");
+        if wanted.kind.group.is_empty() && wanted.kind.kind == "Secret" {
+            assert_eq!(read, ["teller"], "whoever reads Secrets in teller reads no others with them");
+            secrets += 1;
+        } else {
+            assert_eq!(read, ["teller", "ledger", "teller-2"], "{wanted:?}");
+        }
+    }
+    assert_eq!(secrets, 1);
+}
+
+#[test]
 fn what_controllers_made_is_left_out() {
     let made = json!({"metadata": {"name": "p", "ownerReferences": [{"controller": true}]}});
     assert!(!is_kept(&object("Pod", "p", &made)));

@@ -105,6 +105,7 @@ fn heartbeats_commands_and_objects_are_carried_out() {
     assert!(policy_warnings(&whole).iter().any(|told| told.contains("pods/exec")));
     let objects = policy_spec(|s| s["source"] = json!({"objects": {"includeSecrets": true}}));
     assert_eq!(policy(&objects), Vec::<String>::new());
+    assert!(policy_warnings(&objects).iter().any(|told| told.contains("own namespace")));
     let physical = policy_spec(|s| {
         s["source"] = json!({"postgres": {"host": "db", "secretRef": {"name": "x"}, "mode": "Physical", "wal": {"persistentVolumeClaim": "spool"}}});
         s["schedules"] = json!([{"name": "base", "mode": "Full", "schedule": "0 1 * * 0"}]);

@@ -30,7 +30,10 @@ use super::{
     reason::{Ending, Reason},
     select, whole_seconds,
 };
-use crate::object::Digest;
+use crate::{
+    mutants::{self, Mutant},
+    object::Digest,
+};
 
 /// Decides what follows for one run. Total and deterministic; deciding again on the recorded result records nothing new.
 pub fn decide(facts: &DrillFacts<'_>) -> DrillDecision {
@@ -48,7 +51,9 @@ pub fn decide(facts: &DrillFacts<'_>) -> DrillDecision {
 /// verdict has fallen.
 pub fn holds<'a>(runs: impl IntoIterator<Item = &'a DrillRun>) -> std::collections::BTreeSet<String> {
     let statuses = runs.into_iter().filter_map(|run| run.status.as_ref());
-    let needed = statuses.filter(|status| !status.phase.is_terminal()).filter_map(|status| status.chosen.as_ref());
+    let needed = statuses
+        .filter(|status| !status.phase.is_terminal() && !mutants::is(Mutant::ForgetWhatDrillsNeed))
+        .filter_map(|status| status.chosen.as_ref());
     needed.flat_map(|chosen| chosen.base_id.iter().cloned().chain([chosen.snapshot_id.clone()])).collect()
 }
 
@@ -131,6 +136,9 @@ impl Pass<'_> {
         }
         if self.status.phase == DrillPhase::Pending && !self.admit()? {
             return Ok(());
+        }
+        if mutants::is(Mutant::ReadT0Anew) {
+            self.status.t0 = Some(Time(whole_seconds(self.facts.now)));
         }
         let (drill, policy) = carried_out(self.facts.spec, &self.status)?;
         let plan = Plan { drill, policy };

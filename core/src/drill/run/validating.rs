@@ -151,7 +151,7 @@ impl Pass<'_> {
     /// Recovery time ends with the last critical validation that passed, if all did.
     fn measure(&mut self, plan: &Plan, begun: Timestamp) {
         let critical = || self.status.validations.iter().filter(|record| record.critical);
-        let passed = critical().all(|record| record.verdict == ValidationVerdict::Passed);
+        let passed = critical().all(verdict::holds);
         let last = critical().filter_map(|record| record.finished_at.as_ref().map(|at| at.0)).max();
         if passed {
             clock::end_segment(&mut self.status, SegmentName::Validate, last.unwrap_or(begun), self.facts.now);
