@@ -120,6 +120,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
         name: &name,
         claim: &claim,
         snapshot: &point.snapshot_id,
+        repository: named,
         repository_id: repository.status.as_ref().and_then(|status| status.repository_id.as_deref()),
         deadline: args.deadline.seconds(),
         recovery: chosen.recovery.as_ref(),
