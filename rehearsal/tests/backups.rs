@@ -391,7 +391,7 @@ fn restore(play: &Play, snapshot: &str) -> Value {
         name: "restore-data",
         claim: "data",
         snapshot,
-        repository: "vault",
+        repository: "teller/vault",
         repository_id: None,
         deadline: 3_600,
         recovery: None,

@@ -91,10 +91,10 @@ pub async fn job<P: Port>(
 
 /// Whether a restore that a change carried out may still read the repository `namespace/name`.
 pub async fn is_restored_from<P: Port>(context: &Context<P>, repository: &str) -> Result<bool, PortError> {
-    let namespace = repository.split_once('/').map(|(namespace, _)| namespace);
+    // One may run in another namespace of the System.
     let label = format!("app.kubernetes.io/component={}", restore::COMPONENT);
-    let jobs = context.port.live_list_labelled("batch", "v1", "Job", namespace, &label).await?;
-    let pods = context.port.live_list_labelled("", "v1", "Pod", namespace, &label).await?;
+    let jobs = context.port.live_list_labelled("batch", "v1", "Job", None, &label).await?;
+    let pods = context.port.live_list_labelled("", "v1", "Pod", None, &label).await?;
     Ok(restore::may_read(&jobs, &pods, repository))
 }
 

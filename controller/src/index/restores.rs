@@ -38,11 +38,13 @@ impl Index {
         self.restores.get(repository).cloned().unwrap_or_default()
     }
 
-    /// Restores from a repository by changes that have not ended.
+    /// Restores from a repository by changes of its System that have not ended. What others say of it holds nothing.
     pub fn restores_at_repository(&self, repository: &str) -> Vec<restores::OpenRestore> {
         let mut open = Vec::new();
+        let system = |namespace: &str| self.claims.get(namespace);
+        let own = system(repository.split_once('/').map_or("", |(namespace, _)| namespace));
         for live in self.restores.get(repository).into_iter().flatten().filter_map(|key| self.live(key)) {
-            if let Ok(content) = &*live.content {
+            if let (Ok(content), true) = (&*live.content, system(&live.request.namespace) == own) {
                 open.extend(restores::open(&live.request, content));
             }
         }

@@ -198,7 +198,7 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_w
         object["spec"]["content"]["manifests"] = json!([{
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": {"name": "back", "namespace": "teller", "annotations": {
-                "interlock.dev/restore-repository": "vault", "interlock.dev/restore-snapshots": "base,newest",
+                "interlock.dev/restore-repository": "teller/vault", "interlock.dev/restore-snapshots": "base,newest",
             }},
         }]);
         serde_json::from_value::<crds::ChangeRequest>(object).unwrap()
@@ -232,4 +232,16 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_w
     index.change_stored(&restore("5", &json!({"phase": "Succeeded", "run": run, "finished": end})));
     assert_eq!(held(&index), (Vec::new(), false));
     assert_eq!(index.take_woken_backups(), repository);
+    // Of another System's repository nobody holds anything.
+    let system = json!({
+        "tier": "Critical", "mode": "Enforce", "namespaces": ["vaults"], "policyRef": {"name": "p"},
+        "executor": {"type": "Interlock", "serviceAccount": {"namespace": "vaults", "name": "e"}},
+    });
+    index.system_stored(&serde_json::from_value(own("System", "vaults", &system, &json!({}))).unwrap());
+    let mut foreign = serde_json::to_value(restore("6", &json!({}))).unwrap();
+    foreign["metadata"]["uid"] = json!("another");
+    foreign["spec"]["content"]["manifests"][0]["metadata"]["annotations"]["interlock.dev/restore-repository"] =
+        json!("vaults/vault");
+    index.change_stored(&serde_json::from_value(foreign).unwrap());
+    assert_eq!(index.held_by_restores("vaults/vault"), BTreeSet::new());
 }

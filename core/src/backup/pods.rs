@@ -183,7 +183,7 @@ pub struct Restore<'a> {
     pub claim: &'a str,
     /// Id of the snapshot.
     pub snapshot: &'a str,
-    /// The BackupRepository.
+    /// `namespace/name` of the BackupRepository that keeps it.
     pub repository: &'a str,
     /// restic's id of the repository, if known.
     pub repository_id: Option<&'a str>,
@@ -226,8 +226,12 @@ pub fn restore_job(
     let mut job = pod.job(restore.name, restore.deadline, super::restore::COMPONENT, &[], images.interlock);
     if let Some(meta) = job.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("ownerReferences");
-        let annotations = super::restore::annotations(restore.repository, restore.snapshot, restore.recovery);
-        meta.insert("annotations".to_owned(), annotations);
+    }
+    let annotations = super::restore::annotations(restore.repository, restore.snapshot, restore.recovery);
+    for pointer in ["/metadata", "/spec/template/metadata"] {
+        if let Some(meta) = job.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            meta.insert("annotations".to_owned(), annotations.clone());
+        }
     }
     Ok(job)
 }

@@ -8,9 +8,9 @@ use super::{observed, plan::PlannedRecovery};
 
 /// Value of the label `app.kubernetes.io/component` of Jobs that restore, and of their pods.
 pub const COMPONENT: &str = "restore";
-/// Annotation of such a Job: the BackupRepository of its namespace that it reads.
+/// Annotation of such a Job and of its pods: `namespace/name` of the BackupRepository that it reads.
 pub const REPOSITORY_ANNOTATION: &str = "interlock.dev/restore-repository";
-/// Annotation of such a Job: ids of the snapshots that it needs, with a comma between two.
+/// Annotation of such a Job and of its pods: ids of the snapshots that it needs, with a comma between two.
 pub const SNAPSHOTS_ANNOTATION: &str = "interlock.dev/restore-snapshots";
 
 /// What a Job that restores reads.
@@ -22,14 +22,13 @@ pub struct Reads {
     pub snapshots: BTreeSet<String>,
 }
 
-/// What a Job reads; none if it restores nothing.
-pub fn reads(job: &Value) -> Option<Reads> {
-    let namespace = job.pointer("/metadata/namespace")?.as_str()?;
-    let annotation = |name: &str| job.pointer("/metadata/annotations")?.get(name)?.as_str();
+/// What a Job, or a pod of it, reads; none if it restores nothing.
+pub fn reads(object: &Value) -> Option<Reads> {
+    let annotation = |name: &str| object.pointer("/metadata/annotations")?.get(name)?.as_str();
     let repository = annotation(REPOSITORY_ANNOTATION)?;
     let snapshots = annotation(SNAPSHOTS_ANNOTATION).unwrap_or_default().split(',');
     Some(Reads {
-        repository: format!("{namespace}/{repository}"),
+        repository: repository.to_owned(),
         snapshots: snapshots.filter(|id| !id.is_empty()).map(ToOwned::to_owned).collect(),
     })
 }
@@ -41,13 +40,15 @@ pub(super) fn annotations(repository: &str, snapshot: &str, recovery: Option<&Pl
     json!({REPOSITORY_ANNOTATION: repository, SNAPSHOTS_ANNOTATION: snapshots.join(",")})
 }
 
-/// Whether anything may still read the repository `namespace/name`: of these Jobs that restore, or of their pods, of which
-/// nobody knows what they read.
+/// Whether any of these Jobs that restore, or of their pods, may still read the repository `namespace/name`.
 pub fn may_read(jobs: &[Value], pods: &[Value], repository: &str) -> bool {
-    let of_repository = |job: &Value| reads(job).is_some_and(|reads| reads.repository == repository);
-    let phase = |pod: &Value| pod.pointer("/status/phase").and_then(Value::as_str).map(ToOwned::to_owned);
-    let runs = |pod: &Value| !matches!(phase(pod).as_deref(), Some("Succeeded" | "Failed"));
-    jobs.iter().any(|job| of_repository(job) && !observed::is_terminal(job)) || pods.iter().any(runs)
+    let of_repository = |object: &&Value| reads(object).is_some_and(|reads| reads.repository == repository);
+    let has_ended = |pod: &Value| {
+        let phase = pod.pointer("/status/phase").and_then(Value::as_str);
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    jobs.iter().filter(of_repository).any(|job| !observed::is_terminal(job))
+        || pods.iter().filter(of_repository).any(|pod| !has_ended(pod))
 }
 
 #[cfg(test)]
@@ -57,7 +58,7 @@ mod tests {
     fn job(ended: bool, recovery: Option<&PlannedRecovery>) -> Value {
         let conditions = json!([{"type": "Complete", "status": "True", "lastTransitionTime": "2026-11-23T08:00:00Z"}]);
         json!({
-            "metadata": {"namespace": "teller", "annotations": annotations("vault", "newest", recovery)},
+            "metadata": {"annotations": annotations("teller/vault", "newest", recovery)},
             "status": {"conditions": if ended { conditions } else { json!([]) }},
         })
     }
@@ -69,15 +70,19 @@ mod tests {
         let vault = "teller/vault".to_owned();
         assert_eq!(snapshots(&job(false, None)), Some((vault.clone(), vec!["newest".to_owned()])));
         assert_eq!(snapshots(&job(false, Some(&base))), Some((vault, vec!["base".to_owned(), "newest".to_owned()])));
-        assert_eq!(reads(&json!({"metadata": {"namespace": "teller"}})), None, "any other Job");
+        assert_eq!(reads(&json!({"metadata": {"name": "any-other"}})), None);
     }
 
     #[test]
-    fn a_job_that_has_not_ended_may_read_its_repository_and_a_pod_that_runs_any() {
-        let pod = |phase: &str| json!({"status": {"phase": phase}});
-        assert!(may_read(&[job(false, None)], &[], "teller/vault"));
-        assert!(!may_read(&[job(false, None)], &[], "teller/other"));
-        assert!(!may_read(&[job(true, None)], &[pod("Succeeded"), pod("Failed")], "teller/vault"));
-        assert!(may_read(&[], &[pod("Running")], "teller/vault"), "its Job was deleted");
+    fn what_has_not_ended_may_read_its_repository() {
+        let pod = |phase: &str| {
+            let annotations = annotations("teller/vault", "newest", None);
+            json!({"metadata": {"annotations": annotations}, "status": {"phase": phase}})
+        };
+        let vault = "teller/vault";
+        assert!(may_read(&[job(false, None)], &[], vault));
+        assert!(!may_read(&[job(false, None)], &[pod("Running")], "teller/other"));
+        assert!(!may_read(&[job(true, None)], &[pod("Succeeded"), pod("Failed")], vault));
+        assert!(may_read(&[], &[pod("Running")], vault), "its Job was deleted");
     }
 }
