@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_core::{
     backup::{
-        exposure::{is_proven, standing},
+        exposure::standing,
         maintenance::{self, MaintenanceFacts, MaintenanceStep},
         plan::{MAX_FORGET, MaintenanceWork, PLAN_VARIABLE, RunnerPlan},
         pods,
         repository::{Claim, HolderState},
-        retention::{self, Point},
+        retention,
         run::{JobFact, RepositoryFact},
     },
     change::restores,
@@ -313,29 +313,6 @@ pub(super) async fn job_of<P: Port>(
     Ok(job.map_err(|error| error.to_string()))
 }
 
-/// The recovery points of a policy, as retention looks at them.
-fn points(backups: &[std::sync::Arc<Backup>], in_use: &BTreeSet<String>) -> Vec<Point> {
-    let adds_to: BTreeSet<_> = backups
-        .iter()
-        .filter_map(|backup| backup.status.as_ref().filter(|status| !status.phase.is_terminal())?.pinned.as_ref())
-        .flat_map(|pinned| pinned.parent.iter().chain(&pinned.base_id))
-        .collect();
-    let point = |backup: &Backup| {
-        let point = backup.status.as_ref()?.point.as_ref()?;
-        let hold = backup.spec.hold.as_ref();
-        Some(Point {
-            id: point.snapshot_id.clone(),
-            time: point.data_time.0,
-            standing: standing(backup)?,
-            proven: is_proven(backup),
-            base: point.base_id.clone(),
-            in_use: in_use.contains(&point.snapshot_id) || adds_to.contains(&point.snapshot_id),
-            held_until: hold.map(|hold| hold.until.as_ref().map_or(Timestamp::MAX, |until| until.0)),
-        })
-    };
-    backups.iter().filter_map(|backup| point(backup)).collect()
-}
-
 /// What the prune that begins now forgets; what keeps the other points is noted in them.
 async fn retain<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Result<Vec<String>, PortError> {
     let mut forget = Vec::new();
@@ -371,7 +348,8 @@ pub(super) fn plan<P: Port>(
         let in_use = &index.held_by_drills(&key) | &index.held_by_restores(&repository);
         (index.backups_of(&key), in_use)
     });
-    let plan = retention::plan(&policy.spec.retention, &points(&backups, &in_use), now);
+    let plan =
+        retention::plan(&policy.spec.retention, &retention::points(backups.iter().map(AsRef::as_ref), &in_use), now);
     (backups, plan)
 }
 
