@@ -1,5 +1,8 @@
-//! Backups in numbers: to find the newest good point among 100,000 of one policy costs as much as among 100, and a month of
-//! slots of 10,000 policies begins on time. Part of `cargo xtask bench`.
+//! Backups in numbers: to find the newest good point among 100,000 of one policy costs as much as among 100, also when the newest
+//! turns out to be corrupt or is forgotten; what a prune of so many looks at; and a month of slots of 10,000 policies begins
+//! on time. Part of `cargo xtask bench`.
+//!
+//! The index never calls the API server: what is asked of it here lists nothing.
 #![allow(clippy::expect_used, clippy::print_stdout, reason = "a benchmark")]
 
 use std::{
@@ -10,7 +13,10 @@ use std::{
 
 use interlock_controller::index::Index;
 use interlock_core::{
-    backup::slots::{self, Existing, SlotFacts},
+    backup::{
+        retention,
+        slots::{self, Existing, SlotFacts},
+    },
     seal::KeyRing,
 };
 use interlock_crds::{Backup, BackupPolicy, BackupPolicySpec, ScheduleStatus};
@@ -66,33 +72,65 @@ fn index(runs: usize) -> Index {
     index
 }
 
-/// What one event costs: a run is stored, and its policy is asked what its runs come to. In microseconds.
-fn event(index: &mut Index, next: &Backup) -> f64 {
+/// What one event costs: a run is stored as each of these in turn, and its policy is asked what its runs come to. In microseconds.
+fn event(index: &mut Index, turns: &[Backup]) -> f64 {
     let begun = Instant::now();
     let rounds = 2_000;
-    for _ in 0..rounds {
+    for next in turns.iter().cycle().take(rounds) {
         index.backup_stored(next);
         black_box(index.take_woken_backups());
         black_box(index.backup_runs("n/p").last_good);
     }
-    begun.elapsed().as_secs_f64() * 1e6 / f64::from(rounds)
+    begun.elapsed().as_secs_f64() * 1e6 / rounds as f64
+}
+
+/// The run, and the same with this in its status.
+fn turning(run: &Backup, status: &Value) -> [Backup; 2] {
+    let mut turned = serde_json::to_value(run).expect("a run");
+    let fields = turned["status"].as_object_mut().expect("a status");
+    fields.extend(status.as_object().expect("fields").clone());
+    [run.clone(), serde_json::from_value(turned).expect("a run")]
+}
+
+/// What of all runs the beginning of a prune looks at, in milliseconds; how many points it would forget.
+fn prune(index: &Index, policy: &BackupPolicy) -> (f64, usize) {
+    let now = Timestamp::from_second(1_900_000_000).expect("a time");
+    let begun = Instant::now();
+    let runs = index.backups_of("n/p");
+    let points = retention::points(runs.iter().map(AsRef::as_ref), &index.held_by_drills("n/p"));
+    let forgets = retention::plan(&policy.spec.retention, &points, now).forget.len();
+    (begun.elapsed().as_secs_f64() * 1e3, forgets)
 }
 
 fn main() {
     let (mut few, mut many) = (index(100), index(100_000));
     let (newest_few, newest_many) = (run("p", 99), run("p", 99_999));
-    let mut ratios = Vec::new();
-    let (mut one, mut other) = (f64::MAX, f64::MAX);
-    for _ in 0..9 {
-        let (a, b) = (event(&mut few, &newest_few), event(&mut many, &newest_many));
-        (one, other) = (one.min(a), other.min(b));
-        ratios.push(b / a);
+    let at = "2026-11-23T08:00:00Z";
+    let turns = [
+        ("is stored again", json!({})),
+        ("turns corrupt and back", json!({"verified": {"drillRun": "d", "at": at, "verdict": "Corrupt"}})),
+        ("is forgotten and back", json!({"retention": {"forgottenAt": at}})),
+    ];
+    for (what, status) in turns {
+        let (turns_few, turns_many) = (turning(&newest_few, &status), turning(&newest_many, &status));
+        let mut ratios = Vec::new();
+        let (mut one, mut other) = (f64::MAX, f64::MAX);
+        for _ in 0..9 {
+            let (a, b) = (event(&mut few, &turns_few), event(&mut many, &turns_many));
+            (one, other) = (one.min(a), other.min(b));
+            ratios.push(b / a);
+        }
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "the newest {what}, and the newest good point is asked for: among 100 runs {one:.1} us, among 100,000 {other:.1} us (median ratio {:.2})",
+            ratios[4]
+        );
     }
-    ratios.sort_by(f64::total_cmp);
-    println!(
-        "an event and the newest good point among 100 runs: {one:.1} us, among 100,000: {other:.1} us (median ratio {:.2})",
-        ratios[4]
-    );
+    let of: BackupPolicy = serde_json::from_value(policy("p", 0)).expect("a policy");
+    for (runs, index) in [("100", &few), ("100,000", &many)] {
+        let (milliseconds, forgets) = prune(index, &of);
+        println!("a prune looks at {runs} runs once: {milliseconds:.2} ms, {forgets} points are to be forgotten");
+    }
     schedules();
 }
 

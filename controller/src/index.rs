@@ -9,6 +9,7 @@
 mod backups;
 pub(crate) mod drills;
 mod endings;
+mod restores;
 mod rollouts;
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::O
 use backups::Backups;
 use drills::Drills;
 use endings::Endings;
+use restores::Restores;
 use rollouts::Rollouts;
 
 pub use backups::{BackupKey, RunsSummary};
@@ -140,6 +142,7 @@ pub struct Index {
     rollouts: Rollouts,
     backups: Backups,
     drills: Drills,
+    restores: Restores,
 }
 
 /// `namespace/name` of an object.
@@ -294,6 +297,7 @@ impl Index {
             for artifact in content.artifact_digests().into_iter().flatten() {
                 self.live_by_digest.entry(artifact).or_default().insert(key.to_owned());
             }
+            self.remember_restores(key, content);
         }
         for dependency in &request.spec.depends_on {
             let on = dependency_key(&request.namespace, dependency);
@@ -331,6 +335,7 @@ impl Index {
             for artifact in content.artifact_digests().into_iter().flatten() {
                 remove_from(&mut self.live_by_digest, &artifact, key);
             }
+            self.forget_restores(key, content);
         }
         for dependency in &live.request.spec.depends_on {
             remove_from(&mut self.waiters_on, &dependency_key(&live.request.namespace, dependency), key);

@@ -277,6 +277,13 @@ fn run(
                 postgres_version: None,
             });
         }
+        RunnerOperation::Restore => {
+            let snapshot = plan.restore.as_ref().map(|restore| &restore.snapshot);
+            if !snapshot.is_some_and(|id| repository.snapshots.contains_key(id)) {
+                result.errors = vec!["no matching ID found".to_owned()];
+                (result.exit_code, result.stage, result.error_count) = (Some(1), RunnerStage::Work, 1);
+            }
+        }
         RunnerOperation::Prune => {
             let before = repository.snapshots.len();
             repository.snapshots.retain(|id, _| !plan.forget.contains(id));

@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
-use interlock_core::backup::validate;
-use interlock_crds::{API_VERSION, Backup, BackupPolicy, BackupRepository, GROUP};
+use interlock_core::backup::{
+    pods::{self, Images, Restore},
+    validate,
+};
+use interlock_crds::{API_VERSION, ApprovalDecision, Backup, BackupPolicy, BackupRepository, ChangeRequest, GROUP};
 use interlock_rehearsal::{
     faults::Faults,
     history::{Bank, start},
     invariants::Watchdog,
     metrics::{Source, Values},
-    people::{Act, user},
+    people::{Act, Change, user},
     vault::Trouble,
     world::{Happening, Options, World},
 };
@@ -379,6 +382,81 @@ fn under_a_storm_of_faults_nothing_is_done_twice() {
         assert!(ends.iter().rev().take(5).all(|end| end == "Succeeded Complete"), "seed {seed}: {ends:?}");
         let held: Vec<_> = play.holders().into_iter().filter(|held| held.contains("Backup/")).collect();
         assert!(held.len() <= 1, "seed {seed}: {held:?}");
+    }
+}
+
+/// The change that restores a snapshot over what the claim holds, as the command proposes it.
+fn restore(play: &Play, snapshot: &str) -> Value {
+    let restore = Restore {
+        name: "restore-data",
+        claim: "data",
+        snapshot,
+        repository: "teller/vault",
+        repository_id: None,
+        deadline: 3_600,
+        recovery: None,
+    };
+    let images = Images { interlock: "interlock:1", restic: "restic:1", postgres: "postgres:1" };
+    let (policy, repository) = (play.policy().spec, play.repository().spec);
+    let job = pods::restore_job("teller", &restore, &policy, &repository, &images, false).unwrap();
+    let spec = json!({
+        "title": "back", "reason": "a file is lost", "requester": "alice", "progressDeadline": "1h",
+        "contingency": {"onFailure": "Pause"}, "content": {"manifests": [job]},
+    });
+    own("ChangeRequest", "back", &spec)
+}
+
+#[test]
+fn a_restore_keeps_its_point_from_its_proposal_on_and_prunes_out_while_it_works() {
+    for dies in [false, true] {
+        let objects = [
+            repository(|spec| spec["prune"] = json!({"schedule": "0,10,20,30,40,50 * * * *"})),
+            policy(|spec| {
+                spec["schedules"] = json!([{"name": "often", "schedule": "5,15,25,35,45,55 * * * *"}]);
+                spec["retention"] = json!({"keepLast": 1});
+            }),
+        ];
+        let mut play = Play::of(&objects, 1, 2);
+        let works = Effect::JobSucceedsAfter(SignedDuration::from_mins(12));
+        let works = Behaviour { workload: Some("restore-data".to_owned()), ..Behaviour::of(works) };
+        play.world.workloads.set_behaviours(vec![works]);
+        let die = |world: &mut World, happening: &Happening| {
+            if let Happening::Stored(audit) = happening
+                && dies
+                && (audit.user.ends_with("interlock-controller") || audit.user.ends_with(":executor"))
+                && (audit.id.kind == "ChangeRequest" || audit.id.name.starts_with("re"))
+            {
+                world.crash();
+            }
+        };
+        let is_there = |play: &Play, snapshot: &str| {
+            play.world.vault.repository("teller", ADDRESS).unwrap().snapshots.contains_key(snapshot)
+        };
+        play.minutes(8);
+        let first = play.policy().status.unwrap().last_good.unwrap().snapshot_id;
+        let change = restore(&play, &first);
+        let now = play.world.now();
+        play.world.schedule(now, Act::Create(user("alice", &["dev"]), change));
+        play.minutes_with(22, die);
+        assert_ne!(play.policy().status.unwrap().last_good.unwrap().snapshot_id, first, "keepLast keeps another one");
+        assert!(is_there(&play, &first), "dies: {dies}: a prune passed, and the point is proposed to be restored");
+        let kept = play.all::<Backup>("Backup").into_iter().filter_map(|run| run.status?.retention);
+        assert!(kept.flat_map(|record| record.kept_by).any(|why| why == "InUse"));
+
+        let (now, back) = (play.world.now(), Change { namespace: "teller".to_owned(), name: "back".to_owned() });
+        play.world.schedule(now, Act::Vote(user("bob", &["sre"]), back, ApprovalDecision::Approve));
+        let mut held = false;
+        play.minutes_with(100, |world, happening| {
+            let leases = world.objects("coordination.k8s.io", "Lease");
+            held |= leases.iter().any(|lease| lease.to_string().contains("ChangeRequest/back"));
+            // That nobody removes anything beside it, the watchdog sees.
+            die(world, happening);
+        });
+        assert!(held, "dies: {dies}: the change held the repository");
+        let phase = format!("{:?}", play.all::<ChangeRequest>("ChangeRequest").remove(0).status.unwrap().phase);
+        assert_eq!(phase, "Succeeded", "dies: {dies}");
+        assert!(!is_there(&play, &first), "dies: {dies}: nobody needs it any more");
+        assert!(play.holders().iter().all(|held| !held.contains("ChangeRequest")), "{:?}", play.holders());
     }
 }
 

@@ -6,6 +6,8 @@ mod heartbeat;
 
 use std::{
     fs,
+    io::{BufRead as _, BufReader},
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -180,6 +182,29 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
     let (told, wrong) = pod.run(&Pod::files());
     assert_eq!(judged(&wrong), Reason::WrongPassword);
     assert!(!told.contains("another-long-password") && !told.contains(PASSWORD), "{told}");
+}
+
+#[test]
+fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
+    let pod = Pod::new();
+    fs::write(pod.at("data/a"), "a").unwrap();
+    // Nobody listens there any more.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut plan = Pod::files();
+    plan["repository"] = json!(format!("rest:http://127.0.0.1:{port}/"));
+    let mut tool = pod.command("tool", &plan).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // restic tries again for a quarter of an hour; the deadline of the run may end it earlier.
+    let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+    let told = lines.by_ref().map(Result::unwrap).find(|line| line.contains("connection refused"));
+    assert!(told.is_some(), "what restic waits for is in the log");
+    assert!(Command::new("kill").args(["-s", "TERM", &tool.id().to_string()]).status().unwrap().success());
+    lines.for_each(drop);
+    tool.wait().unwrap();
+    pod.command("report", &plan).output().unwrap();
+    let message = fs::read_to_string(pod.at("dev/termination-log")).unwrap();
+    let result = RunResult::decode(Some(&message), "run-1").unwrap();
+    assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
+    assert!(result.errors.iter().any(|error| error.contains("connection refused")), "{result:?}");
 }
 
 #[test]

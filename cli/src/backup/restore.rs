@@ -15,7 +15,7 @@ use k8s_openapi::api::{
     batch::v1::Job,
     core::v1::{Namespace, PodSpec},
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
 
 use super::{backups, size};
@@ -40,6 +40,10 @@ pub struct RestoreArgs {
     /// The PersistentVolumeClaim to make and restore to.
     #[arg(long, value_name = "NAME", required_unless_present = "over", conflicts_with = "over")]
     to_claim: Option<String>,
+    /// Namespace of the System to make it in. Credentials are never copied: it has a BackupRepository of its own for the same
+    /// repository. Default: that of the policy.
+    #[arg(long, value_name = "NAME", requires = "to_claim")]
+    to_namespace: Option<String>,
     /// Restore over what a PersistentVolumeClaim holds: files of the recovery point replace those of the same name. Stop what
     /// uses it first.
     #[arg(long, value_name = "NAME")]
@@ -115,22 +119,59 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
     let claim = args.to_claim.as_ref().or(args.over.as_ref()).cloned().unwrap_or_default();
     let name = job_name(&claim, crate::wall_clock());
     let images = images(backup, &runs, context, ui).await?;
-    let permitted = privileges(&policy, context, &namespace).await?;
+    let (target, through) = match &args.to_namespace {
+        Some(other) if *other != namespace => {
+            let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), other);
+            let there = repositories.list(&ListParams::default()).await?.items;
+            let twin = twin(&repository, &there, &namespace, other).map_err(CliError::NotFound)?;
+            ui.line(&ui.dim(&format!("it is read through BackupRepository {} of namespace {other}", twin.name_any())));
+            (other.as_str(), twin.clone())
+        }
+        _ => (namespace.as_str(), repository.clone()),
+    };
+    let permitted = privileges(&policy, context, target).await?;
+    let kept_in = format!("{namespace}/{named}");
     let restore = Restore {
         name: &name,
         claim: &claim,
         snapshot: &point.snapshot_id,
+        repository: &kept_in,
         repository_id: repository.status.as_ref().and_then(|status| status.repository_id.as_deref()),
         deadline: args.deadline.seconds(),
         recovery: chosen.recovery.as_ref(),
     };
     let borrowed = pods::Images { interlock: &images.interlock, restic: &images.restic, postgres: &images.postgres };
-    let job = pods::restore_job(&namespace, &restore, &policy.spec, &repository.spec, &borrowed, permitted)
+    let job = pods::restore_job(target, &restore, &policy.spec, &through.spec, &borrowed, permitted)
         .map_err(|error| CliError::Usage(error.to_string()))?;
-    let mut objects: Vec<Value> =
-        args.to_claim.iter().map(|name| volume(name, &namespace, chosen.bytes, args)).collect();
+    let mut objects: Vec<Value> = args.to_claim.iter().map(|name| volume(name, target, chosen.bytes, args)).collect();
     objects.push(job);
     propose::these(objects, asks, &propose, context, ui).await
+}
+
+/// The BackupRepository of another namespace that is the same repository, opened with a Secret of that namespace.
+///
+/// # Errors
+/// The sentence why there is none.
+fn twin<'a>(
+    of: &BackupRepository,
+    there: &'a [BackupRepository],
+    namespace: &str,
+    other: &str,
+) -> Result<&'a BackupRepository, String> {
+    let id = |repository: &BackupRepository| repository.status.as_ref().and_then(|status| status.repository_id.clone());
+    let name = of.name_any();
+    let wanted = id(of).ok_or_else(|| {
+        format!(
+            "BackupRepository {name} of namespace {namespace} has not been opened yet, so it cannot be known again in {other}: wait until its status.repositoryId is there"
+        )
+    })?;
+    there.iter().find(|found| id(found).as_ref() == Some(&wanted)).ok_or_else(|| {
+        let others: Vec<_> = there.iter().map(ResourceExt::name_any).collect();
+        let others = if others.is_empty() { "none at all".to_owned() } else { others.join(", ") };
+        format!(
+            "namespace {other} has no BackupRepository with id {wanted}, as {name} of {namespace} has (there: {others}); credentials are never copied, so propose one there with the same restic.url and a Secret of that namespace, or leave --to-namespace out"
+        )
+    })
 }
 
 /// What is restored.
@@ -262,6 +303,27 @@ async fn privileges(policy: &BackupPolicy, context: &Context, namespace: &str) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_namespace_reads_through_a_repository_of_its_own_with_the_same_id() {
+        let repository = |name: &str, id: Option<&str>| -> BackupRepository {
+            serde_json::from_value(json!({
+                "metadata": {"name": name},
+                "spec": {"restic": {"url": "rest:https://vault.bank.example/", "secretRef": {"name": "vault"}}},
+                "status": {"repositoryId": id},
+            }))
+            .unwrap()
+        };
+        let of = repository("vault", Some("a"));
+        let there = [repository("vault", Some("b")), repository("read-only", Some("a")), repository("new", None)];
+        let found = |of: &BackupRepository, there: &[BackupRepository]| {
+            twin(of, there, "teller", "audit").map(ResourceExt::name_any)
+        };
+        assert_eq!(found(&of, &there), Ok("read-only".to_owned()), "by its id, whatever it is called");
+        assert!(found(&of, &there[..1]).unwrap_err().contains("(there: vault); credentials are never copied"));
+        assert!(found(&of, &[]).unwrap_err().contains("none at all"));
+        assert!(found(&repository("vault", None), &there).unwrap_err().contains("has not been opened yet"));
+    }
 
     #[test]
     fn images_are_those_that_the_run_had() {

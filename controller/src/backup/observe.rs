@@ -1,7 +1,7 @@
 //! Reading: what a policy, a repository and a run refer to.
 
 use interlock_core::{
-    backup::{observed, pods, run::JobFact, validate},
+    backup::{observed, pods, restore, run::JobFact, validate},
     object::ObjectId,
     port::{Identity, Port, PortError},
 };
@@ -87,6 +87,15 @@ pub async fn job<P: Port>(
     };
     let pods = context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?;
     Ok((observed::job(job.as_ref(), &pods, owner), job))
+}
+
+/// Whether a restore that a change carried out may still read the repository `namespace/name`.
+pub async fn is_restored_from<P: Port>(context: &Context<P>, repository: &str) -> Result<bool, PortError> {
+    // One may run in another namespace of the System.
+    let label = format!("app.kubernetes.io/component={}", restore::COMPONENT);
+    let jobs = context.port.live_list_labelled("batch", "v1", "Job", None, &label).await?;
+    let pods = context.port.live_list_labelled("", "v1", "Pod", None, &label).await?;
+    Ok(restore::may_read(&jobs, &pods, repository))
 }
 
 /// Whether the owner of the namespace lets backups read every file; asked only where that matters.

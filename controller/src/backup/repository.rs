@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_core::{
     backup::{
-        exposure::{is_proven, standing},
+        exposure::standing,
         maintenance::{self, MaintenanceFacts, MaintenanceStep},
         plan::{MAX_FORGET, MaintenanceWork, PLAN_VARIABLE, RunnerPlan},
         pods,
         repository::{Claim, HolderState},
-        retention::{self, Point},
+        retention,
         run::{JobFact, RepositoryFact},
     },
+    change::restores,
     port::{Port, PortError},
 };
 use interlock_crds::{
@@ -102,7 +103,9 @@ pub(super) async fn pass<P: Port>(
             }
             repository.status = Some(status);
         }
-        let due = [decision.wake_at, arranged.wake_at, again(&problems, now)].into_iter().flatten().min();
+        let unwatched = leaving(context, key, &arranged.holders);
+        let due = [decision.wake_at, arranged.wake_at, again(!problems.is_empty() || unwatched, now)];
+        let due = due.into_iter().flatten().min();
         match decision.step {
             MaintenanceStep::CreateJob => {
                 if let act::Created::Refused(why) = create(context, key, &repository, now).await? {
@@ -117,8 +120,16 @@ pub(super) async fn pass<P: Port>(
     Err(PortError::Unavailable("the repository did not settle in one pass".to_owned()))
 }
 
-fn again(problems: &[String], now: Timestamp) -> Option<Timestamp> {
-    (!problems.is_empty()).then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
+fn again(is_needed: bool, now: Timestamp) -> Option<Timestamp> {
+    is_needed.then(|| now.checked_add(LOOK_AGAIN).unwrap_or(now))
+}
+
+/// Whether a restore holds on whose change has ended or goes back: nobody tells when its pods are gone.
+fn leaving<P: Port>(context: &Context<P>, key: &str, holders: &[Claim]) -> bool {
+    let mut changes = holders.iter().filter(|claim| claim.holder.split('/').next() == Some(restores::HOLDER_KIND));
+    let open = context.ask(|index| index.restores_at_repository(key));
+    let wants = |uid: &str| open.iter().filter_map(|open| open.claim.as_ref()).any(|claim| claim.uid == uid);
+    changes.any(|claim| !wants(&claim.uid))
 }
 
 async fn tell<P: Port>(context: &Context<P>, repository: &BackupRepository, ended: &MaintenanceRecord) {
@@ -157,7 +168,8 @@ async fn tidy<P: Port>(
 pub(crate) fn wanting<P: Port>(context: &Context<P>, key: &str, _: &BackupRepository) -> Vec<Claim> {
     let (backups, drills) = context.ask(|index| (index.runs_at_repository(key), index.drills_at_repository(key)));
     let of_backups = backups.iter().filter_map(|backup| run::claim(backup));
-    of_backups.chain(drills.iter().filter_map(|run| drill::claim(run))).collect()
+    let of_restores = context.ask(|index| index.restores_at_repository(key)).into_iter().filter_map(|open| open.claim);
+    of_backups.chain(drills.iter().filter_map(|run| drill::claim(run))).chain(of_restores).collect()
 }
 
 /// What is known about the holders. Whoever is not known to live is read from the server: a claim is let go only when
@@ -199,6 +211,11 @@ async fn states<P: Port>(
                     .await?
                     .is_some_and(|run| reads(&run)),
             };
+            if lives { HolderState::Live } else { HolderState::Ended }
+        } else if kind == restores::HOLDER_KIND {
+            let open = context.ask(|index| index.restores_at_repository(key));
+            let wants = open.iter().filter_map(|open| open.claim.as_ref()).any(|open| open.uid == claim.uid);
+            let lives = wants || observe::is_restored_from(context, key).await?;
             if lives { HolderState::Live } else { HolderState::Ended }
         } else {
             // What ended just now holds until that is recorded.
@@ -296,29 +313,6 @@ pub(super) async fn job_of<P: Port>(
     Ok(job.map_err(|error| error.to_string()))
 }
 
-/// The recovery points of a policy, as retention looks at them.
-fn points(backups: &[std::sync::Arc<Backup>], in_use: &BTreeSet<String>) -> Vec<Point> {
-    let adds_to: BTreeSet<_> = backups
-        .iter()
-        .filter_map(|backup| backup.status.as_ref().filter(|status| !status.phase.is_terminal())?.pinned.as_ref())
-        .flat_map(|pinned| pinned.parent.iter().chain(&pinned.base_id))
-        .collect();
-    let point = |backup: &Backup| {
-        let point = backup.status.as_ref()?.point.as_ref()?;
-        let hold = backup.spec.hold.as_ref();
-        Some(Point {
-            id: point.snapshot_id.clone(),
-            time: point.data_time.0,
-            standing: standing(backup)?,
-            proven: is_proven(backup),
-            base: point.base_id.clone(),
-            in_use: in_use.contains(&point.snapshot_id) || adds_to.contains(&point.snapshot_id),
-            held_until: hold.map(|hold| hold.until.as_ref().map_or(Timestamp::MAX, |until| until.0)),
-        })
-    };
-    backups.iter().filter_map(|backup| point(backup)).collect()
-}
-
 /// What the prune that begins now forgets; what keeps the other points is noted in them.
 async fn retain<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Result<Vec<String>, PortError> {
     let mut forget = Vec::new();
@@ -349,8 +343,13 @@ pub(super) fn plan<P: Port>(
     now: Timestamp,
 ) -> (Vec<std::sync::Arc<Backup>>, retention::Plan) {
     let key = key_of(&policy.metadata);
-    let (backups, in_use) = context.ask(|index| (index.backups_of(&key), index.held_by_drills(&key)));
-    let plan = retention::plan(&policy.spec.retention, &points(&backups, &in_use), now);
+    let repository = beside(&key, &policy.spec.repository_ref.name);
+    let (backups, in_use) = context.ask(|index| {
+        let in_use = &index.held_by_drills(&key) | &index.held_by_restores(&repository);
+        (index.backups_of(&key), in_use)
+    });
+    let plan =
+        retention::plan(&policy.spec.retention, &retention::points(backups.iter().map(AsRef::as_ref), &in_use), now);
     (backups, plan)
 }
 

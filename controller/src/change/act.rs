@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use interlock_core::{
+    backup::restore,
     change::{
         FIELD_MANAGER,
         before::BeforeState,
         decide::authorised,
         facts::Command,
-        gates, gradual,
+        gates, gradual, restores,
         run::{self, RunFacts, Step, Write},
     },
     object::Health,
@@ -21,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
 use super::{Context, Observed, Outcome, finish, observe, prepare::Ready, record, store};
+use crate::claims;
 
 /// Field manager of what going back writes.
 const ROLLBACK_MANAGER: &str = "interlock-rollback";
@@ -164,6 +166,7 @@ impl<P: Port> Running<'_, P> {
     async fn steps(&mut self, started: Timestamp) -> Result<Outcome, PortError> {
         let mut conflicts = 0;
         let commands = counting(self.context, self.observed, started);
+        let kept_out = self.kept_out().await?;
         for _ in 0..MAX_STEPS {
             let now = self.context.port.now().unwrap_or(started);
             if !self.context.port.may_write() {
@@ -175,6 +178,7 @@ impl<P: Port> Running<'_, P> {
                 before: &self.before,
                 looked: &self.looked,
                 unsent: &self.unsent,
+                kept_out: &kept_out,
                 commands: &commands,
                 overrun: self.observed.calendar.overrun(),
                 calendar_change: self.observed.calendar.valid_until(),
@@ -221,6 +225,32 @@ impl<P: Port> Running<'_, P> {
             }
         }
         Ok(Outcome::Retry("the run did not settle in one pass".to_owned()))
+    }
+
+    /// Restores that are still to begin and that their repository has not let in, by position, and why.
+    async fn kept_out(&self) -> Result<BTreeMap<usize, String>, PortError> {
+        let mut kept_out = BTreeMap::new();
+        if self.run.direction != RunDirection::Forward {
+            return Ok(kept_out);
+        }
+        for (index, (entry, step)) in self.before.entries.iter().zip(&self.run.objects).enumerate() {
+            let is_ahead = matches!(step.state, StepState::Waiting | StepState::Intended);
+            let job = entry.manifest.as_ref().filter(|_| entry.id.kind == "Job" && is_ahead);
+            let Some(reads) = job.and_then(restore::reads) else { continue };
+            let repository = self.context.ask(|index| index.backup_repository(&reads.repository));
+            let held = match repository.and_then(|repository| repository.metadata.uid.clone()) {
+                Some(uid) => claims::read(&self.context.port, &uid).await.map(|held| Some(held.holders)),
+                None => Ok(None),
+            };
+            let why = match held {
+                Ok(holders) => restores::kept_out(&self.observed.request.uid, &reads, holders.as_deref()),
+                // A change that cannot go on can still go back.
+                Err(PortError::Invalid(why)) => Some(why),
+                Err(error) => return Err(error),
+            };
+            kept_out.extend(why.map(|why| (index, why)));
+        }
+        Ok(kept_out)
     }
 
     async fn look(&mut self, index: usize) -> Result<(), PortError> {
@@ -384,6 +414,7 @@ impl<P: Port> Running<'_, P> {
                 before: &self.before,
                 looked: &self.looked,
                 unsent: &self.unsent,
+                kept_out: &BTreeMap::new(),
                 commands,
                 overrun: None,
                 calendar_change: None,

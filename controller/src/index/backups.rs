@@ -205,12 +205,14 @@ impl Index {
         };
         // Whoever was let in goes on.
         let before: BTreeSet<_> = known.iter().flat_map(|known| holders(known)).map(|holder| holder.uid).collect();
-        for holder in holders(object).into_iter().filter(|holder| !before.contains(&holder.uid)) {
+        let let_in: Vec<_> = holders(object).into_iter().filter(|holder| !before.contains(&holder.uid)).collect();
+        for holder in &let_in {
             self.backups.woken.extend(self.backups.key_of_uid.get(&holder.uid).cloned().map(BackupKey::Run));
             self.wake_drill_run_of_uid(&holder.uid);
         }
+        let changes = if let_in.is_empty() { BTreeSet::new() } else { self.changes_at_repository(&key) };
         self.backups.woken.insert(BackupKey::Repository(key));
-        BTreeSet::new()
+        changes
     }
 
     /// A BackupRepository was deleted.

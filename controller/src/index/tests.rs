@@ -189,3 +189,59 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
     assert_eq!(run("base-2", 3, None, "Corrupt"), ["log-1", "base-1", "base-1"]);
     assert_eq!(run("base-2", 3, None, "Proven"), ["log-2", "log-2", "base-2"], "a later drill takes it back");
 }
+
+#[test]
+fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_while_its_job_is_to_come_or_runs() {
+    let (seal, mut index) = sealed_index();
+    let restore = |version: &str, status: &Value| {
+        let mut object = serde_json::to_value(change(version, status)).unwrap();
+        object["spec"]["content"]["manifests"] = json!([{
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "back", "namespace": "teller", "annotations": {
+                "interlock.dev/restore-repository": "teller/vault", "interlock.dev/restore-snapshots": "base,newest",
+            }},
+        }]);
+        serde_json::from_value::<crds::ChangeRequest>(object).unwrap()
+    };
+    let held = |index: &Index| {
+        let wants = index.restores_at_repository("teller/vault").iter().any(|restore| restore.claim.is_some());
+        (Vec::from_iter(index.held_by_restores("teller/vault")), wants)
+    };
+    let points = vec!["base".to_owned(), "newest".to_owned()];
+    let repository = BTreeSet::from([BackupKey::Repository("teller/vault".to_owned())]);
+
+    index.change_stored(&restore("1", &json!({})));
+    assert_eq!(held(&index), (points.clone(), false), "it waits for votes");
+    assert_eq!(index.take_woken_backups(), repository);
+    let with_job = |state: &str| {
+        let mut run = serde_json::to_value(started(&seal).status.unwrap().run).unwrap();
+        run["objects"] = json!([{
+            "apiVersion": "batch/v1", "kind": "Job", "namespace": "teller", "name": "back", "operation": "Create",
+            "state": state,
+        }]);
+        json!({"phase": "Running", "run": run})
+    };
+    for (version, state, wants) in [("2", "Waiting", true), ("3", "Written", true), ("4", "Done", false)] {
+        index.change_stored(&restore(version, &with_job(state)));
+        assert_eq!(held(&index), (points.clone(), wants), "{state}");
+    }
+    let run = with_job("Done")["run"].clone();
+    let now = "2026-11-23T08:00:00Z".parse().unwrap();
+    let end = sealed::seal_finish(&seal, "u", crds::ChangePhase::Succeeded, now, String::new()).unwrap();
+    index.take_woken_backups();
+    index.change_stored(&restore("5", &json!({"phase": "Succeeded", "run": run, "finished": end})));
+    assert_eq!(held(&index), (Vec::new(), false));
+    assert_eq!(index.take_woken_backups(), repository);
+    // Of another System's repository nobody holds anything.
+    let system = json!({
+        "tier": "Critical", "mode": "Enforce", "namespaces": ["vaults"], "policyRef": {"name": "p"},
+        "executor": {"type": "Interlock", "serviceAccount": {"namespace": "vaults", "name": "e"}},
+    });
+    index.system_stored(&serde_json::from_value(own("System", "vaults", &system, &json!({}))).unwrap());
+    let mut foreign = serde_json::to_value(restore("6", &json!({}))).unwrap();
+    foreign["metadata"]["uid"] = json!("another");
+    foreign["spec"]["content"]["manifests"][0]["metadata"]["annotations"]["interlock.dev/restore-repository"] =
+        json!("vaults/vault");
+    index.change_stored(&serde_json::from_value(foreign).unwrap());
+    assert_eq!(index.held_by_restores("vaults/vault"), BTreeSet::new());
+}

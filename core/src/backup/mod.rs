@@ -1,7 +1,7 @@
 //! Backups: when a run is due, what becomes of it, who may hold the repository, what is kept, and how exposed data is.
 //!
 //! `slots` says when, `run` carries one run from its object to its outcome, `outcome` reads what the tool said, `repository`
-//! lets runs in, `retention` says what may be forgotten, `exposure` how old the newest good point is, `pods` builds the
+//! lets runs in, `restore` says what a Job of a change reads of it, `retention` says what may be forgotten, `exposure` how old the newest good point is, `pods` builds the
 //! Jobs, `status` tells people, `validate` refuses what a schema cannot, `wal` says what PostgreSQL's write-ahead log carries on.
 
 pub mod choose;
@@ -17,6 +17,7 @@ pub mod plan;
 pub mod pods;
 pub mod receiver;
 pub mod repository;
+pub mod restore;
 pub mod result;
 pub mod retention;
 pub mod run;

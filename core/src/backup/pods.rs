@@ -183,6 +183,8 @@ pub struct Restore<'a> {
     pub claim: &'a str,
     /// Id of the snapshot.
     pub snapshot: &'a str,
+    /// `namespace/name` of the BackupRepository that keeps it.
+    pub repository: &'a str,
     /// restic's id of the repository, if known.
     pub repository_id: Option<&'a str>,
     /// Seconds after which it is ended.
@@ -221,9 +223,15 @@ pub fn restore_job(
     pod.restic_image = options.image.clone().or(of_repository).unwrap_or_else(|| images.restic.to_owned());
     pod.tool_image.clone_from(&pod.restic_image);
     pod.claim("source", restore.claim, SOURCE_PATH, false);
-    let mut job = pod.job(restore.name, restore.deadline, "restore", &[], images.interlock);
+    let mut job = pod.job(restore.name, restore.deadline, super::restore::COMPONENT, &[], images.interlock);
     if let Some(meta) = job.get_mut("metadata").and_then(Value::as_object_mut) {
         meta.remove("ownerReferences");
+    }
+    let annotations = super::restore::annotations(restore.repository, restore.snapshot, restore.recovery);
+    for pointer in ["/metadata", "/spec/template/metadata"] {
+        if let Some(meta) = job.pointer_mut(pointer).and_then(Value::as_object_mut) {
+            meta.insert("annotations".to_owned(), annotations.clone());
+        }
     }
     Ok(job)
 }

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{Duration, Retention};
+use interlock_crds::{Backup, Duration, Retention};
 use jiff::{Timestamp, civil::ISOWeekDate, tz::TimeZone};
 
 use super::{
@@ -35,6 +35,30 @@ pub struct Point {
     pub in_use: bool,
     /// It is held until then; the end of time if until somebody removes the hold.
     pub held_until: Option<Timestamp>,
+}
+
+/// The recovery points of a policy's runs. `in_use` are ids of snapshots that somebody needs; what a run that has not ended
+/// adds to is in use too.
+pub fn points<'a>(backups: impl Iterator<Item = &'a Backup> + Clone, in_use: &BTreeSet<String>) -> Vec<Point> {
+    let adds_to: BTreeSet<_> = backups
+        .clone()
+        .filter_map(|backup| backup.status.as_ref().filter(|status| !status.phase.is_terminal())?.pinned.as_ref())
+        .flat_map(|pinned| pinned.parent.iter().chain(&pinned.base_id))
+        .collect();
+    let point = |backup: &Backup| {
+        let point = backup.status.as_ref()?.point.as_ref()?;
+        let hold = backup.spec.hold.as_ref();
+        Some(Point {
+            id: point.snapshot_id.clone(),
+            time: point.data_time.0,
+            standing: exposure::standing(backup)?,
+            proven: exposure::is_proven(backup),
+            base: point.base_id.clone(),
+            in_use: in_use.contains(&point.snapshot_id) || adds_to.contains(&point.snapshot_id),
+            held_until: hold.map(|hold| hold.until.as_ref().map_or(Timestamp::MAX, |until| until.0)),
+        })
+    };
+    backups.filter_map(point).collect()
 }
 
 /// Why a point is kept.

@@ -15,6 +15,7 @@ pub mod facts;
 pub mod gates;
 pub mod gradual;
 pub mod managers;
+pub mod restores;
 pub mod risk;
 pub mod run;
 pub mod sealed;

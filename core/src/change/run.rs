@@ -29,6 +29,8 @@ use crate::{
 
 /// A write that was sent may arrive so long after it was given up: the client's time limit, and some.
 pub const IN_FLIGHT: SignedDuration = SignedDuration::from_secs(15);
+/// Who waits for a repository looks again after so long, should nobody tell.
+const LOOK_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// A rollback that is refused is tried again after so long.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
 
@@ -45,6 +47,8 @@ pub struct RunFacts<'a> {
     pub looked: &'a BTreeMap<usize, Option<Value>>,
     /// Steps that were journalled in this pass and whose write was not sent: nothing of them can be on its way.
     pub unsent: &'a BTreeSet<usize>,
+    /// Restores that their repository has not let in yet, by position, and why.
+    pub kept_out: &'a BTreeMap<usize, String>,
     /// Commands that count, with their times.
     pub commands: &'a [Command],
     /// What the calendar says about a change that still runs.
@@ -165,6 +169,13 @@ impl<'a> Pass<'_, 'a> {
         self.run.cause = Some(bounded(cause, 1024));
         self.run.step_started_at = Some(Time(self.now));
         self.record(ChangePhase::Running, format!("going back: {cause}"))
+    }
+
+    /// A restore is not begun before its repository has let it in.
+    fn kept_out(&mut self, index: usize) -> Option<Step> {
+        let why = self.facts.kept_out.get(&index)?;
+        let message = self.describe(index, &format!("is not made yet: {why}"));
+        Some(self.wait(ChangePhase::Running, message, Vec::new(), Some(LOOK_AGAIN)))
     }
 
     /// Notes what a write will require of the object.

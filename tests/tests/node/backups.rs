@@ -152,6 +152,40 @@ fn restored(scene: &Scene<'_>, data: &Path) {
         assert_eq!(fs::read(back.join(file)).unwrap(), fs::read(data.join(file)).unwrap());
     }
     assert!(!back.join("secret").exists());
+    restored_over(scene, &back);
+}
+
+/// Over what a claim holds: a dry run makes nothing, nobody does it unasked, and once it was agreed the files are as they were.
+fn restored_over(scene: &Scene<'_>, held: &Path) {
+    let well = fs::read(held.join("accounts")).unwrap();
+    fs::write(held.join("accounts"), "spoilt").unwrap();
+    fs::write(held.join("newer"), "stays").unwrap();
+    let namespace = scene.stage.namespace.as_str();
+    let restore = |more: &str| {
+        let arguments = ["restore", "files", "-n", namespace, "--over", "restored", "--reason", "it is spoilt", more];
+        let (well, told) = scene.world.interlock_status("alice", &arguments);
+        assert!(well && told.contains("what the claim restored holds"), "{told}");
+        told
+    };
+    let count = |what: &str| scene.stage.get(what)["items"].as_array().unwrap().len();
+    let jobs = "jobs?labelSelector=app.kubernetes.io/component=restore";
+    let before = (count("changerequests"), count(jobs));
+    assert!(restore("--dry-run").contains("nothing is created"));
+    assert_eq!((count("changerequests"), count(jobs)), before);
+
+    let name = named(&restore("--yes"), "changerequest");
+    let request = scene.stage.get(&format!("changerequests/{name}"));
+    let refusal = scene.stage.user("alice").create(&request["spec"]["content"]["manifests"][0]).unwrap_err();
+    assert_eq!(refusal.code, 403, "{refusal}");
+    assert_eq!((count(jobs), fs::read_to_string(held.join("accounts")).unwrap()), (before.1, "spoilt".to_owned()));
+    let change = scene.stage.change_of(&request);
+    change.approve(&["bob"]);
+    eventually(RUN, || {
+        let status = change.status();
+        if status["phase"] == "Succeeded" { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    assert_eq!(fs::read(held.join("accounts")).unwrap(), well);
+    assert_eq!(fs::read_to_string(held.join("newer")).unwrap(), "stays", "what the point does not hold is left alone");
 }
 
 /// A dump holds every row, and what comes back can be played.

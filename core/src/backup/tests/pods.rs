@@ -134,6 +134,52 @@ fn reading_every_file_needs_the_namespace_owner() {
 }
 
 #[test]
+fn a_policy_says_where_its_pods_run_what_they_may_use_and_whose_images_they_pull() {
+    let options = json!({
+        "image": "own/restic:1", "imagePullSecrets": ["registry"], "priorityClassName": "low", "scratchSize": "7Gi",
+        "resources": {
+            "requests": {"cpu": "250m", "memory": "300Mi", "ephemeralStorage": "8Gi"},
+            "limits": {"cpu": "3", "memory": "3Gi"},
+        },
+        "nodeSelector": [{"key": "disk", "value": "fast"}],
+        "tolerations": [{"key": "backup", "value": "only", "effect": "NoSchedule"}, {"key": "spare"}],
+        "sameNodeAs": [{"key": "app", "value": "db"}], "supplementalGroups": [3_000],
+    });
+    let places_and_limits = |job: &Value| {
+        let pod = pod(job);
+        assert_eq!(pod["nodeSelector"], json!({"disk": "fast"}));
+        let tolerations = json!([
+            {"key": "backup", "operator": "Equal", "value": "only", "effect": "NoSchedule"},
+            {"key": "spare", "operator": "Exists"},
+        ]);
+        assert_eq!(pod["tolerations"], tolerations);
+        let near = &pod["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"][0];
+        assert_eq!(near["labelSelector"]["matchLabels"], json!({"app": "db"}));
+        assert_eq!(
+            (&pod["priorityClassName"], &pod["imagePullSecrets"]),
+            (&json!("low"), &json!([{"name": "registry"}]))
+        );
+        assert_eq!(pod["securityContext"]["supplementalGroups"], json!([3_000]));
+        let scratch = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "scratch").unwrap();
+        assert_eq!(scratch["emptyDir"]["sizeLimit"], "7Gi");
+        let resources = json!({
+            "requests": {"cpu": "250m", "memory": "300Mi", "ephemeral-storage": "8Gi"}, "limits": {"cpu": "3", "memory": "3Gi"},
+        });
+        assert_eq!((&tool(job)["resources"], &tool(job)["image"]), (&resources, &json!("own/restic:1")));
+    };
+    places_and_limits(&job(|s| s["pod"] = options.clone(), BackupMode::Full));
+    // Upkeep goes by the options of the repository.
+    let repository = repository_spec(|s| s["pod"] = options);
+    let owner = Owner { kind: "BackupRepository", name: "vault", uid: "vault-uid", ..owner() };
+    let (operation, work) = (MaintenanceOperation::Check, MaintenanceWork::default());
+    places_and_limits(&maintenance_job(&owner, "check", operation, &repository, None, &work, &IMAGES).unwrap());
+    let plain = job(|_| (), BackupMode::Full);
+    let of_tool = json!({"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}});
+    assert_eq!(tool(&plain)["resources"], of_tool, "of a policy that says nothing");
+    assert_eq!((pod(&plain).get("nodeSelector"), pod(&plain).get("tolerations")), (None, None));
+}
+
+#[test]
 fn maintenance_that_removes_uses_its_own_credentials_and_a_check_rotates() {
     let owner = Owner {
         kind: "BackupRepository",

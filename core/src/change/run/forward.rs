@@ -90,7 +90,10 @@ impl<'a> Pass<'_, 'a> {
                     self.written(index, live);
                     self.healthy(index, live)
                 }
-                Seen::Unwritten => Progress::Step(self.write(index, live)),
+                Seen::Unwritten => {
+                    let kept_out = self.kept_out(index);
+                    Progress::Step(kept_out.unwrap_or_else(|| self.write(index, live)))
+                }
                 Seen::Moved => Progress::Step(self.intend(index, live)),
                 Seen::Blocked(why) => {
                     let why = self.describe(index, &why);
@@ -109,6 +112,9 @@ impl<'a> Pass<'_, 'a> {
             .collect();
         if let Some(unread) = together.iter().find(|i| !self.facts.looked.contains_key(i)) {
             return Step::Look(*unread);
+        }
+        if let Some(step) = together.iter().find_map(|index| self.kept_out(*index)) {
+            return step;
         }
         let live = |index: &usize| self.facts.looked.get(index).and_then(Option::as_ref);
         if let Some((blocked, why)) = together.iter().find_map(|i| Some((*i, self.changed_since(*i, live(i))?))) {

@@ -61,6 +61,7 @@ struct Scene {
     run: RunRecord,
     phase: ChangePhase,
     on_failure: OnFailure,
+    kept_out: BTreeMap<usize, String>,
     now: Timestamp,
     records: usize,
 }
@@ -106,7 +107,16 @@ fn scene_of(there: &[Value], wanted: &[(Value, Intent)]) -> Scene {
         step_started_at: None,
         objects: before.journal(),
     };
-    Scene { store, before, run, phase: ChangePhase::Running, on_failure: OnFailure::Rollback, now: at(NOW), records: 0 }
+    Scene {
+        store,
+        before,
+        run,
+        phase: ChangePhase::Running,
+        on_failure: OnFailure::Rollback,
+        kept_out: BTreeMap::new(),
+        now: at(NOW),
+        records: 0,
+    }
 }
 
 /// What the body would do, with a process that dies after so many steps.
@@ -125,6 +135,7 @@ impl Scene {
                 before: &self.before,
                 looked: &looked,
                 unsent: &unsent,
+                kept_out: &self.kept_out,
                 commands: &[],
                 overrun: None,
                 calendar_change: None,
@@ -211,6 +222,20 @@ fn a_change_is_carried_out_object_by_object() {
     assert_eq!(scene.store.effects, 3, "one write an object");
     let names: Vec<_> = scene.store.objects.keys().cloned().collect();
     assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn what_its_repository_has_not_let_in_is_not_made_whether_it_was_journalled_or_not() {
+    for steps in [0, 2] {
+        let mut scene = scene_of(&[], &[(config("restore", "files"), Intent::Apply)]);
+        assert_eq!(scene.pass(steps, None), None);
+        scene.kept_out.insert(0, "a prune holds it alone".to_owned());
+        assert_eq!(scene.pass(20, None), None, "it waits");
+        assert_eq!((scene.store.effects, scene.records), (0, steps / 2), "after step {steps}");
+        scene.kept_out.clear();
+        assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::Succeeded));
+        assert_eq!(scene.store.effects, 1);
+    }
 }
 
 #[test]

@@ -95,7 +95,10 @@ fn corrupt(scene: &Scene<'_>) {
         let _ = fs::remove_dir_all(folder.path());
         let _ = fs::remove_file(folder.path());
     }
-    // A repository that is gone is never made anew by itself: another one takes its place.
+    // B16: a repository that is gone is never made anew by itself: another one takes its place.
+    let (well, told) = scene.run("files", &[]);
+    assert!(!well && told.contains("there is no repository at the address any more"), "{told}");
+    assert!(!vault.join("config").exists(), "and none is made there");
     let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
     let made = Command::new(tools.path(Tool::Restic))
         .args(["init", "--no-cache"])
