@@ -262,7 +262,8 @@ pub(crate) fn next_number(state: &AnalysisState) -> u32 {
     measured(&state.counts).saturating_add(state.counts.errors).saturating_add(1)
 }
 
-fn wanted(analysis: &Analysis) -> u32 {
+/// How many measurements end it, where it does not run in the background.
+pub(super) fn wanted(analysis: &Analysis) -> u32 {
     analysis.count.unwrap_or(1).max(1)
 }
 
