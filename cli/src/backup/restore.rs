@@ -22,7 +22,6 @@ use super::{backups, size};
 use crate::{
     context::{Context, harmless},
     error::CliError,
-    output::Format,
     propose::{self, ProposeArgs},
     ui::Ui,
 };
@@ -78,24 +77,10 @@ pub struct RestoreArgs {
 /// Proposes it.
 pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
     let propose = ProposeArgs {
-        files: Vec::new(),
-        title: None,
-        reason: args.reason.clone(),
-        type_: propose::Type::Normal,
-        minimum_risk: None,
-        not_before: None,
-        expires_at: None,
-        depends_on: Vec::new(),
-        rollout_plan: None,
         // What came back before it failed is looked at before it goes.
         on_failure: propose::Failure::Pause,
         progress_deadline: args.deadline,
-        name: None,
-        patch: false,
-        delete: false,
-        yes: args.yes,
-        dry_run: args.dry_run,
-        output: Format::Table,
+        ..ProposeArgs::of(&args.reason, args.yes, args.dry_run)
     };
     let asks = propose::may_ask(&propose)?;
     let namespace = context.namespace_or_default();

@@ -103,6 +103,29 @@ pub enum Failure {
 }
 
 impl ProposeArgs {
+    /// What a command that makes the objects itself proposes: all that it does not ask for is as if it was left out.
+    pub fn of(reason: &str, yes: bool, dry_run: bool) -> Self {
+        Self {
+            files: Vec::new(),
+            title: None,
+            reason: reason.to_owned(),
+            type_: Type::Normal,
+            minimum_risk: None,
+            not_before: None,
+            expires_at: None,
+            depends_on: Vec::new(),
+            rollout_plan: None,
+            on_failure: Failure::Rollback,
+            progress_deadline: Duration::from_seconds(600),
+            name: None,
+            patch: false,
+            delete: false,
+            yes,
+            dry_run,
+            output: Format::Table,
+        }
+    }
+
     /// What the manifests are for.
     pub const fn operation(&self) -> Operation {
         match (self.patch, self.delete) {

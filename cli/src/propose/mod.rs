@@ -26,7 +26,7 @@ use interlock_crds::{ChangeRequest, ChangeRequestSpec, Content as ContentSpec, C
 use kube::{Api, api::PostParams};
 use serde_json::Value;
 
-pub use args::{Failure, ProposeArgs, Type};
+pub use args::{Failure, ProposeArgs};
 
 use crate::{
     context::Context,

@@ -1,6 +1,9 @@
 //! A release as text.
 
-use interlock_core::rollout::outlook;
+use interlock_core::{
+    analysis::{limits, number},
+    rollout::outlook,
+};
 use interlock_crds::{
     Analysis, AnalysisRecord, AnalysisVerdict, Rollout, RolloutPhase, RolloutPlanSpec, RolloutStatus, RolloutStep,
     WavePhase, WaveRecord,
@@ -179,49 +182,90 @@ fn analyses(plan: &RolloutPlanSpec, status: &RolloutStatus, ui: Ui) -> Vec<Strin
     if status.analyses.is_empty() {
         return Vec::new();
     }
-    let width = status.analyses.iter().map(|record| record.state.name.chars().count()).max().unwrap_or(0) + 1;
-    let rows = status.analyses.iter().flat_map(|record| analysis(plan, record, width, ui));
+    let measured: Vec<_> = status.analyses.iter().map(|record| Measured::of(plan, record)).collect();
+    let names = measured.iter().flat_map(|one| {
+        let limits = one.limits.iter().map(|limit| limit_name(*limit).chars().count());
+        std::iter::once(one.record.state.name.chars().count()).chain(limits)
+    });
+    let width = names.max().unwrap_or(0) + 1;
+    let rows = measured.iter().flat_map(|one| one.rows(width, ui));
     std::iter::once(ui.strong("measurements")).chain(rows).collect()
 }
 
-fn analysis(plan: &RolloutPlanSpec, record: &AnalysisRecord, width: usize, ui: Ui) -> Vec<String> {
-    let state = &record.state;
-    let sign = match state.verdict {
-        AnalysisVerdict::Running => ui.warn("▶"),
-        AnalysisVerdict::Passed => ui.good("✔"),
-        AnalysisVerdict::Failed => ui.bad("✘"),
-        AnalysisVerdict::Inconclusive => ui.warn("?"),
-    };
-    let last = state.measurements.iter().rev().find_map(|measurement| measurement.value.as_deref());
-    let last = last.map(|value| format!(" last {value}")).unwrap_or_default();
-    let limit = plan.analyses.iter().find(|analysis| analysis.name == state.name).map(limit).unwrap_or_default();
-    let counts = state.counts;
-    let counted = [
-        (counts.successful, "good"),
-        (counts.failed, "bad"),
-        (counts.inconclusive, "unclear"),
-        (counts.errors, "errors"),
-    ];
-    let counted: Vec<_> = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
-    let note = if state.dry_run { " (only shown)" } else { "" };
-    let mut lines = vec![format!(
-        "  {sign} {}{} {}{last}{}{note}",
-        padded(&state.name, width),
-        plot::values(&state.measurements, ui),
-        counted.join(", "),
-        ui.dim(&limit)
-    )];
-    if !state.message.is_empty() && state.verdict != AnalysisVerdict::Passed {
-        lines.push(format!("    {}", ui.dim(&wrapped(&state.message, WIDTH, 4))));
+/// Most limits of one analysis that are drawn.
+const LIMITS: usize = 4;
+/// Columns that a text beside a plot needs; with less room it stands below.
+const BESIDE: usize = 24;
+
+fn limit_name(limit: f64) -> String {
+    format!("limit {}", number(limit))
+}
+
+/// A run of an analysis, and what decides about its values.
+struct Measured<'a> {
+    record: &'a AnalysisRecord,
+    limits: Vec<f64>,
+    conditions: String,
+}
+
+impl<'a> Measured<'a> {
+    fn of(plan: &RolloutPlanSpec, record: &'a AnalysisRecord) -> Self {
+        let analysis = plan.analyses.iter().find(|analysis| analysis.name == record.state.name);
+        let mut limits = analysis.map(|analysis| limits(analysis, record.state.background)).unwrap_or_default();
+        limits.truncate(LIMITS);
+        Self { record, limits, conditions: analysis.map(conditions).unwrap_or_default() }
     }
-    lines
+
+    fn rows(&self, width: usize, ui: Ui) -> Vec<String> {
+        let state = &self.record.state;
+        let sign = match state.verdict {
+            AnalysisVerdict::Running => ui.warn("▶"),
+            AnalysisVerdict::Passed => ui.good("✔"),
+            AnalysisVerdict::Failed => ui.bad("✘"),
+            AnalysisVerdict::Inconclusive => ui.warn("?"),
+        };
+        let plot = plot::values(&state.measurements, &self.limits, ui);
+        let mut lines = vec![format!("  {sign} {}{plot}", padded(&state.name, width))];
+        let (text, beside) = (self.counted(), 5 + width + state.measurements.len());
+        let fits = beside + BESIDE <= WIDTH;
+        if let Some(first) = lines.first_mut().filter(|_| fits && !text.is_empty()) {
+            *first = format!("{first} {}", wrapped(&text, WIDTH, beside));
+        }
+        for limit in self.limits.iter().filter(|_| !state.measurements.is_empty()) {
+            let line = plot::limit(*limit, &state.measurements, &self.limits, ui);
+            lines.push(format!("    {}{line}", ui.dim(&padded(&limit_name(*limit), width))));
+        }
+        let message = if state.verdict == AnalysisVerdict::Passed { "" } else { state.message.as_str() };
+        let below = [if fits { "" } else { text.as_str() }, self.conditions.as_str(), message];
+        let below = below.iter().filter(|text| !text.is_empty());
+        lines.extend(below.map(|text| format!("    {}", ui.dim(&wrapped(text, WIDTH, 4)))));
+        lines
+    }
+
+    /// How many measurements were what, and the last value.
+    fn counted(&self) -> String {
+        let state = &self.record.state;
+        let counts = state.counts;
+        let counted = [
+            (counts.successful, "good"),
+            (counts.failed, "bad"),
+            (counts.inconclusive, "unclear"),
+            (counts.errors, "errors"),
+        ];
+        let counted: Vec<_> = counted.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let last = state.measurements.iter().rev().find_map(|measurement| measurement.value.as_deref());
+        let last = last.map(|value| format!("last {value}"));
+        let note = state.dry_run.then(|| "(only shown)".to_owned());
+        let parts = [Some(counted.join(", ")).filter(|text| !text.is_empty()), last, note];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 /// What the values must be.
-fn limit(analysis: &Analysis) -> String {
-    let good = analysis.success_when.as_ref().map(|condition| format!(" good when {condition}"));
-    let bad = analysis.fail_when.as_ref().map(|condition| format!(" bad when {condition}"));
-    good.into_iter().chain(bad).collect()
+fn conditions(analysis: &Analysis) -> String {
+    let good = analysis.success_when.as_ref().map(|condition| format!("good when {condition}"));
+    let bad = analysis.fail_when.as_ref().map(|condition| format!("bad when {condition}"));
+    good.into_iter().chain(bad).collect::<Vec<_>>().join(", ")
 }
 
 /// A span of time in its two largest units.
@@ -261,7 +305,10 @@ mod tests {
                     "canary": {"steps": [
                         {"setWeight": 5}, {"pause": {"duration": "5m"}}, {"setWeight": 20}, {"analysis": ["errors"]}, {"pause": {}},
                     ]},
-                    "analyses": [{"name": "errors", "http": {"url": "http://x/"}, "successWhen": "result < 0.01", "interval": "30s", "count": 4}],
+                    "analyses": [{
+                        "name": "errors", "prometheus": {"address": "http://p:9090", "query": "errors"},
+                        "successWhen": "result < 0.01", "interval": "30s", "count": 4,
+                    }],
                 },
                 "targets": [{"kind": "Deployment", "namespace": "bank", "name": "teller"}],
             },
@@ -299,9 +346,37 @@ steps
   ▶ measure errors
   · wait until somebody promotes
 measurements
-  ▶ errors ▁█ 1 good, 1 bad last 0.04 good when result < 0.01
+  ▶ errors     ▁█ 1 good, 1 bad last 0.04
+    limit 0.01 ▂▂
+    good when result < 0.01
     one was bad";
         assert_eq!(text, wanted, "\n{text}");
+    }
+
+    #[test]
+    fn measurements_fit_a_terminal_of_80_columns() {
+        for (name, many) in [("errors".to_owned(), 20), ("e".repeat(40), 20), ("e".repeat(40), 3)] {
+            let mut rollout = rollout();
+            let analysis = &mut rollout.spec.plan.analyses[0];
+            analysis.name.clone_from(&name);
+            analysis.success_when = Some("result > 0.123456 && result < 123456789.0 && result != 3.0".to_owned());
+            analysis.fail_when = Some("result > 5000000000.0 || result < -12345.0".to_owned());
+            let state = &mut rollout.status.as_mut().unwrap().analyses[0].state;
+            state.name.clone_from(&name);
+            state.dry_run = true;
+            state.counts.inconclusive = 1_000;
+            state.counts.errors = 1_000;
+            state.message = "one was bad ".repeat(20);
+            state.measurements = vec![state.measurements[1].clone(); many];
+            let now = "2026-11-23T10:00:40Z".parse().unwrap();
+            let text = whole(&rollout, now, Ui::new(Color::Never)).join("\n");
+            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(widest <= WIDTH, "{widest}\n{text}");
+            for told in ["1000 unclear", "1000 errors", "last 0.04", "(only shown)", "bad when", "limit 5000000000"] {
+                let found = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                assert!(found.contains(told), "{told}\n{text}");
+            }
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod draw;
 mod find;
 mod plot;
+mod rollback;
 mod sign;
 mod status;
 
@@ -33,6 +34,8 @@ pub enum RolloutCommand {
     Abort(CommandArgs),
     /// Try again what failed, or begin anew after going back
     Retry(CommandArgs),
+    /// Propose a change that brings an earlier revision of a workload back
+    Rollback(rollback::RollbackArgs),
     /// Sign the step or wave that waits for signatures
     Sign(sign::SignArgs),
 }
@@ -61,6 +64,7 @@ pub struct PromoteArgs {
 pub async fn execute(command: &RolloutCommand, context: &Context, ui: Ui) -> Result<ExitCode, CliError> {
     let (args, verb) = match command {
         RolloutCommand::Status(args) => return status::execute(args, context, ui).await,
+        RolloutCommand::Rollback(args) => return rollback::execute(args, context, ui).await,
         RolloutCommand::Sign(args) => {
             let decision = if args.reject { ApprovalDecision::Reject } else { ApprovalDecision::Approve };
             return sign::execute(args, decision, context, ui).await;

@@ -9,6 +9,7 @@ pub mod compare;
 pub mod condition;
 pub mod job;
 pub mod judge;
+mod limits;
 pub mod observation;
 pub mod origin;
 pub mod question;
@@ -18,6 +19,7 @@ pub mod template;
 pub mod validate;
 
 pub use judge::{Judge, Judged};
+pub use limits::limits;
 pub use observation::{JobEnd, Observation, Series};
 pub use question::{Answer, Exec, Question};
 pub use run::{Next, Recorded, SampleRange, Slot, decide, overall, postpone, record, start, stop};
@@ -42,7 +44,7 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
 }
 
 /// A number as people write it: at most four digits that count, no trailing zeros.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.abs().to_string().replace("inf", if value < 0.0 { "-infinity" } else { "infinity" });
     }

@@ -262,7 +262,8 @@ pub(crate) fn next_number(state: &AnalysisState) -> u32 {
     measured(&state.counts).saturating_add(state.counts.errors).saturating_add(1)
 }
 
-fn wanted(analysis: &Analysis) -> u32 {
+/// How many measurements end it, where it does not run in the background.
+pub(super) fn wanted(analysis: &Analysis) -> u32 {
     analysis.count.unwrap_or(1).max(1)
 }
 
@@ -270,13 +271,23 @@ fn delay(analysis: &Analysis) -> i64 {
     analysis.initial_delay.map_or(0, interlock_crds::Duration::seconds)
 }
 
-/// A comparison begins when enough samples can be there.
 fn first_due(analysis: &Analysis, started_at: Timestamp) -> Timestamp {
+    after(started_at, lead(analysis))
+}
+
+/// Seconds before the first measurement: a comparison begins when enough samples can be there.
+fn lead(analysis: &Analysis) -> i64 {
     let samples = analysis
         .compare
         .as_ref()
         .map_or(0, |metric| metric.step.seconds().saturating_mul(i64::from(metric.minimum_samples)));
-    after(started_at, delay(analysis).saturating_add(samples))
+    delay(analysis).saturating_add(samples)
+}
+
+/// Seconds from the beginning of an analysis to the last of its measurements, if none ends in an error.
+pub fn seconds(analysis: &Analysis) -> i64 {
+    let further = i64::from(wanted(analysis)) - 1;
+    lead(analysis).saturating_add(analysis.interval.seconds().saturating_mul(further))
 }
 
 fn due(analysis: &Analysis, state: &AnalysisState) -> Timestamp {

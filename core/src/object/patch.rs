@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     id::GroupKind,
@@ -12,9 +12,9 @@ use super::{
 };
 
 /// The object after a manifest was applied to it: an approximation of server-side apply where none can be asked. Maps
-/// and objects merge, list maps merge by key, sets unite, everything else is replaced, an explicit null removes. What
-/// the API server alone knows is missing: defaults, and the removal of fields that the manifest's manager owned and no
-/// longer states.
+/// and objects merge, list maps merge by key, sets unite, everything else is replaced. An explicit null removes, and so
+/// does an item of a list map that states `$patch: delete` beside its keys. What the API server alone knows is missing:
+/// defaults, and the removal of fields that the manifest's manager owned and no longer states.
 pub fn apply_partial(kind: &GroupKind, live: Option<&Value>, manifest: &Value) -> Value {
     merge(Shape::of_kind(kind), live, manifest)
 }
@@ -58,8 +58,10 @@ fn merge_items(shape: Shape, live: &[Item<'_>], stated: &[Item<'_>]) -> Vec<Valu
         while let Some(other) = rest.next_if(|other| is_settled(other, &stated_by_id, &taken)) {
             merged.extend((!stated_by_id.contains_key(other.id.as_str())).then(|| other.value.clone()));
         }
-        let current = live_by_id.get(item.id.as_str()).map(|item| item.value);
-        merged.push(merge(shape, current, item.value));
+        if !is_removal(item.value) {
+            let current = live_by_id.get(item.id.as_str()).map(|item| item.value);
+            merged.push(merge(shape, current, item.value));
+        }
         taken.insert(&item.id);
     }
     merged.extend(rest.filter(|other| !stated_by_id.contains_key(other.id.as_str())).map(|other| other.value.clone()));
@@ -70,7 +72,20 @@ fn is_settled(item: &Item<'_>, stated: &std::collections::BTreeMap<&str, &Item<'
     !stated.contains_key(item.id.as_str()) || taken.contains(item.id.as_str())
 }
 
-fn without_nulls(value: &Value) -> Value {
+/// The field by which an item says that it is to go, as in the patches of kubectl, and what it says.
+const REMOVAL: (&str, &str) = ("$patch", "delete");
+
+/// What an item states that is to go, beside its keys.
+pub(super) fn removal() -> Value {
+    json!({ REMOVAL.0: REMOVAL.1 })
+}
+
+fn is_removal(item: &Value) -> bool {
+    item.get(REMOVAL.0).and_then(Value::as_str) == Some(REMOVAL.1)
+}
+
+/// The value without fields that are null.
+pub(crate) fn without_nulls(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let stated = fields.iter().filter(|(_, value)| !value.is_null());
@@ -82,7 +97,7 @@ fn without_nulls(value: &Value) -> Value {
 }
 
 /// The places that a manifest states with their values, but for the ones that name the object. What is written as one
-/// value is one place; an empty object or list is stated too, and so is an explicit null.
+/// value is one place; an empty object or list is stated too, and so is an explicit null. An item that is to go is null.
 pub fn stated_paths(kind: &GroupKind, manifest: &Value) -> Vec<(Path, Value)> {
     let mut stated = Stated { path: Path::root(), found: Vec::new() };
     stated.visit(Shape::of_kind(kind), manifest);
@@ -108,7 +123,8 @@ impl Stated {
             _ => match list::items(shape, Some(value)).filter(|items| !items.is_empty()) {
                 Some(items) => {
                     for item in items {
-                        self.within(item.segment, shape.item(), item.value);
+                        let value = if is_removal(item.value) { &Value::Null } else { item.value };
+                        self.within(item.segment, shape.item(), value);
                     }
                 }
                 None if IDENTITY.iter().any(|keys| self.path.is_keys(keys)) => {}

@@ -42,7 +42,7 @@ pub fn known_good(
 }
 
 /// The pod template of a ReplicaSet as its Deployment stated it.
-fn template(set: &Value) -> Option<Value> {
+pub(super) fn template(set: &Value) -> Option<Value> {
     let mut template = set.pointer("/spec/template")?.clone();
     template.pointer_mut("/metadata/labels")?.as_object_mut()?.remove(HASH_LABEL);
     Some(template)

@@ -23,6 +23,7 @@ mod outlook;
 pub(crate) mod pass;
 pub mod permit;
 mod promotion;
+pub mod revisions;
 mod settle;
 mod sides;
 pub mod sign_off;

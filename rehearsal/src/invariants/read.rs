@@ -92,8 +92,9 @@ fn is_staged(world: &World, change: &ChangeRequest, id: &ObjectId, new: Option<&
     })
 }
 
+/// Whether the value stands there; null stands for none.
 fn same(object: &Value, path: &Path, value: &Value) -> bool {
-    get(object, path) == Some(value)
+    get(object, path).unwrap_or(&Value::Null) == value
 }
 
 /// The object without what the server makes.

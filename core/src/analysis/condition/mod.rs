@@ -4,6 +4,7 @@
 //! server: see [`bounds`]. A condition is parsed once. One that cannot be evaluated is an error, never a success.
 
 mod bounds;
+mod compared;
 mod data;
 
 use cel::parser::PrattParser;
@@ -84,6 +85,11 @@ impl Condition {
     /// Whether it looks at `result`, of which there must be exactly one then.
     pub fn uses_result(&self) -> bool {
         self.uses_result
+    }
+
+    /// Numbers that the variable of this name must be below or above.
+    pub fn compared(&self, name: &str) -> Vec<f64> {
+        compared::compared(&self.expression, name)
     }
 
     /// Evaluates it.

@@ -2,7 +2,7 @@ use interlock_crds::Severity;
 use serde_json::{Value, json};
 
 use super::{analysis, errors};
-use crate::analysis::{Judge, validate};
+use crate::analysis::{Judge, limits, validate};
 
 /// Field and message of what is wrong.
 fn wrong(fields: Value) -> Vec<(&'static str, String)> {
@@ -34,6 +34,24 @@ fn compare(fields: Value, of: Value) -> Value {
         all.extend(fields);
     }
     all
+}
+
+#[test]
+fn limits_are_the_numbers_that_decide_about_the_recorded_values() {
+    let of =
+        |success: &str, fail: Option<&str>| limits(&errors(json!({"successWhen": success, "failWhen": fail})), false);
+    assert_eq!(of("result < 0.01", None), [0.01]);
+    assert_eq!(of("result <= 2.0", Some("5.0 < result")), [2.0, 5.0]);
+    assert_eq!(of("result < 5.0 && (result > -1.5 || result > 2.0)", Some("result > 5.0")), [-1.5, 2.0, 5.0]);
+    assert_eq!(of("result == 3.0", None), [0.0; 0], "nothing is above or below");
+    assert_eq!(of("series.all(s, s.value < 0.5)", None), [0.0; 0], "of many values none is recorded");
+    assert_eq!(of("result <", None), [0.0; 0], "not CEL");
+    let http = |success: &str| limits(&analysis(json!({"http": {"url": "http://x/"}, "successWhen": success})), false);
+    assert_eq!(http("status < 500.0"), [500.0]);
+    assert_eq!(http("result.errors < 5.0"), [0.0; 0], "the status is what is recorded");
+    let compared = analysis(compare(json!({"alpha": 0.02}), json!({"count": 4})));
+    assert_eq!(limits(&compared, false), [0.005]);
+    assert_eq!(limits(&compared, true), [0.0; 0]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::super::{Change, Shape, apply_partial, diff, restore_paths, same, stated_paths};
+use super::super::{Change, Shape, apply_partial, diff, partial_between, restore_paths, same, stated_paths};
 use super::{POD, TELLER, deployment_kind, shown, teller, with, without};
 
 fn paths(changes: &[Change]) -> Vec<String> {
@@ -152,6 +152,51 @@ fn merged_items_keep_the_manifests_order_and_their_neighbours() {
         let applied = apply_partial(&deployment_kind(), Some(&list(live)), &list(manifest));
         assert_eq!(applied.pointer(&format!("{TELLER}/env")), list(expected).pointer(&format!("{TELLER}/env")));
     }
+}
+
+#[test]
+fn the_part_between_two_objects_says_what_goes_too() {
+    let debug = json!({"name": "DEBUG", "value": "1"});
+    let live = with(with(teller(), &format!("{TELLER}/env/-"), debug), &format!("{POD}/hostNetwork"), json!(true));
+    let part =
+        partial_between(&deployment_kind(), &live, &with(teller(), &format!("{TELLER}/image"), json!("teller:2")));
+    let containers = json!([
+        {"name": "teller", "image": "teller:2", "env": [{"name": "DEBUG", "$patch": "delete"}, {"name": "HOST"}, {"name": "URL"}]},
+        {"name": "proxy"},
+    ]);
+    let pod = json!({"hostNetwork": null, "containers": containers});
+    assert_eq!(part, Some(json!({"spec": {"template": {"spec": pod}}})));
+    let gone = (format!("{TELLER}/env[name=DEBUG]").replace("/containers/0", "/containers[name=teller]"), Value::Null);
+    let stated = stated_paths(&deployment_kind(), &part.unwrap());
+    assert!(stated.iter().any(|(path, value)| (path.to_string(), value.clone()) == gone), "{stated:?}");
+}
+
+#[test]
+fn the_part_between_two_objects_makes_one_the_other_or_is_none() {
+    let finalizers = |all: &[&str]| with(teller(), "/metadata/finalizers", json!(all));
+    let others = [
+        teller(),
+        without(teller(), &format!("{POD}/containers/1")),
+        without(teller(), &format!("{POD}/initContainers")),
+        with(
+            teller(),
+            &format!("{POD}/initContainers"),
+            json!([{"name": "migrate", "image": "migrate:2"}, {"name": "fetch"}]),
+        ),
+        with(teller(), &format!("{POD}/containers/-"), json!({"name": "audit", "image": "audit:1"})),
+        with(teller(), &format!("{TELLER}/ports"), json!([{"containerPort": 9090}, {"containerPort": 8080}])),
+        with(teller(), &format!("{TELLER}/resources"), json!({})),
+        with(teller(), &format!("{POD}/tolerations"), json!([])),
+        finalizers(&["x/y"]),
+    ];
+    for live in &others {
+        for wanted in &others {
+            let part = partial_between(&deployment_kind(), live, wanted).unwrap_or_else(|| panic!("{live} {wanted}"));
+            assert_eq!(&apply_partial(&deployment_kind(), Some(live), &part), wanted, "{part}");
+        }
+    }
+    // A member of a set has no key by which a part could name it.
+    assert_eq!(partial_between(&deployment_kind(), &finalizers(&["x/y", "z"]), &finalizers(&["z"])), None);
 }
 
 #[test]

@@ -108,7 +108,8 @@ pub fn version(live: &Value, target: &TargetFacts) -> Version {
     if is(|c| c.before.as_ref()) && marked == config_mark(&target.before) { Version::Old } else { Version::Other }
 }
 
-fn config_mark(workload: &Value) -> Option<&str> {
+/// What the pods of a workload say of the configuration with which they were started.
+pub fn config_mark(workload: &Value) -> Option<&str> {
     workload.pointer("/spec/template/metadata/annotations")?.get(CONFIG_ANNOTATION)?.as_str()
 }
 

@@ -13,5 +13,6 @@ mod known;
 mod measuring;
 mod permits;
 mod reads;
+mod revisions;
 mod steps;
 mod waves;

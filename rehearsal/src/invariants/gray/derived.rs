@@ -135,7 +135,7 @@ pub(super) fn has_pods_of(object: &Value, manifest: &Value, id: &ObjectId) -> bo
     let pods = Path::of_keys(["spec", "template", "spec", "containers"]);
     let stated = stated_paths(&id.group_kind(), manifest);
     let mut stated = stated.iter().filter(|(path, _)| path.is_within(&pods)).peekable();
-    stated.peek().is_some() && stated.all(|(path, value)| get(object, path) == Some(value))
+    stated.peek().is_some() && stated.all(|(path, value)| get(object, path).unwrap_or(&Value::Null) == value)
 }
 
 fn is_copy(change: &ChangeRequest, audit: &Audit) -> bool {
