@@ -50,6 +50,11 @@ impl Pass<'_> {
 
     fn obey_one(&mut self, command: &CommandFact, strategy: Strategy<'_>) -> Obeyed {
         let phase = self.status.phase;
+        let begins = matches!(command.verb, RolloutVerb::Retry | RolloutVerb::Resume | RolloutVerb::PromoteFully)
+            && matches!(phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
+        if let Some(why) = self.facts.return_asked.filter(|_| begins) {
+            return Obeyed::Refused(format!("it must stay as it was before: {why}"));
+        }
         match command.verb {
             RolloutVerb::Abort | RolloutVerb::Rollback => self.abort(command),
             RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::Aborting => Obeyed::Later,

@@ -47,7 +47,7 @@ impl Pass<'_> {
     /// A promotion that fails stays on the side that serves: going on or back is for a person to say.
     pub fn promotion_failed(&mut self, why: &str) {
         let message = format!(
-            "the promotion failed: {why}. What serves goes on serving; command `interlock rollout retry` to go on, or abort to go back"
+            "the promotion failed: {why}. What serves goes on serving, until somebody commands `interlock rollout retry` (go on) or `abort` (go back), or its change goes back"
         );
         match self.facts.on_failure() {
             OnFailure::Pause => self.hold_for_failure(&message),

@@ -58,6 +58,11 @@ pub fn has_returned(rollout: &Value) -> bool {
     phase_of(rollout) == RolloutPhase::RolledBack
 }
 
+/// Whether a Rollout that had gone back or failed is on its way again, or has arrived.
+pub fn runs_again(rollout: &Value) -> bool {
+    !matches!(phase_of(rollout), RolloutPhase::Aborting | RolloutPhase::RolledBack | RolloutPhase::Failed)
+}
+
 /// Why the Rollout of a change is to go back; none while the change goes forward.
 pub fn return_asked(run: &RunRecord) -> Option<String> {
     let cause = run.cause.as_deref().unwrap_or("no reason was recorded");
@@ -178,16 +183,21 @@ fn with_facts<T>(
     })
 }
 
-/// Commands on the Rollout that count, in the order in which they were given.
-pub fn commands(facts: &ChangeFacts<'_>, rollout_uid: &str, commands: &[Command], now: Timestamp) -> Vec<CommandFact> {
-    let mut counting: Vec<_> = commands
-        .iter()
-        .filter(|command| command.target_uid == rollout_uid && counts(facts, command, now))
-        .filter_map(|command| {
+/// Commands on the Rollout that count, in the order in which they were given: those of `given` that name it, and that its
+/// change is resumed after it went back or failed.
+pub fn commands(facts: &ChangeFacts<'_>, rollout: &Rollout, given: &[Command], now: Timestamp) -> Vec<CommandFact> {
+    let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let own = given.iter().filter(|command| command.target_uid == uid);
+    let own = own.filter_map(|command| Some((command, verb(command.verb)?)));
+    let resumed = resumed(facts, rollout).map(|command| (command, RolloutVerb::Retry));
+    let mut counting: Vec<_> = own
+        .chain(resumed)
+        .filter(|(command, _)| counts(facts, command, now))
+        .filter_map(|(command, verb)| {
             Some(CommandFact {
                 // One admission request makes one Action.
                 id: command.sealed.as_ref()?.request_uid.clone(),
-                verb: verb(command.verb)?,
+                verb,
                 actor: command.actor.clone(),
                 reason: command.reason.clone(),
                 at: command.created,
@@ -196,6 +206,17 @@ pub fn commands(facts: &ChangeFacts<'_>, rollout_uid: &str, commands: &[Command]
         .collect();
     counting.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
     counting
+}
+
+/// The command by which somebody resumed the change since its Rollout went back or failed.
+fn resumed<'a>(facts: &ChangeFacts<'a>, rollout: &Rollout) -> Option<&'a Command> {
+    let status = rollout.status.as_ref()?;
+    let is_asked = rollout.spec.part_of.is_none()
+        && matches!(status.phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
+    let since = status.finished_at.as_ref().filter(|_| is_asked)?.0;
+    let own = facts.commands.iter().filter(|command| command.target_uid == facts.request.uid);
+    let resumes = own.filter(|command| command.verb == Verb::Resume && command.created >= since);
+    resumes.max_by_key(|command| (command.created, command.name.as_str()))
 }
 
 /// What a command means on a Rollout.
