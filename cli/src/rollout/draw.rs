@@ -104,7 +104,9 @@ fn waves(status: &RolloutStatus, ui: Ui) -> Vec<String> {
             WavePhase::Running | WavePhase::Soaking => ui.warn("▶"),
             WavePhase::Waiting => ui.dim("·"),
         };
-        let counts = format!("{} done, {} under way, {} failed", wave.succeeded, wave.running, wave.failed);
+        let names: Vec<_> = wave.missed.iter().map(|target| target.name.as_str()).collect();
+        let missed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        let counts = format!("{} done, {} under way, {} failed{missed}", wave.succeeded, wave.running, wave.failed);
         let message = if wave.message.is_empty() { String::new() } else { format!(": {}", wave.message) };
         format!(
             "  {sign} {} {}",

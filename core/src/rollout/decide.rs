@@ -143,6 +143,10 @@ impl Pass<'_> {
             self.status.finished_at = None;
             return self.turn_back(why);
         }
+        if self.status.phase == RolloutPhase::Failed && self.facts.spec.part_of.is_some() {
+            self.status.finished_at = None;
+            return self.turn_back("its promotion failed, and what fails of a wave goes back");
+        }
         if self.status.phase == RolloutPhase::Failed && self.facts.deleting {
             self.status.finished_at = None;
             return self.turn_back("the Rollout is being deleted");

@@ -51,13 +51,16 @@ impl Pass<'_> {
         );
         match self.facts.on_failure() {
             OnFailure::Pause => self.hold_for_failure(&message),
-            OnFailure::Rollback if self.status.promotion.as_ref().is_some_and(|p| p.written) => {
+            OnFailure::Rollback
+                if self.facts.spec.part_of.is_none() && self.status.promotion.as_ref().is_some_and(|p| p.written) =>
+            {
                 self.phase(RolloutPhase::Failed);
                 self.status.finished_at = Some(Time(self.now));
                 self.writes.clear();
                 self.say(message);
             }
-            // The workload is still untouched: going back is nothing but what a failed step does.
+            // The workload is still untouched: going back is nothing but what a failed step does. One of a wave goes back
+            // whatever was written: nobody is asked about it, its wave says whether it may be missed.
             OnFailure::Rollback => {
                 self.writes.clear();
                 self.turn_back(&format!("the promotion failed: {why}"));

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
-    GateState, GateStatus, Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, StepGate, Verb, Wave,
+    GateState, GateStatus, Overrun, Rollout, RolloutPhase, RolloutTarget, RunDirection, RunRecord, StepGate, Verb, Wave,
 };
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{BeforeState, config_of};
+use super::{BeforeState, Entry, config_of};
 use crate::{
     admission::WriteRequest,
     calendar::WindowState,
@@ -51,6 +51,23 @@ pub fn progress(rollout: &Value) -> Health {
 fn keeps_some(rollout: &Value) -> bool {
     let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
     waves.into_iter().any(|wave| wave.get("phase").and_then(Value::as_str) == Some("Complete"))
+}
+
+/// Positions of what the waves of a Rollout went on without: workloads that went back, and what only their pods read.
+pub fn missed(rollout: &Value, before: &BeforeState) -> Vec<usize> {
+    let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
+    let missed = waves.filter_map(|wave| serde_json::from_value::<Vec<RolloutTarget>>(wave.get("missed")?.clone()).ok());
+    let missed: Vec<_> = missed.flatten().map(|target| rollout::live::workload_id(&target)).collect();
+    let workloads: Vec<_> = before
+        .entries
+        .iter()
+        .filter(|entry| entry.gradual && missed.iter().any(|workload| entry.id.same_object(workload)))
+        .collect();
+    let is_missed = |entry: &Entry| {
+        workloads.iter().any(|workload| workload.id.same_object(&entry.id) || super::reads(workload, entry))
+    };
+    let positions = before.entries.iter().enumerate().filter(|(_, entry)| entry.gradual && is_missed(entry));
+    positions.map(|(position, _)| position).collect()
 }
 
 /// Whether everything that the Rollout wrote is as before.

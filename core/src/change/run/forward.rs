@@ -74,12 +74,23 @@ impl<'a> Pass<'_, 'a> {
         }
         match unhealthy.first().cloned() {
             Some((first, why)) => self.wait_for(first, &why, &unhealthy),
-            None => Step::Finish(
-                Box::new(self.run.clone()),
-                ChangePhase::Succeeded,
-                "carried out; every object is healthy".to_owned(),
-            ),
+            None => Step::Finish(Box::new(self.run.clone()), ChangePhase::Succeeded, self.carried_out()),
         }
+    }
+
+    /// What came of the change, with what the waves of its plan went on without.
+    fn carried_out(&self) -> String {
+        let missed = (0..self.plan_len()).filter(|i| self.is_gradual(*i) && self.state(*i) == Some(StepState::Reverted));
+        let missed: Vec<_> = missed.filter_map(|index| self.id(index)).map(|id| id.to_string()).collect();
+        if missed.is_empty() {
+            return "carried out; every object is healthy".to_owned();
+        }
+        let (count, named) = (missed.len(), missed.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "));
+        let more = if count > 5 { format!(" and {} more", count - 5) } else { String::new() };
+        format!(
+            "carried out, but for {named}{more}: they went back and are as before, which the plan tolerates; every other object \
+             is healthy. Propose a new change for what is missing"
+        )
     }
 
     pub(super) fn object(&mut self, index: usize, state: StepState, live: Option<&Value>) -> Progress {
@@ -222,6 +233,9 @@ impl<'a> Pass<'_, 'a> {
             Health::Healthy => {
                 if self.is_rollout(index) {
                     self.set_gradual(StepState::Waiting, StepState::Done);
+                    for missed in live.map(|live| gradual::missed(live, self.facts.before)).unwrap_or_default() {
+                        self.set(missed, StepState::Reverted, "went back, and its wave went on without it");
+                    }
                 }
                 self.set(index, StepState::Done, "");
                 Progress::Healthy
