@@ -66,8 +66,8 @@ impl Pass<'_> {
                 Obeyed::Yes
             }
             RolloutVerb::Retry | RolloutVerb::Resume | RolloutVerb::PromoteFully if phase == RolloutPhase::Failed => {
+                self.leave_rest();
                 self.phase(RolloutPhase::Promoting);
-                self.status.finished_at = None;
                 self.try_again();
                 Obeyed::Yes
             }
@@ -90,7 +90,7 @@ impl Pass<'_> {
             | RolloutPhase::Paused
             | RolloutPhase::Promoting
             | RolloutPhase::Failed => {
-                self.status.finished_at = None;
+                self.leave_rest();
                 self.turn_back(&command.describe());
                 Obeyed::Yes
             }
@@ -112,7 +112,10 @@ impl Pass<'_> {
         for record in self.status.waves.iter_mut().filter(|record| record.phase != WavePhase::Complete) {
             *record = WaveRecord { name: record.name.clone(), attempt, ..WaveRecord::default() };
         }
+        // What is begun anew has times of its own.
+        self.status.started_at = None;
         self.status.finished_at = None;
+        self.status.held_seconds = 0;
         self.status.fully = fully;
     }
 
@@ -124,7 +127,6 @@ impl Pass<'_> {
                 RolloutPhase::Progressing | RolloutPhase::Paused,
                 None | Some(HoldReason::WindowClosed),
             ) if self.status.promotion.is_none() => {
-                self.status.hold = None;
                 self.hold(
                     HoldReason::Commanded,
                     &format!("{}; it goes on with `interlock rollout resume`", command.describe()),

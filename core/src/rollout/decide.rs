@@ -140,15 +140,15 @@ impl Pass<'_> {
             return;
         }
         if let Some(why) = self.facts.return_asked.filter(|_| self.status.phase != RolloutPhase::RolledBack) {
-            self.status.finished_at = None;
+            self.leave_rest();
             return self.turn_back(why);
         }
         if self.status.phase == RolloutPhase::Failed && self.facts.spec.part_of.is_some() {
-            self.status.finished_at = None;
+            self.leave_rest();
             return self.turn_back("its promotion failed, and what fails of a wave goes back");
         }
         if self.status.phase == RolloutPhase::Failed && self.facts.deleting {
-            self.status.finished_at = None;
+            self.leave_rest();
             return self.turn_back("the Rollout is being deleted");
         }
         if self.status.phase.is_at_rest() {

@@ -367,9 +367,6 @@ impl<'a> Pass<'a> {
     fn wave_failed(&mut self, position: usize, wave: &Wave, why: &str) {
         let message = format!("wave {}: {why}", wave.name);
         if self.facts.on_failure() == OnFailure::Pause {
-            if self.status.hold.as_ref().is_none_or(|hold| hold.reason != HoldReason::Failure) {
-                self.status.hold = None;
-            }
             return self.hold(HoldReason::Failure, &format!("{message}; go back with `interlock rollout abort`"));
         }
         self.turn_back(&message);

@@ -387,9 +387,12 @@ fn r18_a_promotion_that_fails_stays_where_it_serves() {
 fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
     let mut game = stuck_promotion(None);
     assert_eq!(game.phase(), RolloutPhase::Failed, "{}", game.message());
+    let (began, waited) = (game.status.started_at.clone(), game.now.duration_since(game.status.finished_at.clone().unwrap().0));
     game.cluster.bad_images.retain(|image| image != "v2");
     game.command(RolloutVerb::Retry);
     game.run_for(300);
+    let status = &game.status;
+    assert_eq!((&status.started_at, status.held_seconds), (&began, waited.as_secs()), "it waited for a person, and goes on");
     assert_eq!((game.phase(), game.cluster.images("teller")["v2"]), (RolloutPhase::Succeeded, 4), "{}", game.message());
     assert_eq!(game.weights, [50, 100, 0]);
 }
