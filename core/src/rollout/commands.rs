@@ -172,7 +172,11 @@ impl Pass<'_> {
             return Obeyed::Yes;
         }
         if strategy.steps().get(self.status.current_step as usize).is_some() {
-            self.go_to(self.status.current_step + 1);
+            if verb == RolloutVerb::Promote {
+                self.complete_step();
+            } else {
+                self.go_to(self.status.current_step + 1);
+            }
         }
         Obeyed::Yes
     }

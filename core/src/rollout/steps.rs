@@ -92,7 +92,11 @@ impl Pass<'_> {
             if self.has_planned() {
                 return;
             }
-            self.go_to(self.status.current_step + 1);
+            if self.status.fully && (step.pause.is_some() || step.analysis.is_some() || step.job.is_some()) {
+                self.go_to(self.status.current_step + 1);
+            } else {
+                self.complete_step();
+            }
         }
     }
 

@@ -48,7 +48,27 @@ fn r01_abort_retry_promote() {
     let phases: Vec<_> =
         game.phases.iter().map(|phase| format!("{phase:?}")).filter(|phase| phase != "Pending").collect();
     assert_eq!(phases.join(" "), "Progressing Paused Aborting RolledBack Progressing Paused Promoting Succeeded");
+    let told = game.told_briefly();
+    assert_eq!(told, ["1 of 2", "Aborting", "RolledBack", "Progressing", "1 of 2", "2 of 2", "Succeeded"]);
+    let first = "StepCompleted: step 1 of 2 is complete: 50 % of the traffic; then: paused until ";
+    assert!(game.told[0].starts_with(first), "{}", game.told[0]);
     assert_eq!(game.cluster.images("teller").into_iter().collect::<Vec<_>>(), [("v2".to_owned(), 1)]);
+}
+
+#[test]
+fn a_step_is_told_once_when_it_is_complete_and_not_when_it_is_passed_over() {
+    for (verb, expected) in [
+        (RolloutVerb::Promote, vec!["1 of 3", "2 of 3", "3 of 3", "Succeeded"]),
+        (RolloutVerb::Skip, vec!["1 of 3", "3 of 3", "Succeeded"]),
+        (RolloutVerb::PromoteFully, vec!["1 of 3", "3 of 3", "Succeeded"]),
+    ] {
+        let mut game = route_game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]), 2);
+        game.run_for(10);
+        game.command(verb);
+        game.run_for(60);
+        let told: Vec<_> = game.told_briefly().into_iter().filter(|told| *told != "Progressing").collect();
+        assert_eq!(told, expected, "{verb:?}: {:?}", game.told);
+    }
 }
 
 #[test]
