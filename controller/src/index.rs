@@ -235,7 +235,7 @@ impl Index {
             self.remember_live(&key, request, resource_version, content);
             wake.insert(key.clone());
             if became_ready {
-                self.wake_superseded(&key);
+                wake.extend(self.wake_superseded(&key));
             }
         }
         let is = self.live(&key).filter(|live| live.running);
@@ -312,16 +312,19 @@ impl Index {
         self.changes.insert(key.to_owned(), ChangeEntry::Live(Arc::new(live)));
     }
 
-    /// Wakes the Rollouts of running changes that write an object of this one: it may take their place.
-    fn wake_superseded(&mut self, key: &str) {
-        let Some(live) = self.live(key) else { return };
+    /// Wakes the Rollouts of running changes that write an object of this one: it may take their place. Such changes are to be
+    /// looked at too, as one may wait for a person after its Rollout went back.
+    fn wake_superseded(&mut self, key: &str) -> BTreeSet<ChangeKey> {
+        let Some(live) = self.live(key) else { return BTreeSet::new() };
         let objects = live.content.as_ref().as_ref().map(|content| content.objects.as_slice()).unwrap_or_default();
         let others = objects.iter().filter_map(|object| self.live_by_object.get(&object.id.key())).flatten();
         let running = others.filter(|other| *other != key && self.running.contains(*other));
-        let uids: BTreeSet<_> = running.filter_map(|other| Some(self.live(other)?.request.uid.clone())).collect();
+        let running: BTreeSet<_> = running.cloned().collect();
+        let uids: Vec<_> = running.iter().filter_map(|other| Some(self.live(other)?.request.uid.clone())).collect();
         for uid in uids {
             self.wake_rollouts(&uid);
         }
+        running
     }
 
     fn forget_live(&mut self, key: &str) {

@@ -198,7 +198,8 @@ pub enum OnFailure {
     /// It goes back by itself.
     #[default]
     Rollback,
-    /// It stops and waits for `interlock rollback` or `interlock resume`.
+    /// It stops and waits for `interlock rollback` or `interlock resume`. So it does when its release went back or failed, also
+    /// by `interlock rollout abort`: `interlock rollout retry` tries that again.
     Pause,
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     analysis::AnalysisRecord,
+    rollout::RolloutTarget,
     rollout_steps::{HeaderMatch, MirrorStep},
     status::OperationKind,
 };
@@ -441,6 +442,10 @@ pub struct WaveRecord {
     /// Workloads that went back or failed.
     #[serde(default)]
     pub failed: u32,
+    /// Which these are. Of a wave that is complete: those that keep the old version, as many as its `failureThreshold` lets be.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub missed: Vec<RolloutTarget>,
     /// What it waits for, for a person.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 1024))]

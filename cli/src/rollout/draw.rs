@@ -2,7 +2,7 @@
 
 use interlock_core::{
     analysis::{limits, number},
-    rollout::outlook,
+    rollout::{described, outlook},
 };
 use interlock_crds::{
     Analysis, AnalysisRecord, AnalysisVerdict, Rollout, RolloutPhase, RolloutPlanSpec, RolloutStatus, RolloutStep,
@@ -107,7 +107,9 @@ fn waves(status: &RolloutStatus, ui: Ui) -> Vec<String> {
             WavePhase::Running | WavePhase::Soaking => ui.warn("▶"),
             WavePhase::Waiting => ui.dim("·"),
         };
-        let counts = format!("{} done, {} under way, {} failed", wave.succeeded, wave.running, wave.failed);
+        let names: Vec<_> = wave.missed.iter().map(|target| target.name.as_str()).collect();
+        let missed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
+        let counts = format!("{} done, {} under way, {} failed{missed}", wave.succeeded, wave.running, wave.failed);
         let message = if wave.message.is_empty() { String::new() } else { format!(": {}", wave.message) };
         format!(
             "  {sign} {} {}",
@@ -150,32 +152,6 @@ fn steps(plan: &RolloutPlanSpec, status: &RolloutStatus, now: Timestamp, ui: Ui)
         format!("  {sign} {}", ui.strong(&format!("{text}{}", left.filter(|_| forward).unwrap_or_default())))
     };
     std::iter::once(ui.strong("steps")).chain(all.iter().enumerate().map(row)).collect()
-}
-
-/// A step as a person says it.
-fn described(step: &RolloutStep) -> String {
-    let members = [
-        step.set_weight.map(|weight| format!("{weight} % of the traffic")),
-        step.set_replicas.map(|replicas| format!("{replicas} pods of the new version")),
-        step.pause.as_ref().map(|pause| {
-            pause.duration.map_or("wait until somebody promotes".to_owned(), |duration| format!("wait {duration}"))
-        }),
-        step.analysis.as_ref().map(|names| format!("measure {}", names.join(", "))),
-        step.header_match.as_ref().map(|step| {
-            let headers: Vec<_> =
-                step.headers.iter().map(|header| format!("{}: {}", header.name, header.value)).collect();
-            if headers.is_empty() {
-                "no header leads to the new version".to_owned()
-            } else {
-                format!("requests with {}", headers.join(", "))
-            }
-        }),
-        step.mirror.map(|mirror| format!("copy {} % of the requests", mirror.percent)),
-        step.job.as_ref().map(|job| format!("run Job {}", job.name)),
-        step.sign_off.as_ref().map(|rule| format!("signed by {} of {}", rule.count, rule.groups.join(", "))),
-        step.gate.map(|gate| format!("gate {:?} is open", gate.name)),
-    ];
-    members.into_iter().flatten().next().unwrap_or_else(|| "nothing".to_owned())
 }
 
 fn analyses(plan: &RolloutPlanSpec, status: &RolloutStatus, ui: Ui) -> Vec<String> {

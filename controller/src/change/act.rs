@@ -16,7 +16,9 @@ use interlock_core::{
     object::Health,
     port::{DryRun, Identity, Note, Port, PortError},
 };
-use interlock_crds::{ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState};
+use interlock_crds::{
+    ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState, Supersede,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -167,6 +169,7 @@ impl<P: Port> Running<'_, P> {
         let mut conflicts = 0;
         let commands = counting(self.context, self.observed, started);
         let kept_out = self.kept_out().await?;
+        let newer = self.newer();
         for _ in 0..MAX_STEPS {
             let now = self.context.port.now().unwrap_or(started);
             if !self.context.port.may_write() {
@@ -184,6 +187,7 @@ impl<P: Port> Running<'_, P> {
                 calendar_change: self.observed.calendar.valid_until(),
                 on_failure: self.observed.request.spec.contingency.on_failure,
                 deadline: self.observed.request.spec.progress_deadline.signed(),
+                superseded_by: newer.as_deref(),
             };
             let step = run::next(&facts, now);
             tracing::debug!(change = self.key, step = ?brief(&step), "next step");
@@ -253,6 +257,13 @@ impl<P: Port> Running<'_, P> {
         Ok(kept_out)
     }
 
+    /// The newer change that takes the place of this one, if its plan gives way to one.
+    fn newer(&self) -> Option<String> {
+        self.before.rollout_plan.as_ref().filter(|plan| plan.supersede == Supersede::Restart)?;
+        let workloads = self.before.entries.iter().filter(|entry| entry.gradual).map(|entry| entry.id.clone());
+        self.context.ask(|index| index.newer(workloads, &self.observed.request))
+    }
+
     async fn look(&mut self, index: usize) -> Result<(), PortError> {
         let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
         if let Some(told) = self.under_way(index) {
@@ -286,9 +297,15 @@ impl<P: Port> Running<'_, P> {
     async fn record(&mut self, run: RunRecord, phase: ChangePhase, message: &str) -> Result<(), PortError> {
         if run.direction != self.run.direction || phase != self.phase {
             tracing::info!(change = self.key, ?phase, direction = ?run.direction, message, "the change turns");
+            let goes_on = phase == ChangePhase::Running && run.direction == RunDirection::Forward;
+            let reason = match phase {
+                ChangePhase::Paused => "Paused",
+                _ if goes_on => "GoesOn",
+                _ => "GoingBack",
+            };
             let note = Note {
-                warning: true,
-                reason: if phase == ChangePhase::Paused { "Paused" } else { "GoingBack" }.to_owned(),
+                warning: !goes_on,
+                reason: reason.to_owned(),
                 action: "Run".to_owned(),
                 message: message.to_owned(),
             };
@@ -420,6 +437,7 @@ impl<P: Port> Running<'_, P> {
                 calendar_change: None,
                 on_failure: self.observed.request.spec.contingency.on_failure,
                 deadline: self.observed.request.spec.progress_deadline.signed(),
+                superseded_by: None,
             };
             run::refused(&facts, index, error, now)
         };

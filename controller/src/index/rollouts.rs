@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use interlock_core::admission::WriteRequest;
 use interlock_core::change::facts::{PlanFacts, RequestFacts, SystemFacts};
+use interlock_core::change::gradual;
+use interlock_core::object::ObjectId;
 use interlock_core::rollout::{ROLLOUT_LABEL, derive::workload, live};
 use interlock_crds as crds;
 
@@ -182,6 +184,15 @@ impl Index {
             .collect();
         let rollouts = keys.into_iter().filter_map(|key| self.rollouts.known.get(key));
         rollouts.filter(|rollout| !self.has_ended(&rollout.spec.change_request.uid)).cloned().collect()
+    }
+
+    /// A newer change that wants one of these workloads, and takes the place of the one that is about them.
+    pub fn newer(&self, workloads: impl IntoIterator<Item = ObjectId>, request: &RequestFacts) -> Option<String> {
+        workloads.into_iter().find_map(|workload| {
+            let others = self.changes_with(&workload.key());
+            let other = others.iter().find(|other| gradual::supersedes(&other.request, request))?;
+            Some(format!("change {}/{}", other.request.namespace, other.request.name))
+        })
     }
 
     /// Every Rollout.

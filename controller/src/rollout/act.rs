@@ -6,27 +6,27 @@ use interlock_core::{
     port::{DryRun, Identity, Note, Port, PortError},
     rollout::PlannedWrite,
 };
-use interlock_crds::{API_VERSION, Form, GROUP, OperationKind, RolloutPhase, RolloutStatus, VERSION};
+use interlock_crds::{API_VERSION, Form, GROUP, OperationKind, RolloutStatus, VERSION};
 use serde_json::{Value, json};
 
 use super::observe::Observed;
 use crate::change::Context;
 
 /// Records the status unless it stands there already; whether it was written. The resourceVersion under which the Rollout
-/// was read is the precondition.
+/// was read is the precondition. People are told first: who dies in between tells them once more.
 pub async fn record<P: Port>(
     context: &Context<P>,
     observed: &mut Observed,
     status: RolloutStatus,
+    notes: &[Note],
 ) -> Result<bool, PortError> {
     if *observed.status() == status {
         return Ok(false);
     }
-    let is_on_its_way = matches!(status.phase, RolloutPhase::Progressing | RolloutPhase::Promoting)
-        && matches!(observed.status().phase, RolloutPhase::Pending | RolloutPhase::Progressing);
-    // That it goes on as planned its status says; whoever reads Events wants to know of what stops it, and of its end.
-    if observed.status().phase != status.phase && !is_on_its_way {
-        tell(context, observed, &status).await;
+    for note in notes {
+        let (name, reason, message) = (&observed.rollout.metadata.name, &note.reason, &note.message);
+        tracing::info!(rollout = name, reason, message, "the release moves on");
+        context.port.note(&reference(observed), note).await;
     }
     let mut object = reference(observed);
     if let Some(fields) = object.as_object_mut() {
@@ -38,19 +38,6 @@ pub async fn record<P: Port>(
     observed.recorded(status, version);
     context.learn_rollout(stored);
     Ok(true)
-}
-
-async fn tell<P: Port>(context: &Context<P>, observed: &Observed, status: &RolloutStatus) {
-    use interlock_crds::RolloutPhase::{Aborting, Failed, RolledBack};
-    let message = status.message.clone().unwrap_or_default();
-    tracing::info!(rollout = observed.rollout.metadata.name, phase = ?status.phase, message, "the release moves on");
-    let note = Note {
-        warning: matches!(status.phase, Aborting | Failed | RolledBack),
-        reason: format!("{:?}", status.phase),
-        action: "Release".to_owned(),
-        message,
-    };
-    context.port.note(&reference(observed), &note).await;
 }
 
 /// Makes the announced writes. Fails with the object of the first that does.

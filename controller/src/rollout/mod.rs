@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError};
 use interlock_core::{
     change::gradual::FINALIZER,
     port::{Port, PortError},
-    rollout::{decide::RolloutDecision, measure},
+    rollout::{decide::RolloutDecision, measure, notes},
 };
 use interlock_crds::{Rollout, RolloutPhase, RolloutStatus};
 use jiff::{SignedDuration, Timestamp};
@@ -142,7 +142,8 @@ async fn pass<P: Port>(
         {
             return Ok(Outcome::Wait(Some(decision.wake_at.map_or(later, |at| at.min(later)))));
         }
-        let recorded = act::record(context, &mut observed, decision.status).await?;
+        let notes = notes(&observed.rollout.spec.plan, observed.status(), &decision);
+        let recorded = act::record(context, &mut observed, decision.status, &notes).await?;
         // Nothing is written on the word of what was told alone. What was recorded just now was recorded over it; what was
         // recorded before, and is to be written again, has to stand.
         if !recorded && !decision.writes.is_empty() && !observe::stands(context, &observed).await? {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use interlock_core::{
     change::{
-        facts::{RequestFacts, Vote},
+        facts::Vote,
         gradual,
     },
     object::ObjectId,
@@ -224,7 +224,7 @@ pub async fn rollout<P: Port>(
     let uid = observed.rollout.metadata.uid.clone().unwrap_or_default();
     let given = context.ask(|index| index.commands(&uid));
     let facts = change.facts(context);
-    observed.commands = gradual::commands(&facts, &uid, &given, now);
+    observed.commands = gradual::commands(&facts, &observed.rollout, &given, now);
     observed.signing = Some(Signing {
         change_uid: facts.request.uid.clone(),
         requester: facts.request.spec.requester.clone(),
@@ -245,20 +245,13 @@ pub async fn rollout<P: Port>(
         Some(parent) => gradual::wave_returns(&observed.rollout, parent),
         None => gradual::return_asked(&run),
     };
+    // A wave's Rollouts hear of it from the one that made them.
     if parent.is_none() {
-        observed.superseded_by = newer(context, &observed.rollout, &change.request);
+        let workloads = observed.rollout.spec.targets.iter().map(live::workload_id);
+        observed.superseded_by = context.ask(|index| index.newer(workloads, &change.request));
     }
     observed.run = Some((run, target));
     Ok(Some(observed))
-}
-
-/// A newer change that wants one of the workloads. A wave's Rollouts hear of it from the one that made them.
-fn newer<P: Port>(context: &Context<P>, rollout: &Rollout, request: &RequestFacts) -> Option<String> {
-    rollout.spec.targets.iter().find_map(|target| {
-        let others = context.ask(|index| index.changes_with(&live::workload_id(target).key()));
-        let other = others.iter().find(|other| gradual::supersedes(&other.request, request))?;
-        Some(format!("change {}/{}", other.request.namespace, other.request.name))
-    })
 }
 
 /// The objects that a decision looks at. From now on each change of them wakes the Rollout.

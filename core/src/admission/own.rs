@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
-    ActionSpec, ApprovalSpec, CalendarSpec, ChangePolicySpec, ChangeRequestSpec, EvidenceSpec, ExecutorType, Mode,
-    PersonSpec, Rollout, RolloutPlanSpec, SystemSpec, Verb,
+    ActionSpec, ApprovalSpec, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, EvidenceSpec, ExecutorType,
+    Mode, OnFailure, PersonSpec, Rollout, RolloutPlanSpec, SystemSpec, Verb,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -529,11 +529,7 @@ fn action(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
                 spec.verb
             ),
         ),
-        (true, _) if ended(change) => refuse(
-            409,
-            "ChangeEnded",
-            format!("the change of {} has ended; propose a new change to undo it", spec.target.name),
-        ),
+        (true, verb) if ended(change) => refuse(409, "ChangeEnded", release_ended(change, &spec.target.name, verb)),
         (true, _) => Ok(Vec::new()),
         (false, Verb::Promote | Verb::PromoteFully | Verb::Skip | Verb::Retry) => refuse(
             422,
@@ -541,6 +537,22 @@ fn action(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
             format!("{:?} is a command on a Rollout; {} is a ChangeRequest", spec.verb, spec.target.name),
         ),
         (false, verb) => fits_phase(change, verb),
+    }
+}
+
+/// Why nothing can be commanded of the Rollout of a change that has ended, and what is to be done instead.
+fn release_ended(change: &ChangeFacts<'_>, rollout: &str, verb: Verb) -> String {
+    let request = &change.request;
+    let phase = request.finished().map(|finish| finish.phase).unwrap_or_default();
+    let begins = matches!(verb, Verb::Retry | Verb::Resume | Verb::Promote | Verb::PromoteFully | Verb::Skip);
+    match request.spec.contingency.on_failure {
+        OnFailure::Rollback if begins && matches!(phase, ChangePhase::RolledBack | ChangePhase::Failed) => format!(
+            "the change of {rollout} has ended ({phase:?}): its contingency.onFailure is Rollback, so that it went back and \
+             waits for nobody; propose a new change, with contingency.onFailure: Pause if it is to be tried again after it \
+             went back"
+        ),
+        _ if begins => format!("the change of {rollout} has ended ({phase:?}); propose a new change"),
+        _ => format!("the change of {rollout} has ended ({phase:?}); propose a new change to undo it"),
     }
 }
 

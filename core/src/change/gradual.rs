@@ -14,8 +14,8 @@ use interlock_crds::{
 use serde_json::{Value, json};
 
 pub use ties::{
-    announced, belongs, commands, contributors, has_returned, is_ready, needs, permits, progress, return_asked,
-    step_gates, supersedes, target, wave_of, wave_returns, window, window_gate,
+    announced, belongs, commands, contributors, has_returned, is_ready, missed, needs, permits, progress, return_asked,
+    runs_again, step_gates, supersedes, target, wave_of, wave_returns, window, window_gate,
 };
 
 use super::{

@@ -59,6 +59,8 @@ pub struct RunFacts<'a> {
     pub on_failure: OnFailure,
     /// How long an object may take to become healthy.
     pub deadline: SignedDuration,
+    /// The newer change that takes the place of this one once its Rollout has gone back, if there is one.
+    pub superseded_by: Option<&'a str>,
 }
 
 /// The next step.

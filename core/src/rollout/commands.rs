@@ -50,6 +50,11 @@ impl Pass<'_> {
 
     fn obey_one(&mut self, command: &CommandFact, strategy: Strategy<'_>) -> Obeyed {
         let phase = self.status.phase;
+        let begins = matches!(command.verb, RolloutVerb::Retry | RolloutVerb::Resume | RolloutVerb::PromoteFully)
+            && matches!(phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
+        if let Some(why) = self.facts.return_asked.filter(|_| begins) {
+            return Obeyed::Refused(format!("it must stay as it was before: {why}"));
+        }
         match command.verb {
             RolloutVerb::Abort | RolloutVerb::Rollback => self.abort(command),
             RolloutVerb::Retry | RolloutVerb::PromoteFully if phase == RolloutPhase::Aborting => Obeyed::Later,
@@ -61,8 +66,8 @@ impl Pass<'_> {
                 Obeyed::Yes
             }
             RolloutVerb::Retry | RolloutVerb::Resume | RolloutVerb::PromoteFully if phase == RolloutPhase::Failed => {
+                self.leave_rest();
                 self.phase(RolloutPhase::Promoting);
-                self.status.finished_at = None;
                 self.try_again();
                 Obeyed::Yes
             }
@@ -85,7 +90,7 @@ impl Pass<'_> {
             | RolloutPhase::Paused
             | RolloutPhase::Promoting
             | RolloutPhase::Failed => {
-                self.status.finished_at = None;
+                self.leave_rest();
                 self.turn_back(&command.describe());
                 Obeyed::Yes
             }
@@ -107,7 +112,10 @@ impl Pass<'_> {
         for record in self.status.waves.iter_mut().filter(|record| record.phase != WavePhase::Complete) {
             *record = WaveRecord { name: record.name.clone(), attempt, ..WaveRecord::default() };
         }
+        // What is begun anew has times of its own.
+        self.status.started_at = None;
         self.status.finished_at = None;
+        self.status.held_seconds = 0;
         self.status.fully = fully;
     }
 
@@ -119,7 +127,6 @@ impl Pass<'_> {
                 RolloutPhase::Progressing | RolloutPhase::Paused,
                 None | Some(HoldReason::WindowClosed),
             ) if self.status.promotion.is_none() => {
-                self.status.hold = None;
                 self.hold(
                     HoldReason::Commanded,
                     &format!("{}; it goes on with `interlock rollout resume`", command.describe()),
@@ -165,7 +172,11 @@ impl Pass<'_> {
             return Obeyed::Yes;
         }
         if strategy.steps().get(self.status.current_step as usize).is_some() {
-            self.go_to(self.status.current_step + 1);
+            if verb == RolloutVerb::Promote {
+                self.complete_step();
+            } else {
+                self.go_to(self.status.current_step + 1);
+            }
         }
         Obeyed::Yes
     }

@@ -30,6 +30,8 @@ pub struct RolloutDecision {
     pub wake_at: Option<Timestamp>,
     /// What happened and what is waited for, for a person.
     pub reasons: Vec<String>,
+    /// Positions of the steps that are complete by this decision, in their order; not those that are passed over or left out.
+    pub completed: Vec<u32>,
     /// Nothing of the release is left: its finalizer may go.
     pub release: bool,
 }
@@ -97,9 +99,11 @@ pub fn decide(facts: &RolloutFacts<'_>, now: Timestamp) -> RolloutDecision {
     for _ in 0..ROUNDS {
         let next = once(&RolloutFacts { status: &decision.status, ..facts.clone() }, now);
         let settled = next.status == decision.status;
-        let mut reasons = std::mem::replace(&mut decision, next).reasons;
+        let earlier = std::mem::replace(&mut decision, next);
+        let mut reasons = earlier.reasons;
         reasons.retain(|reason| !decision.reasons.contains(reason));
         decision.reasons.splice(0..0, reasons);
+        decision.completed.splice(0..0, earlier.completed);
         if settled {
             break;
         }
@@ -140,11 +144,15 @@ impl Pass<'_> {
             return;
         }
         if let Some(why) = self.facts.return_asked.filter(|_| self.status.phase != RolloutPhase::RolledBack) {
-            self.status.finished_at = None;
+            self.leave_rest();
             return self.turn_back(why);
         }
+        if self.status.phase == RolloutPhase::Failed && self.facts.spec.part_of.is_some() {
+            self.leave_rest();
+            return self.turn_back("its promotion failed, and what fails of a wave goes back");
+        }
         if self.status.phase == RolloutPhase::Failed && self.facts.deleting {
-            self.status.finished_at = None;
+            self.leave_rest();
             return self.turn_back("the Rollout is being deleted");
         }
         if self.status.phase.is_at_rest() {
@@ -331,6 +339,7 @@ impl Pass<'_> {
             analyses: self.analyses,
             wake_at,
             reasons: self.reasons,
+            completed: self.completed,
         }
     }
 

@@ -64,6 +64,7 @@ pub fn decide(facts: &RolloutFacts<'_>, measured: &[Measured], now: Timestamp) -
     let mut status = Cow::Borrowed(facts.status);
     let mut news = Cow::Borrowed(measured);
     let mut reasons: Vec<String> = Vec::new();
+    let mut completed: Vec<u32> = Vec::new();
     let mut rounds = 0;
     loop {
         for one in news.iter() {
@@ -73,12 +74,13 @@ pub fn decide(facts: &RolloutFacts<'_>, measured: &[Measured], now: Timestamp) -
         let mut decision = super::decide(&RolloutFacts { status: &status, analyses: &said, ..facts.clone() }, now);
         decision.reasons.retain(|reason| !reasons.contains(reason));
         decision.reasons.splice(0..0, reasons);
+        decision.completed.splice(0..0, completed);
         let began = follow(&facts.spec.plan, &mut decision, now);
         let mut due = due(facts, &mut decision, now);
         let (writes, ended) = jobs(facts, &mut due, &mut decision, now);
         rounds += 1;
         if rounds < ROUNDS && (began || !ended.is_empty()) {
-            reasons = decision.reasons;
+            (reasons, completed) = (decision.reasons, decision.completed);
             // Nothing of it was sent.
             decision.status.journal.clone_from(&facts.status.journal);
             status = Cow::Owned(decision.status);

@@ -28,6 +28,7 @@ mod settle;
 mod sides;
 pub mod sign_off;
 mod steps;
+mod tell;
 mod view;
 pub mod waves;
 
@@ -39,6 +40,7 @@ pub use facts::{
 pub use outlook::{Outlook, outlook};
 pub use pass::PlannedWrite;
 pub use permit::{Refusal, permitted};
+pub use tell::{described, notes};
 
 /// Label of everything that a release makes: uid of its Rollout.
 pub const ROLLOUT_LABEL: &str = "interlock.dev/rollout";

@@ -89,6 +89,7 @@ pub(super) struct Pass<'a> {
     pub analyses: Vec<AnalysisRun>,
     pub wakes: Vec<Timestamp>,
     pub reasons: Vec<String>,
+    pub completed: Vec<u32>,
 }
 
 impl<'a> Pass<'a> {
@@ -101,6 +102,7 @@ impl<'a> Pass<'a> {
             analyses: Vec::new(),
             wakes: Vec::new(),
             reasons: Vec::new(),
+            completed: Vec::new(),
         }
     }
 
@@ -192,6 +194,12 @@ impl<'a> Pass<'a> {
     /// Notes that nothing is awaited from the cluster.
     pub fn complete(&mut self) {
         self.step().progress = COMPLETE;
+    }
+
+    /// The current step is complete: the next one begins.
+    pub fn complete_step(&mut self) {
+        self.completed.push(self.status.current_step);
+        self.go_to(self.status.current_step + 1);
     }
 
     /// Begins the step at `position`.

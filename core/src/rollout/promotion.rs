@@ -47,17 +47,20 @@ impl Pass<'_> {
     /// A promotion that fails stays on the side that serves: going on or back is for a person to say.
     pub fn promotion_failed(&mut self, why: &str) {
         let message = format!(
-            "the promotion failed: {why}. What serves goes on serving; command `interlock rollout retry` to go on, or abort to go back"
+            "the promotion failed: {why}. What serves goes on serving, until somebody commands `interlock rollout retry` (go on) or `abort` (go back), or its change goes back"
         );
         match self.facts.on_failure() {
             OnFailure::Pause => self.hold_for_failure(&message),
-            OnFailure::Rollback if self.status.promotion.as_ref().is_some_and(|p| p.written) => {
+            OnFailure::Rollback
+                if self.facts.spec.part_of.is_none() && self.status.promotion.as_ref().is_some_and(|p| p.written) =>
+            {
                 self.phase(RolloutPhase::Failed);
                 self.status.finished_at = Some(Time(self.now));
                 self.writes.clear();
                 self.say(message);
             }
-            // The workload is still untouched: going back is nothing but what a failed step does.
+            // The workload is still untouched: going back is nothing but what a failed step does. One of a wave goes back
+            // whatever was written: nobody is asked about it, its wave says whether it may be missed.
             OnFailure::Rollback => {
                 self.writes.clear();
                 self.turn_back(&format!("the promotion failed: {why}"));

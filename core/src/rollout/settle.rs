@@ -4,7 +4,8 @@
 //! its lease, after sending and before seeing the answer, the write may be stored much later. On the new way it must not:
 //! an update is made to conflict by touching the object, a creation is waited out.
 
-use interlock_crds::{Form, JournalEntry, OperationKind, RolloutPhase, WavePhase, WaveRecord};
+use interlock_crds::{Form, Hold, JournalEntry, OperationKind, RolloutPhase, WavePhase, WaveRecord};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -19,7 +20,31 @@ impl Pass<'_> {
         self.status.unsettled.extend(late);
         self.status.unsettled.truncate(64);
         self.status.epoch += 1;
-        self.status.hold = None;
+        self.end_hold();
+    }
+
+    /// Ends a hold. The time in it is counted, and does not count against the deadline of the step.
+    pub fn end_hold(&mut self) -> Option<Hold> {
+        let hold = self.status.hold.take()?;
+        let held = self.count_held(hold.since.0);
+        if let Some(step) = &mut self.status.step {
+            step.progress_at = Time(step.progress_at.0.checked_add(held).unwrap_or(step.progress_at.0));
+        }
+        Some(hold)
+    }
+
+    /// Leaves the rest to which it came. While it was Failed it was held: it waited for a person.
+    pub fn leave_rest(&mut self) {
+        let since = self.status.finished_at.take();
+        if let Some(since) = since.filter(|_| self.status.phase == RolloutPhase::Failed) {
+            self.count_held(since.0);
+        }
+    }
+
+    fn count_held(&mut self, since: Timestamp) -> SignedDuration {
+        let held = self.now.duration_since(since);
+        self.status.held_seconds = self.status.held_seconds.saturating_add(held.as_secs());
+        held
     }
 
     /// Goes back, for a reason.
@@ -94,7 +119,7 @@ impl Pass<'_> {
         self.phase(phase);
         self.status.finished_at = Some(Time(self.now));
         self.status.step = None;
-        self.status.hold = None;
+        self.end_hold();
         self.status.asked = None;
         self.status.journal.clear();
         self.status.unsettled.clear();

@@ -92,7 +92,11 @@ impl Pass<'_> {
             if self.has_planned() {
                 return;
             }
-            self.go_to(self.status.current_step + 1);
+            if self.status.fully && (step.pause.is_some() || step.analysis.is_some() || step.job.is_some()) {
+                self.go_to(self.status.current_step + 1);
+            } else {
+                self.complete_step();
+            }
         }
     }
 
@@ -320,21 +324,18 @@ impl Pass<'_> {
 
     pub fn hold(&mut self, reason: HoldReason, message: &str) {
         if self.status.hold.as_ref().is_none_or(|hold| hold.reason != reason) {
+            self.end_hold();
             self.status.hold = Some(Hold { reason, since: Time(self.now), message: bounded(message, 1024) });
         }
         self.phase(RolloutPhase::Paused);
         self.say(message);
     }
 
-    /// Ends a hold. The time in it does not count against the deadline.
+    /// Ends a hold and goes on.
     pub fn release_hold(&mut self) {
-        let Some(hold) = self.status.hold.take() else { return };
+        let Some(hold) = self.end_hold() else { return };
         // What could not tell, or failed, is measured anew if it is asked again.
         self.status.retries += u32::from(matches!(hold.reason, HoldReason::Failure | HoldReason::Inconclusive));
-        let held = self.now.duration_since(hold.since.0);
-        self.status.held_seconds = self.status.held_seconds.saturating_add(held.as_secs());
-        let step = self.step();
-        step.progress_at = Time(step.progress_at.0.checked_add(held).unwrap_or(step.progress_at.0));
         let promoting = self.status.promotion.is_some();
         self.phase(if promoting { RolloutPhase::Promoting } else { RolloutPhase::Progressing });
     }

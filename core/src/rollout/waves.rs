@@ -96,6 +96,17 @@ pub fn rollout_named(facts: &RolloutFacts<'_>, wanted: &str) -> Option<Value> {
         .map(|(wave, _, target)| rollout(facts, wanted, wave, &target))
 }
 
+/// Workloads by name, of many the first.
+fn named(targets: &[RolloutTarget]) -> String {
+    const MOST: usize = 5;
+    let name = |target: &RolloutTarget| format!("{:?} {}/{}", target.kind, target.namespace, target.name);
+    let names: Vec<_> = targets.iter().take(MOST).map(name).collect();
+    match targets.len().saturating_sub(MOST) {
+        0 => names.join(", "),
+        more => format!("{} and {more} more", names.join(", ")),
+    }
+}
+
 /// A workload of a wave and where its Rollout stands; none if it was not made.
 struct Member<'a> {
     position: usize,
@@ -105,8 +116,9 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
+    /// Whether more than one version of it may be there. One that failed has yet to go back.
     fn is_running(&self) -> bool {
-        self.rollout.is_some() && !self.phase.is_some_and(RolloutPhase::is_at_rest)
+        self.rollout.is_some() && !matches!(self.phase, Some(RolloutPhase::Succeeded | RolloutPhase::RolledBack))
     }
 
     fn has_failed(&self) -> bool {
@@ -158,7 +170,9 @@ impl<'a> Pass<'a> {
                     |by: &dyn Fn(&Member<'_>) -> bool| members.iter().filter(|member| by(member)).count() as u32;
                 record.succeeded = count(&|member| member.phase == Some(RolloutPhase::Succeeded));
                 record.running = count(&|member| member.is_running());
-                record.failed = count(&|member| member.has_failed());
+                let missed = members.iter().filter(|member| member.has_failed());
+                record.missed = missed.map(|member| member.target.clone()).collect();
+                record.failed = record.missed.len() as u32;
                 record.message.clear();
             }
         }
@@ -179,7 +193,14 @@ impl<'a> Pass<'a> {
         }
         self.status.current_step = self.status.steps;
         self.finish(RolloutPhase::Succeeded);
-        self.say("every wave has the new version");
+        let missed = self.status.waves.iter().filter(|record| !record.missed.is_empty());
+        let missed: Vec<_> = missed.map(|record| format!("{} (wave {})", named(&record.missed), record.name)).collect();
+        if missed.is_empty() {
+            self.say("every wave has the new version");
+        } else {
+            let missed = missed.join(", ");
+            self.say(format!("every wave has the new version, but for {missed}, which went back: the plan tolerates it"));
+        }
     }
 
     fn set_wave(&mut self, position: usize, phase: WavePhase) {
@@ -218,8 +239,10 @@ impl<'a> Pass<'a> {
         }
         if record.failed > wave.failure_threshold {
             let why = format!(
-                "{} of {} workloads went back or failed, and {} may",
-                record.failed, count, wave.failure_threshold
+                "{} of {count} workloads went back or failed ({}), and {} may",
+                record.failed,
+                named(&record.missed),
+                wave.failure_threshold
             );
             self.wave_failed(position, wave, &why);
             return false;
@@ -298,10 +321,14 @@ impl<'a> Pass<'a> {
         }
         if !waiting.is_empty() || record.running > 0 {
             let done = record.succeeded;
+            let missed = match record.missed.as_slice() {
+                [] => String::new(),
+                missed => format!("; {} went back or failed, and it goes on when they have gone back", named(missed)),
+            };
             self.wave_says(
                 position,
                 &format!(
-                    "{done} of {} workloads have the new version, {} are being changed",
+                    "{done} of {} workloads have the new version, {} are being changed{missed}",
                     members.len(),
                     record.running
                 ),
@@ -326,7 +353,11 @@ impl<'a> Pass<'a> {
         if let Some(end) = end.filter(|end| *end > self.now) {
             self.wake(end);
             self.phase(RolloutPhase::Paused);
-            self.wave_says(position, &format!("all workloads have the new version; it is observed until {end}"));
+            let but = match record.missed.as_slice() {
+                [] => String::new(),
+                missed => format!(" but {}, which went back,", named(missed)),
+            };
+            self.wave_says(position, &format!("all workloads{but} have the new version; it is observed until {end}"));
             return false;
         }
         self.set_wave(position, WavePhase::Complete);
@@ -336,9 +367,6 @@ impl<'a> Pass<'a> {
     fn wave_failed(&mut self, position: usize, wave: &Wave, why: &str) {
         let message = format!("wave {}: {why}", wave.name);
         if self.facts.on_failure() == OnFailure::Pause {
-            if self.status.hold.as_ref().is_none_or(|hold| hold.reason != HoldReason::Failure) {
-                self.status.hold = None;
-            }
             return self.hold(HoldReason::Failure, &format!("{message}; go back with `interlock rollout abort`"));
         }
         self.turn_back(&message);

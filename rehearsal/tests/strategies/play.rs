@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use interlock_core::object::ObjectId;
+use interlock_core::{object::ObjectId, port::PortError};
 use interlock_crds::{API_VERSION, ApprovalDecision::Approve, GROUP, Verb};
 use interlock_rehearsal::{
     history::{Bank, History, start},
@@ -140,6 +140,17 @@ pub fn stored(timeline: &[Happening], id: &ObjectId) -> Vec<Option<Arc<Value>>> 
         _ => None,
     });
     of_executor.collect()
+}
+
+/// What came of what people did whose description has this text.
+pub fn came(timeline: &[Happening], what: &str) -> Vec<Result<(), String>> {
+    let acts = timeline.iter().filter_map(|happening| match happening {
+        Happening::Act { what: of, came, .. } if of.contains(what) => {
+            Some(came.as_ref().map(|_| ()).map_err(PortError::to_string))
+        }
+        _ => None,
+    });
+    acts.collect()
 }
 
 /// Plays a calm history in which the controller is killed right after its write of this number; how many it made.

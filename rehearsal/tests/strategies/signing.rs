@@ -1,6 +1,6 @@
 //! Steps that wait for people, Jobs and gates.
 
-use interlock_core::{admission::User, port::PortError};
+use interlock_core::admission::User;
 use interlock_crds::{
     ApprovalDecision::{self, Approve, Reject},
     Verb,
@@ -14,7 +14,7 @@ use interlock_rehearsal::{
 use interlock_sim::workloads::{Behaviour, Effect};
 use serde_json::{Value, json};
 
-use super::play::{command, each_kill, history, id, play, status, stored, the_change, told};
+use super::play::{came, command, each_kill, history, id, play, status, stored, the_change, told};
 
 fn release(steps: &Value, more: Vec<(i64, Act)>) -> History {
     history(&json!({"canary": {"steps": steps}}), Vec::new(), &[deployment("web-0", "web:new")], more)
@@ -30,17 +30,6 @@ fn sign(at: i64, who: User, decision: ApprovalDecision) -> (i64, Act) {
 
 fn sre(name: &str) -> User {
     user(name, &["sre"])
-}
-
-/// What came of what people did whose description has this text.
-fn came(timeline: &[Happening], what: &str) -> Vec<Result<(), String>> {
-    let acts = timeline.iter().filter_map(|happening| match happening {
-        Happening::Act { what: of, came, .. } if of.contains(what) => {
-            Some(came.as_ref().map(|_| ()).map_err(PortError::to_string))
-        }
-        _ => None,
-    });
-    acts.collect()
 }
 
 #[test]

@@ -10,6 +10,7 @@ use interlock_rehearsal::{
     people::{Act, user},
     world::{Happening, World},
 };
+use interlock_sim::workloads::{Behaviour, Effect};
 use serde_json::{Value, json};
 
 use super::play::{command, each_kill, history, play, status, system, the_change, told};
@@ -92,6 +93,59 @@ fn a_first_wave_that_fails_returns_and_the_second_never_begins() {
     assert_eq!(status(&world)["phase"], "RolledBack", "{}", told(&world));
     assert_eq!(images(&world), ["web:zero"; 3]);
     assert!(written(&timeline).iter().all(|(name, _)| name == "counter-0"), "{:?}", written(&timeline));
+}
+
+/// The first wave may go on without one of its workloads.
+fn tolerant() -> Value {
+    let mut plan = plan("Stay");
+    plan["waves"][0]["failureThreshold"] = json!(1);
+    plan
+}
+
+/// The launch succeeded without the second counter, of which nothing is left but what was there before.
+fn is_carried_out_without_the_second(world: &World) {
+    assert_eq!(status(world)["phase"], "Succeeded", "{}", told(world));
+    assert_eq!(images(world), ["web:new", "web:zero", "web:new"]);
+    assert!(world.object("apps", "Deployment", "branch", "counter-1-canary").is_none());
+    let said = status(world)["message"].as_str().unwrap().to_owned();
+    assert!(said.contains("branch/counter-1: they went back") && !said.contains("counter-0"), "{said}");
+    assert!(told(world).contains("Deployment branch/counter-1 (wave counters), which went back"), "{}", told(world));
+}
+
+#[test]
+fn a_workload_that_goes_back_is_missed_by_a_wave_that_may_and_named() {
+    let (world, _) = play(&launch(&tolerant(), ["web:new", "web:bad", "web:new"], vec![sign(300_000, Approve)]));
+    is_carried_out_without_the_second(&world);
+}
+
+/// The counter's second Deployment is good, and its own pods never get ready.
+fn never_promoted() -> History {
+    let mut history = launch(&tolerant(), ["web:new"; 3], vec![sign(300_000, Approve)]);
+    history.behaviours.push(Behaviour {
+        workload: Some("counter-1".to_owned()),
+        image: Some("web:new".to_owned()),
+        ..Behaviour::of(Effect::NeverReady)
+    });
+    history
+}
+
+#[test]
+fn a_workload_whose_promotion_fails_has_gone_back_before_its_wave_goes_on() {
+    let (world, timeline) = play(&never_promoted());
+    is_carried_out_without_the_second(&world);
+    let own: Vec<_> = written(&timeline).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(own, ["counter-0", "counter-1", "web-0"], "its workload was written, and put back");
+}
+
+#[test]
+fn a_controller_killed_after_any_single_write_takes_back_what_a_wave_misses() {
+    each_kill(&never_promoted(), |world, _, why| {
+        assert_eq!(
+            (&status(world)["phase"], images(world)),
+            (&json!("Succeeded"), ["web:new", "web:zero", "web:new"].map(str::to_owned)),
+            "{why}"
+        );
+    });
 }
 
 #[test]

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
-    GateState, GateStatus, Overrun, Rollout, RolloutPhase, RunDirection, RunRecord, StepGate, Verb, Wave,
+    GateState, GateStatus, Overrun, Rollout, RolloutPhase, RolloutTarget, RunDirection, RunRecord, StepGate, Verb, Wave,
 };
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{BeforeState, config_of};
+use super::{BeforeState, Entry, config_of};
 use crate::{
     admission::WriteRequest,
     calendar::WindowState,
@@ -53,9 +53,31 @@ fn keeps_some(rollout: &Value) -> bool {
     waves.into_iter().any(|wave| wave.get("phase").and_then(Value::as_str) == Some("Complete"))
 }
 
+/// Positions of what the waves of a Rollout went on without: workloads that went back, and what only their pods read.
+pub fn missed(rollout: &Value, before: &BeforeState) -> Vec<usize> {
+    let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
+    let missed = waves.filter_map(|wave| serde_json::from_value::<Vec<RolloutTarget>>(wave.get("missed")?.clone()).ok());
+    let missed: Vec<_> = missed.flatten().map(|target| rollout::live::workload_id(&target)).collect();
+    let workloads: Vec<_> = before
+        .entries
+        .iter()
+        .filter(|entry| entry.gradual && missed.iter().any(|workload| entry.id.same_object(workload)))
+        .collect();
+    let is_missed = |entry: &Entry| {
+        workloads.iter().any(|workload| workload.id.same_object(&entry.id) || super::reads(workload, entry))
+    };
+    let positions = before.entries.iter().enumerate().filter(|(_, entry)| entry.gradual && is_missed(entry));
+    positions.map(|(position, _)| position).collect()
+}
+
 /// Whether everything that the Rollout wrote is as before.
 pub fn has_returned(rollout: &Value) -> bool {
     phase_of(rollout) == RolloutPhase::RolledBack
+}
+
+/// Whether a Rollout that had gone back or failed is on its way again, or has arrived.
+pub fn runs_again(rollout: &Value) -> bool {
+    !matches!(phase_of(rollout), RolloutPhase::Aborting | RolloutPhase::RolledBack | RolloutPhase::Failed)
 }
 
 /// Why the Rollout of a change is to go back; none while the change goes forward.
@@ -178,16 +200,21 @@ fn with_facts<T>(
     })
 }
 
-/// Commands on the Rollout that count, in the order in which they were given.
-pub fn commands(facts: &ChangeFacts<'_>, rollout_uid: &str, commands: &[Command], now: Timestamp) -> Vec<CommandFact> {
-    let mut counting: Vec<_> = commands
-        .iter()
-        .filter(|command| command.target_uid == rollout_uid && counts(facts, command, now))
-        .filter_map(|command| {
+/// Commands on the Rollout that count, in the order in which they were given: those of `given` that name it, and that its
+/// change is resumed after it went back or failed.
+pub fn commands(facts: &ChangeFacts<'_>, rollout: &Rollout, given: &[Command], now: Timestamp) -> Vec<CommandFact> {
+    let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let own = given.iter().filter(|command| command.target_uid == uid);
+    let own = own.filter_map(|command| Some((command, verb(command.verb)?)));
+    let resumed = resumed(facts, rollout).map(|command| (command, RolloutVerb::Retry));
+    let mut counting: Vec<_> = own
+        .chain(resumed)
+        .filter(|(command, _)| counts(facts, command, now))
+        .filter_map(|(command, verb)| {
             Some(CommandFact {
                 // One admission request makes one Action.
                 id: command.sealed.as_ref()?.request_uid.clone(),
-                verb: verb(command.verb)?,
+                verb,
                 actor: command.actor.clone(),
                 reason: command.reason.clone(),
                 at: command.created,
@@ -196,6 +223,17 @@ pub fn commands(facts: &ChangeFacts<'_>, rollout_uid: &str, commands: &[Command]
         .collect();
     counting.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
     counting
+}
+
+/// The command by which somebody resumed the change since its Rollout went back or failed.
+fn resumed<'a>(facts: &ChangeFacts<'a>, rollout: &Rollout) -> Option<&'a Command> {
+    let status = rollout.status.as_ref()?;
+    let is_asked = rollout.spec.part_of.is_none()
+        && matches!(status.phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
+    let since = status.finished_at.as_ref().filter(|_| is_asked)?.0;
+    let own = facts.commands.iter().filter(|command| command.target_uid == facts.request.uid);
+    let resumes = own.filter(|command| command.verb == Verb::Resume && command.created >= since);
+    resumes.max_by_key(|command| (command.created, command.name.as_str()))
 }
 
 /// What a command means on a Rollout.

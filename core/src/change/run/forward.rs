@@ -74,12 +74,23 @@ impl<'a> Pass<'_, 'a> {
         }
         match unhealthy.first().cloned() {
             Some((first, why)) => self.wait_for(first, &why, &unhealthy),
-            None => Step::Finish(
-                Box::new(self.run.clone()),
-                ChangePhase::Succeeded,
-                "carried out; every object is healthy".to_owned(),
-            ),
+            None => Step::Finish(Box::new(self.run.clone()), ChangePhase::Succeeded, self.carried_out()),
         }
+    }
+
+    /// What came of the change, with what the waves of its plan went on without.
+    fn carried_out(&self) -> String {
+        let missed = (0..self.plan_len()).filter(|i| self.is_gradual(*i) && self.state(*i) == Some(StepState::Reverted));
+        let missed: Vec<_> = missed.filter_map(|index| self.id(index)).map(|id| id.to_string()).collect();
+        if missed.is_empty() {
+            return "carried out; every object is healthy".to_owned();
+        }
+        let (count, named) = (missed.len(), missed.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "));
+        let more = if count > 5 { format!(" and {} more", count - 5) } else { String::new() };
+        format!(
+            "carried out, but for {named}{more}: they went back and are as before, which the plan tolerates; every other object \
+             is healthy. Propose a new change for what is missing"
+        )
     }
 
     pub(super) fn object(&mut self, index: usize, state: StepState, live: Option<&Value>) -> Progress {
@@ -228,12 +239,19 @@ impl<'a> Pass<'_, 'a> {
             Health::Healthy => {
                 if self.is_rollout(index) {
                     self.set_gradual(StepState::Waiting, StepState::Done);
+                    for missed in live.map(|live| gradual::missed(live, self.facts.before)).unwrap_or_default() {
+                        self.set(missed, StepState::Reverted, "went back, and its wave went on without it");
+                    }
                 }
                 self.set(index, StepState::Done, "");
                 Progress::Healthy
             }
             Health::Failed(why) => {
                 let why = self.describe(index, &why);
+                if self.is_rollout(index) && self.cannot_be_tried_again(live) {
+                    self.set(index, StepState::Failed, &why);
+                    return Progress::Step(self.turn_back(&why));
+                }
                 Progress::Step(self.fail(index, StepState::Failed, &why))
             }
             // A Rollout has deadlines of its own.
@@ -261,12 +279,31 @@ impl<'a> Pass<'_, 'a> {
             OnFailure::Rollback => self.turn_back(why),
             OnFailure::Pause => {
                 self.run.step_started_at = Some(Time(self.now));
-                self.record(
-                    ChangePhase::Paused,
-                    format!("{why}; it waits for `interlock rollback` (go back) or `interlock resume` (try again)"),
-                )
+                self.record(ChangePhase::Paused, self.asks(why))
             }
         }
+    }
+
+    /// A failure and what a person can do about it.
+    fn asks(&self, why: &str) -> String {
+        if self.failed_release().is_some() {
+            return format!(
+                "{why}; it waits for `interlock rollout retry` (try again), `interlock rollout promote --full` (again, \
+                 without what waits or measures) or `interlock rollback` (go back and end)"
+            );
+        }
+        format!("{why}; it waits for `interlock rollback` (go back) or `interlock resume` (try again)")
+    }
+
+    /// The Rollout that went back or failed, and is waited for to be tried again.
+    fn failed_release(&self) -> Option<usize> {
+        (0..self.plan_len()).find(|index| self.is_rollout(*index) && self.state(*index) == Some(StepState::Failed))
+    }
+
+    /// Whether nobody can try a Rollout again: it is gone or going, or a newer change takes the place of what it took back.
+    fn cannot_be_tried_again(&self, live: Option<&Value>) -> bool {
+        live.is_none_or(is_deleting)
+            || (self.facts.superseded_by.is_some() && live.is_some_and(gradual::has_returned))
     }
 
     pub(super) fn paused(&mut self) -> Step {
@@ -274,6 +311,9 @@ impl<'a> Pass<'_, 'a> {
         let since = Timestamp::from_second(since.as_second()).unwrap_or(since);
         if let Some(command) = self.latest(&[Verb::Rollback, Verb::Abort, Verb::Withdraw]) {
             return self.turn_back(&by(command));
+        }
+        if let Some(index) = self.failed_release() {
+            return self.paused_for_release(index);
         }
         if let Some(command) = self.latest(&[Verb::Resume]).filter(|c| c.created >= since) {
             let message = by(command);
@@ -287,13 +327,35 @@ impl<'a> Pass<'_, 'a> {
             self.run.step_started_at = Some(Time(self.now));
             return self.record(ChangePhase::Running, message);
         }
-        let cause = self.run.cause.clone().unwrap_or_default();
-        self.wait(
-            ChangePhase::Paused,
-            format!("{cause}; it waits for `interlock rollback` (go back) or `interlock resume` (try again)"),
-            Vec::new(),
-            None,
-        )
+        let message = self.asks(&self.run.cause.clone().unwrap_or_default());
+        self.wait(ChangePhase::Paused, message, Vec::new(), None)
+    }
+
+    /// Its Rollout went back or failed. Whoever tries again, by a command on the Rollout or by resuming the change, is obeyed by
+    /// the Rollout; the change follows it.
+    fn paused_for_release(&mut self, index: usize) -> Step {
+        let Some(live) = self.facts.looked.get(&index) else { return Step::Look(index) };
+        if live.as_ref().is_some_and(gradual::runs_again) {
+            self.run.cause = None;
+            self.set(index, StepState::Written, "");
+            self.run.step_started_at = Some(Time(self.now));
+            return self.record(ChangePhase::Running, self.describe(index, "is tried again"));
+        }
+        // It may have gone back since it failed.
+        let why = match live.as_ref().map(gradual::progress) {
+            None => Some("was deleted by somebody else".to_owned()),
+            Some(Health::Failed(why)) => Some(why),
+            Some(Health::Progressing(_) | Health::Healthy) => None,
+        };
+        if let Some(why) = why {
+            let why = self.describe(index, &why);
+            if self.cannot_be_tried_again(live.as_ref()) {
+                return self.turn_back(&why);
+            }
+            self.run.cause = Some(bounded(&why, 1024));
+        }
+        let message = self.asks(&self.run.cause.clone().unwrap_or_default());
+        self.wait(ChangePhase::Paused, message, Vec::new(), None)
     }
 
     pub(super) fn abort_cause(&self) -> Option<String> {

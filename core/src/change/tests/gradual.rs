@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use interlock_crds::{
-    ApprovalDecision::Approve, ChangePhase, PartOf, Rollout, RolloutPhase, RolloutStatus, StepGate, Verb, VoteState,
+    ApprovalDecision::Approve, ChangePhase, OnFailure, PartOf, Rollout, RolloutPhase, RolloutStatus, RunDirection,
+    RunRecord, StepGate, StepState, Verb, VoteState,
 };
 use jiff::SignedDuration;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{
@@ -15,19 +17,22 @@ use super::{
 };
 use crate::{
     admission::{
-        Operation, User, Verdict, WriteRequest,
+        Denial, Operation, User, Verdict, WriteRequest,
         own::{self, OwnFacts},
     },
     change::{
         Content, Intent,
         before::{BeforeState, Prepared},
         digest::ResolvedPlan,
-        facts::{PlanFacts, RequestFacts},
+        facts::{Command, PlanFacts, RequestFacts, SealedFacts},
         gradual,
+        run::{self, RunFacts, Step},
+        sealed,
     },
     drill::proof::Proof,
     object::{Digest, Health, ObjectId},
     people::People,
+    rollout::RolloutVerb,
 };
 
 fn plan_of(steps: &Value) -> PlanFacts {
@@ -230,6 +235,10 @@ fn a_rollout_that_went_back_fails_its_change_and_one_that_moves_is_waited_for() 
 
 /// A write of one of Interlock's kinds, judged; the reason if it is denied.
 fn judged(case: &mut Case, kind: &str, operation: Operation, user: &str, object: Value) -> Option<String> {
+    denied(case, kind, operation, user, object).map(|denial| denial.reason)
+}
+
+fn denied(case: &mut Case, kind: &str, operation: Operation, user: &str, object: Value) -> Option<Denial> {
     let rollout: Rollout = serde_json::from_value(json!({
         "metadata": {"name": "r", "namespace": "teller", "uid": "ro-1"},
         "spec": {"changeRequest": {"name": "teller-2-3-2", "uid": "cr-uid"}, "changeDigest": "", "plan": {}, "targets": []},
@@ -266,7 +275,7 @@ fn judged(case: &mut Case, kind: &str, operation: Operation, user: &str, object:
         options: None,
     };
     match own::judge(&facts, &request) {
-        Verdict::Deny(denial) => Some(denial.reason),
+        Verdict::Deny(denial) => Some(denial),
         Verdict::Allow { .. } => None,
     }
 }
@@ -338,6 +347,185 @@ fn commands_on_a_rollout_are_authorised_like_those_on_its_change() {
     assert_eq!(command("Rollout", "ro-2", Verb::Promote, "alice").as_deref(), Some("NoSuchRollout"));
     assert_eq!(command("Rollout", "ro-1", Verb::Rebase, "alice").as_deref(), Some("NotForRollouts"));
     assert_eq!(command("ChangeRequest", "cr-uid", Verb::Promote, "alice").as_deref(), Some("OnlyForRollouts"));
+}
+
+/// A run in which all but the Rollout is done, and what it does next.
+struct Waiting {
+    before: BeforeState,
+    run: RunRecord,
+    phase: ChangePhase,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        let (mut before, request) = a_release();
+        gradual::plan_into(&mut before, &careful(), &request).unwrap();
+        let run = serde_json::from_value(json!({
+            "epoch": 1, "changeDigest": "sha256:00", "executor": "executor", "beforeDigest": "", "beforeChunks": 1,
+            "startedAt": NOW, "seal": "",
+        }));
+        let mut run = RunRecord { objects: before.journal(), ..run.unwrap() };
+        for (object, entry) in run.objects.iter_mut().zip(&before.entries) {
+            object.state = match (entry.is_rollout(), entry.gradual) {
+                (true, _) => StepState::Written,
+                (false, true) => StepState::Waiting,
+                (false, false) => StepState::Done,
+            };
+        }
+        Self { before, run, phase: ChangePhase::Running }
+    }
+
+    /// One step with the Rollout as it is; none if there is no Rollout any more. What it says.
+    fn step(&mut self, on_failure: OnFailure, rollout: Option<&Value>, superseded_by: Option<&str>) -> String {
+        let looked = (0..self.before.entries.len()).map(|index| (index, rollout.cloned())).collect();
+        let (unsent, run) = (std::collections::BTreeSet::new(), self.run.clone());
+        let facts = RunFacts {
+            run: &run,
+            phase: self.phase,
+            before: &self.before,
+            looked: &looked,
+            unsent: &unsent,
+            commands: &[],
+            overrun: None,
+            calendar_change: None,
+            on_failure,
+            deadline: SignedDuration::from_secs(60),
+            superseded_by,
+        };
+        match run::next(&facts, at(NOW)) {
+            Step::Record(run, phase, message)
+            | Step::Finish(run, phase, message)
+            | Step::Wait { run, phase, message, .. } => {
+                (self.run, self.phase) = (*run, phase);
+                message
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn stands(phase: RolloutPhase) -> Value {
+    let status = RolloutStatus { phase, message: Some("Abort by bob".into()), ..RolloutStatus::default() };
+    json!({"metadata": {"name": "r"}, "status": status})
+}
+
+#[test]
+fn a_change_follows_its_rollout_that_went_back_only_where_it_waits_for_a_person() {
+    for phase in [RolloutPhase::RolledBack, RolloutPhase::Failed] {
+        let mut back = Waiting::new();
+        back.step(OnFailure::Rollback, Some(&stands(phase)), None);
+        assert_eq!((back.phase, back.run.direction), (ChangePhase::Running, RunDirection::Back));
+
+        let mut waiting = Waiting::new();
+        let said = waiting.step(OnFailure::Pause, Some(&stands(phase)), None);
+        assert_eq!((waiting.phase, waiting.run.direction), (ChangePhase::Paused, RunDirection::Forward));
+        for way in ["Abort by bob", "`interlock rollout retry`", "`interlock rollout promote --full`", "`interlock rollback`"]
+        {
+            assert!(said.contains(way), "{said}");
+        }
+        for still in [phase, RolloutPhase::Aborting] {
+            assert_eq!(waiting.step(OnFailure::Pause, Some(&stands(still)), None), said, "nothing else is said");
+            assert_eq!(waiting.phase, ChangePhase::Paused);
+        }
+        let said = waiting.step(OnFailure::Pause, Some(&stands(RolloutPhase::Progressing)), None);
+        assert!(said.contains("is tried again"), "{said}");
+        assert_eq!((waiting.phase, waiting.run.cause.as_deref()), (ChangePhase::Running, None));
+        waiting.step(OnFailure::Pause, Some(&stands(RolloutPhase::Succeeded)), None);
+        assert_eq!(waiting.phase, ChangePhase::Succeeded);
+    }
+}
+
+#[test]
+fn what_nobody_can_try_again_ends_its_change() {
+    for (rollout, superseded_by) in
+        [(None, None), (Some(stands(RolloutPhase::RolledBack)), Some("change teller/teller-2-4-0"))]
+    {
+        let mut waiting = Waiting::new();
+        waiting.step(OnFailure::Pause, Some(&stands(RolloutPhase::RolledBack)), None);
+        assert_eq!(waiting.phase, ChangePhase::Paused);
+        waiting.step(OnFailure::Pause, rollout.as_ref(), superseded_by);
+        assert_eq!((waiting.phase, waiting.run.direction), (ChangePhase::Running, RunDirection::Back));
+        let mut running = Waiting::new();
+        running.step(OnFailure::Pause, rollout.as_ref(), superseded_by);
+        assert_eq!((running.phase, running.run.direction), (ChangePhase::Running, RunDirection::Back));
+    }
+    let mut failed = Waiting::new();
+    failed.step(OnFailure::Pause, Some(&stands(RolloutPhase::Failed)), Some("change teller/teller-2-4-0"));
+    assert_eq!(failed.phase, ChangePhase::Paused, "what still serves the new version is a person's to take back");
+}
+
+#[test]
+fn whoever_resumes_a_change_tries_its_rollout_again_once_it_went_back_or_failed() {
+    let mut case = Case::new(two_of_sre(), &json!({}));
+    let command = |verb: Verb, created: &str| Command {
+        name: format!("{verb:?}"),
+        target_uid: "cr-uid".into(),
+        verb,
+        actor: "alice".into(),
+        reason: String::new(),
+        created: at(created),
+        sealed: Some(SealedFacts {
+            user: "alice".into(),
+            groups: Vec::new(),
+            claims: Vec::new(),
+            time: at(created),
+            request_uid: format!("{verb:?}-{created}"),
+        }),
+    };
+    case.commands = vec![
+        command(Verb::Resume, "2026-11-24T07:00:00Z"),
+        command(Verb::Pause, "2026-11-24T07:50:00Z"),
+        command(Verb::Resume, "2026-11-24T07:55:00Z"),
+    ];
+    let (mut before, request) = a_release();
+    gradual::plan_into(&mut before, &careful(), &request).unwrap();
+    let mut rollout = rollout_of(&before);
+    rollout.metadata.uid = Some("ro-1".into());
+    let facts = case.facts();
+    let mut commands = |phase: RolloutPhase, finished: &str| -> Vec<(RolloutVerb, String)> {
+        let finished_at = phase.is_at_rest().then(|| Time(at(finished)));
+        rollout.status = Some(RolloutStatus { phase, finished_at, ..RolloutStatus::default() });
+        let counting = gradual::commands(&facts, &rollout, &[], at(NOW));
+        counting.into_iter().map(|command| (command.verb, command.id)).collect()
+    };
+    for phase in [RolloutPhase::RolledBack, RolloutPhase::Failed] {
+        let resumed = [(RolloutVerb::Retry, "Resume-2026-11-24T07:55:00Z".to_owned())];
+        assert_eq!(commands(phase, "2026-11-24T07:40:00Z"), resumed);
+        assert!(commands(phase, "2026-11-24T07:56:00Z").is_empty(), "it was given before");
+    }
+    assert!(commands(RolloutPhase::Paused, "").is_empty(), "it means what the change did not finish");
+    assert!(commands(RolloutPhase::Succeeded, "2026-11-24T07:40:00Z").is_empty());
+}
+
+#[test]
+fn who_commands_the_rollout_of_a_change_that_has_ended_is_told_how_to_go_on() {
+    for (on_failure, phase, verb, said) in [
+        ("Rollback", ChangePhase::RolledBack, Verb::Retry, "its contingency.onFailure is Rollback"),
+        ("Rollback", ChangePhase::RolledBack, Verb::PromoteFully, "with contingency.onFailure: Pause"),
+        ("Pause", ChangePhase::RolledBack, Verb::Retry, "has ended (RolledBack); propose a new change"),
+        ("Rollback", ChangePhase::Succeeded, Verb::Abort, "has ended (Succeeded); propose a new change to undo it"),
+    ] {
+        let mut case = Case::new(two_of_sre(), &json!({"contingency": {"onFailure": on_failure}}));
+        let finish = sealed::seal_finish(&case.seal, "cr-uid", phase, at(NOW), String::new()).unwrap();
+        case.request.status.finished = Some(finish);
+        let spec = json!({"target": {"kind": "Rollout", "name": "r", "uid": "ro-1"}, "verb": verb, "actor": "alice"});
+        let denial = denied(&mut case, "Action", Operation::Create, "alice", json!({ "spec": spec })).unwrap();
+        assert_eq!(denial.reason, "ChangeEnded");
+        assert!(denial.message.contains(said), "{}", denial.message);
+    }
+}
+
+#[test]
+fn what_a_wave_went_on_without_is_as_before_and_named_when_the_change_ends() {
+    let mut waiting = Waiting::new();
+    let mut rollout = stands(RolloutPhase::Succeeded);
+    let missed = json!([{"kind": "Deployment", "namespace": "teller", "name": "teller"}]);
+    rollout["status"]["waves"] = json!([{"name": "first", "phase": "Complete", "missed": missed}]);
+    let said = waiting.step(OnFailure::Rollback, Some(&rollout), None);
+    assert_eq!(waiting.phase, ChangePhase::Succeeded);
+    assert!(said.contains("ConfigMap teller/limits, apps/Deployment teller/teller: they went back"), "{said}");
+    let states: Vec<_> = waiting.run.objects.iter().map(|object| object.state).collect();
+    assert_eq!(states, [StepState::Reverted, StepState::Done, StepState::Done, StepState::Reverted]);
 }
 
 #[test]

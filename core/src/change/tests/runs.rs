@@ -141,6 +141,7 @@ impl Scene {
                 calendar_change: None,
                 on_failure: self.on_failure,
                 deadline: SignedDuration::from_secs(60),
+                superseded_by: None,
             };
             match run::next(&facts, self.now) {
                 Step::Look(index) => {

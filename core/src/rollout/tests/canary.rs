@@ -1,6 +1,6 @@
 //! Canary releases, by pods and by route.
 
-use interlock_crds::{HoldReason, RolloutPhase};
+use interlock_crds::{HoldReason, PartOf, RolloutPhase};
 use serde_json::json;
 
 use super::game::{Game, autoscaler, by_pods, deployment, route, routed, service};
@@ -48,7 +48,27 @@ fn r01_abort_retry_promote() {
     let phases: Vec<_> =
         game.phases.iter().map(|phase| format!("{phase:?}")).filter(|phase| phase != "Pending").collect();
     assert_eq!(phases.join(" "), "Progressing Paused Aborting RolledBack Progressing Paused Promoting Succeeded");
+    let told = game.told_briefly();
+    assert_eq!(told, ["1 of 2", "Aborting", "RolledBack", "Progressing", "1 of 2", "2 of 2", "Succeeded"]);
+    let first = "StepCompleted: step 1 of 2 is complete: 50 % of the traffic; then: paused until ";
+    assert!(game.told[0].starts_with(first), "{}", game.told[0]);
     assert_eq!(game.cluster.images("teller").into_iter().collect::<Vec<_>>(), [("v2".to_owned(), 1)]);
+}
+
+#[test]
+fn a_step_is_told_once_when_it_is_complete_and_not_when_it_is_passed_over() {
+    for (verb, expected) in [
+        (RolloutVerb::Promote, vec!["1 of 3", "2 of 3", "3 of 3", "Succeeded"]),
+        (RolloutVerb::Skip, vec!["1 of 3", "3 of 3", "Succeeded"]),
+        (RolloutVerb::PromoteFully, vec!["1 of 3", "3 of 3", "Succeeded"]),
+    ] {
+        let mut game = route_game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]), 2);
+        game.run_for(10);
+        game.command(verb);
+        game.run_for(60);
+        let told: Vec<_> = game.told_briefly().into_iter().filter(|told| *told != "Progressing").collect();
+        assert_eq!(told, expected, "{verb:?}: {:?}", game.told);
+    }
 }
 
 #[test]
@@ -351,9 +371,10 @@ fn r17_a_failed_analysis_goes_back() {
     assert_eq!((game.phase(), game.log.len()), (RolloutPhase::RolledBack, log), "an ended change changes nothing more");
 }
 
-#[test]
-fn r18_a_promotion_that_fails_stays_where_it_serves() {
+/// A release whose workload was given the new version, of which no pod starts from then on.
+fn stuck_promotion(part_of: Option<PartOf>) -> Game {
     let mut game = route_game(json!([{"setWeight": 50}]), 4);
+    game.spec.part_of = part_of;
     game.chaos = true;
     for _ in 0..500 {
         if game.status.promotion.as_ref().is_some_and(|p| p.written) {
@@ -364,9 +385,14 @@ fn r18_a_promotion_that_fails_stays_where_it_serves() {
             game.happen(&event);
         }
     }
-    // From now on no pod of the new version starts.
     game.cluster.bad_images.push("v2".into());
     game.run_for(300);
+    game
+}
+
+#[test]
+fn r18_a_promotion_that_fails_stays_where_it_serves() {
+    let mut game = stuck_promotion(None);
     assert_eq!(game.phase(), RolloutPhase::Failed, "{}", game.message());
     assert_eq!((game.effective_share(), game.cluster.ready_of("teller-canary")), (100, 4));
     assert_eq!(game.status.weights.unwrap().observed.canary, 100);
@@ -375,6 +401,40 @@ fn r18_a_promotion_that_fails_stays_where_it_serves() {
     game.run_for(300);
     assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4));
     assert_eq!(game.weights, [50, 100, 0]);
+}
+
+#[test]
+fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
+    let mut game = stuck_promotion(None);
+    assert_eq!(game.phase(), RolloutPhase::Failed, "{}", game.message());
+    let (began, waited) = (game.status.started_at.clone(), game.now.duration_since(game.status.finished_at.clone().unwrap().0));
+    game.cluster.bad_images.retain(|image| image != "v2");
+    game.command(RolloutVerb::Retry);
+    game.run_for(300);
+    let status = &game.status;
+    assert_eq!((&status.started_at, status.held_seconds), (&began, waited.as_secs()), "it waited for a person, and goes on");
+    assert_eq!((game.phase(), game.cluster.images("teller")["v2"]), (RolloutPhase::Succeeded, 4), "{}", game.message());
+    assert_eq!(game.weights, [50, 100, 0]);
+}
+
+#[test]
+fn a_workload_of_a_wave_whose_promotion_fails_goes_back_by_itself() {
+    let wave = PartOf { name: "big".into(), uid: "parent".into(), wave: "counters".into() };
+    let game = stuck_promotion(Some(wave));
+    assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4), "{}", game.message());
+    assert!(!game.phases.contains(&RolloutPhase::Failed), "{:?}", game.phases);
+    assert!(game.message().contains("the promotion failed"), "{}", game.message());
+    assert_eq!(game.weights, [50, 100, 0]);
+}
+
+#[test]
+fn nobody_tries_again_what_its_change_takes_back() {
+    let mut game = stuck_promotion(None);
+    game.return_asked = Some("the change goes back: Rollback by li-na".into());
+    game.command(RolloutVerb::Retry);
+    game.run_for(300);
+    assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4), "{}", game.message());
+    assert_eq!((game.status.obeyed.len(), game.status.attempt), (1, 0));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::cluster::{Cluster, Event, key};
 use crate::rollout::{
     AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, PlannedWrite, RolloutDecision, RolloutFacts,
-    RolloutVerb, TargetFacts, Verdict, WindowFact, capacity, decide, permitted, sign_off::SignOffFacts,
+    RolloutVerb, TargetFacts, Verdict, WindowFact, capacity, decide, notes, permitted, sign_off::SignOffFacts,
 };
 
 pub const UID: &str = "0b5e7f52-0000-4000-8000-000000000001";
@@ -125,6 +125,8 @@ pub struct Game {
     /// Every weight that the Gateway took up.
     pub weights: Vec<u8>,
     pub phases: Vec<RolloutPhase>,
+    /// What people were told, in order.
+    pub told: Vec<String>,
     pub status_writes: u32,
     pub urgent_writes: u32,
     pub uid: String,
@@ -177,6 +179,7 @@ impl Game {
             log: Vec::new(),
             weights: Vec::new(),
             phases: Vec::new(),
+            told: Vec::new(),
             status_writes: 0,
             urgent_writes: 0,
             uid: UID.into(),
@@ -311,6 +314,8 @@ impl Game {
         let mut wrote = decision.analyses.iter().any(|run| !self.runs.contains(&run.run));
         if decision.status != self.status {
             self.urgent_writes += u32::from(decision.must_record(&self.status));
+            let told = notes(&self.spec.plan, &self.status, &decision);
+            self.told.extend(told.into_iter().map(|note| format!("{}: {}", note.reason, note.message)));
             self.status = decision.status.clone();
             self.status_writes += 1;
             if self.phases.last() != Some(&self.status.phase) {
@@ -538,6 +543,15 @@ impl Game {
                 assert_eq!(object["metadata"].get("annotations"), original["metadata"].get("annotations"));
             }
         }
+    }
+
+    /// What people were told, in brief: `1 of 2` for a step that is complete, else the reason.
+    pub fn told_briefly(&self) -> Vec<&str> {
+        let told = self.told.iter().map(|told| match told.strip_prefix("StepCompleted: step ") {
+            Some(step) => step.split(" is complete").next().unwrap(),
+            None => told.split(':').next().unwrap(),
+        });
+        told.collect()
     }
 
     pub fn phase(&self) -> RolloutPhase {

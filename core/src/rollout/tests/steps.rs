@@ -3,7 +3,7 @@
 use interlock_crds::{ApprovalDecision, Overrun, PersonSpec, RolloutPhase, StepGate};
 use serde_json::{Value, json};
 
-use super::game::{DIGEST, Game, UID, at, by_pods, deployment, route, routed, service};
+use super::game::{DIGEST, Game, UID, at, by_pods, deployment, plan, route, routed, service};
 use crate::{
     change::facts::{SealedFacts, Vote},
     people::PersonFacts,
@@ -206,6 +206,55 @@ fn r16_times_of_a_release() {
     game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(2));
     game.run_for(100);
     assert_eq!(game.status, ended, "scaling a released workload changes no timer");
+}
+
+#[test]
+fn r16_what_ends_a_release_keeps_its_times_and_what_begins_it_anew_resets_them() {
+    let blue_green = json!({"blueGreen": {"service": "teller", "steps": [{"pause": {}}]}, "progressDeadline": "60s"});
+    let steps = json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]);
+    for plan in [routed(steps), plan(blue_green)] {
+        // What happens after 120 s, of which somebody held it 100; then when it began, when it ended and how long it was held.
+        let cases: [(&str, fn(&mut Game), _); 4] = [
+            ("aborted", |game| game.command(RolloutVerb::Abort), (RolloutPhase::RolledBack, 0, Some(120), 100)),
+            ("superseded", |game| game.superseded_by = Some("cr-3".into()), (RolloutPhase::RolledBack, 0, Some(120), 100)),
+            (
+                "tried again",
+                |game| {
+                    game.command(RolloutVerb::Abort);
+                    game.run_for(30);
+                    game.command(RolloutVerb::Retry);
+                },
+                (RolloutPhase::Paused, 150, None, 0),
+            ),
+            (
+                "scaled",
+                |game| {
+                    game.command(RolloutVerb::Resume);
+                    game.cluster.edit("Deployment", "teller", |d| d["spec"]["replicas"] = json!(4));
+                },
+                (RolloutPhase::Paused, 0, None, 100),
+            ),
+        ];
+        for (what, happens, expected) in cases {
+            let others = [service(), route()];
+            let mut game = Game::new(plan.clone(), deployment("v1", 2), deployment("v2", 2), &others);
+            game.run_for(20);
+            game.command(RolloutVerb::Pause);
+            game.run_for(100);
+            happens(&mut game);
+            game.run_for(50);
+            let (phase, started, finished, held) = expected;
+            let times = (game.status.started_at.as_ref().map(|t| t.0), game.status.finished_at.as_ref().map(|t| t.0));
+            assert_eq!((game.phase(), times), (phase, (Some(at(started)), finished.map(at))), "{what}: {}", game.message());
+            assert_eq!(game.status.held_seconds, held, "{what}");
+        }
+    }
+    let mut known = game(json!([{"setWeight": 10}, {"pause": {"duration": "1h"}}]));
+    known.known_good = true;
+    known.run_for(60);
+    let status = &known.status;
+    assert_eq!((status.phase, status.held_seconds), (RolloutPhase::Succeeded, 0), "a known version is brought back");
+    assert_eq!(status.started_at, status.finished_at, "and the cluster of the test takes no time");
 }
 
 #[test]

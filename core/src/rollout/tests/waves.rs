@@ -335,3 +335,30 @@ fn a_failed_wave_can_be_held_for_a_person() {
     assert_eq!(waves.status.phase, RolloutPhase::Paused);
     assert!(waves.status.hold.is_some());
 }
+
+#[test]
+fn a_workload_that_a_wave_may_miss_goes_back_before_the_wave_is_over_and_is_named() {
+    let mut waves = Waves::new(two_waves());
+    waves.run();
+    waves.ends("c1", "Failed");
+    assert_eq!(waves.made.len(), 2, "its place is taken until it has gone back");
+    waves.ends("c2", "Succeeded");
+    waves.ends("c3", "Succeeded");
+    let said = |waves: &Waves| waves.status.message.clone().unwrap();
+    assert_eq!(waves.phases()[0], WavePhase::Running);
+    assert!(said(&waves).contains("Deployment teller/c1 went back or failed"), "{}", said(&waves));
+    waves.ends("c1", "RolledBack");
+    assert_eq!(waves.phases()[0], WavePhase::Soaking);
+    let but = "all workloads but Deployment teller/c1, which went back, have the new version";
+    assert!(said(&waves).contains(but), "{}", said(&waves));
+    waves.sign("wave-mobile-0");
+    waves.pass(86_400);
+    waves.ends("m1", "Succeeded");
+    assert_eq!(waves.status.phase, RolloutPhase::Succeeded);
+    assert_eq!(
+        said(&waves),
+        "every wave has the new version, but for Deployment teller/c1 (wave counters), which went back: the plan tolerates it"
+    );
+    let missed: Vec<_> = waves.status.waves[0].missed.iter().map(|target| target.name.as_str()).collect();
+    assert_eq!((missed, waves.status.waves[0].succeeded), (vec!["c1"], 2));
+}
