@@ -25,7 +25,7 @@ use crate::{
         facts::{PlanFacts, RequestFacts},
         gradual,
     },
-    drill::proof::Proof,
+    drill::proof::{Lapse, Proof, Shown},
     object::{Digest, Health, ObjectId},
     people::People,
 };
@@ -107,10 +107,14 @@ fn a_step_that_waits_for_a_proof_needs_a_policy_that_says_how_old_it_may_be() {
         gradual::step_gates(&case.facts(), None, at(NOW)).remove(&StepGate::RestoreProof).unwrap()
     };
     assert!(!gate(None).open, "unknown is closed");
-    let failed = gate(Some(Proof::Failed(at(NOW), "drill monthly failed".into())));
+    let failed = gate(Some(Shown::Failed(at(NOW), "drill monthly failed".into()).into()));
     assert!(!failed.open && failed.message.contains("drill monthly failed"), "{failed:?}");
-    let passed = gate(Some(Proof::Passed(at(NOW), "drill monthly passed".into())));
+    let passed = gate(Some(Shown::Passed(at(NOW), "drill monthly passed".into()).into()));
     assert_eq!((passed.open, passed.changes_at), (true, Some(at(NOW) + SignedDuration::from_hours(35 * 24))));
+    let due = at(NOW) + SignedDuration::from_hours(1);
+    let exposed = Some(Lapse { from: due, sentence: "the data is too old".into() });
+    let soon = gate(Some(Proof { exposed, ..Shown::Passed(at(NOW), "drill monthly passed".into()).into() }));
+    assert_eq!((soon.open, soon.changes_at), (true, Some(due)), "it is looked at again when that moment has come");
 }
 
 fn request(manifests: &Value) -> RequestFacts {
