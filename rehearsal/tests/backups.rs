@@ -203,6 +203,25 @@ fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
 }
 
 #[test]
+fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names_it() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    edit_repository(&mut play, &json!({"spec": {"restic": {"newKeySecretRef": {"name": "vault-2"}}}}));
+    play.minutes(70);
+    let rotated = play.repository().status.unwrap().conditions.into_iter().find(|c| c.type_ == "KeyRotated").unwrap();
+    assert_eq!(rotated.status, "True", "{rotated:?}");
+    assert!(rotated.message.contains("vault-2") && rotated.message.contains("WrongPassword"), "{}", rotated.message);
+    play.minutes(130);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed WrongPassword"]);
+    let restic = json!({"secretRef": {"name": "vault-2"}, "newKeySecretRef": null});
+    edit_repository(&mut play, &json!({"spec": {"restic": restic}}));
+    play.minutes(150);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed WrongPassword", "Succeeded Complete"]);
+    let repository = play.repository().status.unwrap();
+    assert_eq!(format!("{:?}", repository.phase), "Ready", "{repository:#?}");
+}
+
+#[test]
 fn b11_prune_keeps_what_the_rules_and_protections_keep() {
     let objects = [
         repository(|spec| spec["prune"] = json!({"schedule": "50 * * * *"})),
@@ -384,7 +403,15 @@ fn under_a_storm_of_faults_nothing_is_done_twice() {
 
 /// Past the webhooks, as somebody with the storage does.
 fn edit(play: &mut Play, patch: &Value) {
-    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
+    edit_object(play, &policy(|_| ()), patch);
+}
+
+fn edit_repository(play: &mut Play, patch: &Value) {
+    edit_object(play, &repository(|_| ()), patch);
+}
+
+fn edit_object(play: &mut Play, object: &Value, patch: &Value) {
+    let id = interlock_core::object::ObjectId::of(object).unwrap();
     let admin = user("admin", &["system:masters"]);
     play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, patch)).unwrap();
 }
