@@ -270,6 +270,28 @@ fn a_person_asks_for_a_run_and_deletes_it_while_it_runs() {
 }
 
 #[test]
+fn b11_the_record_of_a_point_is_deleted_only_by_who_names_its_snapshot() {
+    let asked = own("Backup", "now", &json!({"policyRef": {"name": "files"}, "requester": "bob"}));
+    let id = interlock_core::object::ObjectId::of(&asked).unwrap();
+    let bob = || user("bob", &["sre"]);
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(2);
+    play.world.schedule(play.world.now(), Act::Create(bob(), asked));
+    play.minutes(4);
+    play.world.schedule(play.world.now(), Act::Delete(bob(), id.clone()));
+    play.minutes(6);
+    assert_eq!(play.ends(), ["Succeeded Complete"], "it is refused");
+    let snapshot = play.policy().status.unwrap().last_good.unwrap().snapshot_id;
+    let patch = json!({"metadata": {"annotations": {"interlock.dev/remove-point": snapshot}}});
+    play.world.schedule(play.world.now(), Act::Patch(bob(), id.clone(), patch));
+    play.minutes(8);
+    play.world.schedule(play.world.now(), Act::Delete(bob(), id));
+    play.minutes(10);
+    assert_eq!(play.ends(), Vec::<String>::new(), "it is meant");
+    assert!(play.policy().status.unwrap().last_good.is_none(), "nothing good is known any more");
+}
+
+#[test]
 fn files_may_be_applied_in_any_order() {
     let mut play = Play::of(&[], 1, 1);
     let (systems, ground): (Vec<_>, Vec<_>) =

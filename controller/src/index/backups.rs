@@ -380,6 +380,17 @@ impl Index {
         names.filter_map(|name| self.backup(&beside(policy, name))).collect()
     }
 
+    /// Names of the runs whose recovery point is there and cannot be restored without that of this one.
+    pub fn needing(&self, key: &str) -> Vec<String> {
+        let base = |run: &crds::Backup| run.status.as_ref()?.point.as_ref()?.base_id.clone();
+        let snapshot = self.backup(key).and_then(|run| Some(run.status.as_ref()?.point.as_ref()?.snapshot_id.clone()));
+        let runs = self.backups.place_of.get(key).and_then(|place| self.backups.of_policy.get(place));
+        let (Some(snapshot), Some(runs)) = (snapshot, runs) else { return Vec::new() };
+        let needs = |run: &crds::Backup| standing(run).is_some() && base(run).as_ref() == Some(&snapshot);
+        let names = runs.names.iter();
+        names.filter(|name| self.backup(&beside(key, name)).is_some_and(|run| needs(&run))).cloned().collect()
+    }
+
     /// Keys of the policies of a namespace.
     pub(super) fn policies_in(&self, namespace: &str) -> Vec<String> {
         in_namespace(&self.backups.policies, namespace)

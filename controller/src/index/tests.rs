@@ -214,4 +214,8 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
     assert_eq!(run("log-2", 4, Some("base-2"), "Proven"), ["log-2", "log-2", "base-2"]);
     assert_eq!(run("base-2", 3, None, "Corrupt"), ["log-1", "base-1", "base-1"]);
     assert_eq!(run("base-2", 3, None, "Proven"), ["log-2", "log-2", "base-2"], "a later drill takes it back");
+    assert_eq!(index.needing("teller/base-1"), ["log-1"]);
+    assert_eq!(index.needing("teller/log-1"), Vec::<String>::new());
+    index.backup_deleted("teller/log-1");
+    assert_eq!(index.needing("teller/base-1"), Vec::<String>::new());
 }

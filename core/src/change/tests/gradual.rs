@@ -247,6 +247,7 @@ fn judged(case: &mut Case, kind: &str, operation: Operation, user: &str, object:
         rollout: Some(&rollout),
         releases: &[],
         terminating: false,
+        needed_by: &[],
         root: None,
         people: &people,
         claims: &claims,
