@@ -382,11 +382,17 @@ impl Index {
 
     /// Names of the runs whose recovery point is there and cannot be restored without that of this one.
     pub fn needing(&self, key: &str) -> Vec<String> {
-        let base = |run: &crds::Backup| run.status.as_ref()?.point.as_ref()?.base_id.clone();
+        // A run that has not ended adds to the base that it is pinned to.
+        let base = |run: &crds::Backup| {
+            let status = run.status.as_ref()?;
+            let adds_to = status.pinned.as_ref().filter(|_| !status.phase.is_terminal());
+            let point = status.point.as_ref().filter(|_| standing(run).is_some());
+            point.map_or_else(|| adds_to?.base_id.clone(), |point| point.base_id.clone())
+        };
         let snapshot = self.backup(key).and_then(|run| Some(run.status.as_ref()?.point.as_ref()?.snapshot_id.clone()));
         let runs = self.backups.place_of.get(key).and_then(|place| self.backups.of_policy.get(place));
         let (Some(snapshot), Some(runs)) = (snapshot, runs) else { return Vec::new() };
-        let needs = |run: &crds::Backup| standing(run).is_some() && base(run).as_ref() == Some(&snapshot);
+        let needs = |run: &crds::Backup| base(run).as_ref() == Some(&snapshot);
         let names = runs.names.iter();
         names.filter(|name| self.backup(&beside(key, name)).is_some_and(|run| needs(&run))).cloned().collect()
     }
