@@ -188,6 +188,41 @@ fn b9_what_is_not_complete_is_no_good_point_and_b15_the_objective_tells() {
 }
 
 #[test]
+fn b15_whoever_dies_between_telling_and_recording_has_told_once() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 2);
+    let mut kills = 0;
+    let mut until = |play: &mut Play, minutes: i64| {
+        play.minutes_with(minutes, |world, happening| {
+            let dies = match happening {
+                Happening::Told(told) => told.note.action == "Backup",
+                Happening::Stored(audit) => {
+                    audit.user.ends_with("interlock-controller")
+                        && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy")
+                }
+                _ => false,
+            };
+            if dies {
+                kills += 1;
+                world.crash();
+            }
+        });
+    };
+    until(&mut play, 70);
+    play.world.vault.trouble("teller", "files-", Some(Trouble::Opens(12)));
+    until(&mut play, 190);
+    play.world.vault.trouble("teller", "files-", None);
+    until(&mut play, 230);
+    assert!(kills > 20, "{kills} kills");
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed WrongPassword", "Failed WrongPassword", "Succeeded Complete"]);
+    let told = |reason: &str| {
+        let is = |happening: &&Happening| matches!(happening, Happening::Told(told) if told.note.reason == reason);
+        play.timeline.iter().filter(is).count()
+    };
+    assert_eq!((told("RPOAtRisk"), told("RPORestored")), (1, 1));
+    assert_eq!((told("WrongPassword"), told("Succeeded")), (2, 2));
+}
+
+#[test]
 fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
     let objects = [repository(|_| ()), policy(|spec| spec["deadline"] = json!("30m"))];
     let mut play = Play::of(&objects, 1, 1);

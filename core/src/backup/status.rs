@@ -57,6 +57,8 @@ pub struct PolicyFacts<'a> {
 pub struct RiskChange {
     /// Whether it begins.
     pub begins: bool,
+    /// Which time it is: the same until it is recorded.
+    pub of: String,
     /// The sentence.
     pub message: String,
 }
@@ -113,15 +115,23 @@ pub fn policy(facts: &PolicyFacts<'_>) -> (BackupPolicyStatus, Option<RiskChange
         conditions,
     };
     let was = facts.status.conditions.iter().any(|c| c.type_ == "RPOAtRisk" && c.status == "True");
+    let of = || since(&facts.status.conditions, "RPOAtRisk");
     let change = match (was, risk) {
-        (false, Some(message)) => Some(RiskChange { begins: true, message }),
+        (false, Some(message)) => Some(RiskChange { begins: true, of: of(), message }),
         (true, None) => Some(RiskChange {
             begins: false,
+            of: of(),
             message: "there is a good recovery point within the objective again".into(),
         }),
         _ => None,
     };
     (status, change)
+}
+
+/// Since when a condition has been as it is recorded; empty if it is not. It tells one turn of it from the next.
+pub(crate) fn since(recorded: &[Condition], type_: &str) -> String {
+    let known = recorded.iter().find(|condition| condition.type_ == type_);
+    known.map_or_else(String::new, |condition| condition.last_transition_time.0.to_string())
 }
 
 fn phase(facts: &PolicyFacts<'_>, at_risk: bool) -> BackupPolicyPhase {
