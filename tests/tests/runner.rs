@@ -152,6 +152,23 @@ fn b10_a_program_that_fails_half_way_leaves_no_snapshot() {
 }
 
 #[test]
+fn of_a_tool_that_fails_the_end_of_its_log_is_its_message_without_credentials() {
+    let pod = Pod::with_repository();
+    let message = || fs::read_to_string(pod.at("dev/termination-log")).unwrap_or_default();
+    let tool = |script: &str| {
+        let source = json!({"kind": "command", "command": ["sh", "-c", script], "fileName": "out"});
+        let _ = fs::remove_file(pod.at("dev/termination-log"));
+        let ended = pod.command("tool", &json!({"operation": "Backup", "host": POLICY, "source": source})).output();
+        assert!(ended.unwrap().status.success(), "the next container must run");
+    };
+    tool(&format!("echo it is {PASSWORD} >&2; exit 7"));
+    assert!(message().contains("it is ***") && message().contains("ended in stage"), "{}", message());
+    assert!(!message().contains(PASSWORD), "{}", message());
+    tool("echo whole");
+    assert_eq!(message(), "", "a run that goes well needs none");
+}
+
+#[test]
 fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_secret_is_told() {
     let mut pod = Pod::new();
     fs::write(pod.at("data/a"), "a").unwrap();

@@ -12,10 +12,11 @@ use interlock_crds::PostgresMode;
 use serde_json::Value;
 
 use super::{
-    Place, heartbeat, install, note,
+    Place, heartbeat, install, log, note,
     physical::{Physical, Ready},
     plan, postgres, recover,
     redact::Secrets,
+    report::MESSAGE_PATH,
     restic::{Came, Restic},
     source, spool,
 };
@@ -29,10 +30,21 @@ pub(super) async fn execute(place: &Place) {
     let secrets = secrets(place);
     provide_restic(place);
     let result = Work { place, plan: &plan, secrets: &secrets }.run().await;
-    println!("ended in stage {:?} with {:?}", result.stage, result.exit_code);
+    log::say(&format!("ended in stage {:?} with {:?}", result.stage, result.exit_code));
     if let Err(why) = note::leave(place, &result) {
         eprintln!("error: {why}");
     }
+    if went_wrong(&result)
+        && let Err(error) = std::fs::write(place.at(MESSAGE_PATH), secrets.redact(&log::tail()))
+    {
+        eprintln!("error: {MESSAGE_PATH} cannot be written: {error}");
+    }
+}
+
+/// Whether people will want to read the end of the log.
+fn went_wrong(result: &RunResult) -> bool {
+    let source_failed = result.source_exit_code.is_some_and(|code| code != 0);
+    result.exit_code != Some(0) || source_failed || result.failure.is_some() || !result.errors.is_empty()
 }
 
 /// Values that no line tells.
@@ -181,7 +193,7 @@ impl Work<'_> {
             None => None,
             Some(Ok(ready)) => Some(ready),
             Some(Err(stop)) => {
-                println!("error: {}", stop.why);
+                log::say(&format!("error: {}", self.secrets.redact(&stop.why)));
                 (result.exit_code, result.failure) = (None, Some(stop.failure));
                 return result.errors.insert(0, stop.why);
             }
