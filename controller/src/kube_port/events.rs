@@ -1,8 +1,9 @@
 //! Events (events.k8s.io/v1): what people read in `kubectl describe`.
 //!
-//! Written by one task in the background, so that a change never waits for them; those that tell something once are written at
-//! once, under a name of their own. What repeats within some minutes is counted in one Event's series. The recorder of kube-runtime is not used, because it takes two different messages
-//! with the same reason for one, and reads the machine's clock.
+//! Written by one task in the background, so that a change never waits for them; those that tell something once are written
+//! at once, under a name of their own. What repeats within some minutes is counted in one Event's series. The recorder of
+//! kube-runtime is not used, because it takes two different messages with the same reason for one, and reads the machine's
+//! clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -222,7 +222,8 @@ mod tests {
             (request.operation, request.object, request.old) = (Operation::Delete, None, Some(old));
             removal(CONTROLLER, terminating, needed_by, &request)
         };
-        let there = || json!({"phase": "Succeeded", "point": {"snapshotId": "5f3a", "dataTime": "2026-11-23T02:00:00Z"}});
+        let there =
+            || json!({"phase": "Succeeded", "point": {"snapshotId": "5f3a", "dataTime": "2026-11-23T02:00:00Z"}});
         let refused = remove("li", there(), None, false, &[]).unwrap_err();
         assert_eq!((refused.code, refused.reason.as_str()), (403, "PointKept"));
         assert!(refused.message.contains("interlock.dev/remove-point=5f3a"), "{}", refused.message);
@@ -236,7 +237,8 @@ mod tests {
         let base = remove("li", there(), Some("5f3a"), false, &needs).unwrap_err();
         assert_eq!(base.reason, "BaseNeeded");
         assert!(base.message.contains("log-1, log-2, log-3, log-4, log-5 and 2 more"), "{}", base.message);
-        for (user, terminating) in [(CONTROLLER, false), ("li", true), (crate::admission::NAMESPACE_CONTROLLER, false)] {
+        let teardown = crate::admission::NAMESPACE_CONTROLLER;
+        for (user, terminating) in [(CONTROLLER, false), ("li", true), (teardown, false)] {
             assert_eq!(remove(user, there(), None, terminating, &needs), Ok(vec![]), "{user}");
         }
         let mut forgotten = there();
