@@ -306,6 +306,12 @@ pub trait Port: Send + Sync {
     /// Tells people. Best effort: it never fails a change.
     fn note(&self, regarding: &Value, note: &Note) -> impl Future<Output = ()> + Send;
 
+    /// Tells people once, before what is told is recorded: the Event has this name, and one that is there already stays as it
+    /// is. So whoever dies before the record tells it again, and it stands there once. Best effort like [`Self::note`].
+    fn note_once(&self, regarding: &Value, note: &Note, _name: &str) -> impl Future<Output = ()> + Send {
+        self.note(regarding, note)
+    }
+
     /// From now on, every change of one of these objects wakes `waiter` (`namespace/name` of a ChangeRequest). Replaces
     /// the earlier interest of this waiter; an empty list ends it. Names are those of [`awaited_as`].
     fn watch(&self, waiter: &str, objects: &[ObjectId]);

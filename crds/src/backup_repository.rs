@@ -99,8 +99,9 @@ pub struct ResticRepository {
     /// ConfigMap with the certificates of the server's authority under `ca.crt`. Default: public authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<NameRef>,
-    /// Rotate the key: Secret with the new `RESTIC_PASSWORD`. It is added, proved to open the repository, and then the old
-    /// one is removed; condition KeyRotated says when secretRef may name it. Default: no rotation.
+    /// Rotate the key: Secret with the new `RESTIC_PASSWORD`. It is added, proved to open the repository, and then the key
+    /// of maintenanceSecretRef, or else of secretRef, is removed; other keys stay. Condition KeyRotated says when secretRef may
+    /// name it: until it does, runs end with WrongPassword. Default: no rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_key_secret_ref: Option<NameRef>,
 }

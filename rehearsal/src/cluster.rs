@@ -134,6 +134,8 @@ pub struct Cluster {
     pub audits: Vec<Audit>,
     /// What was told since somebody looked.
     pub told: Vec<Told>,
+    /// Names of what was told once.
+    pub told_once: BTreeSet<String>,
     /// What analyses measure.
     pub metrics: Metrics,
     /// Calls that controllers made, beside those for the lease: a silent controller makes none.
@@ -159,6 +161,7 @@ impl Shared {
             beliefs: BTreeMap::new(),
             audits: Vec::new(),
             told: Vec::new(),
+            told_once: BTreeSet::new(),
             metrics: Metrics::default(),
             made: 0,
             // Only differences are ever looked at.

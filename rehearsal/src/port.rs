@@ -33,6 +33,14 @@ impl SimPort {
         Self { shared, process }
     }
 
+    fn tell(&self, regarding: &Value, note: &Note) {
+        let text = |pointer: &str| regarding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        let about = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
+        let mut cluster = self.shared.lock();
+        let at = cluster.api.now();
+        cluster.told.push(Told { at, about, note: note.clone() });
+    }
+
     async fn ask(&self, request: Request) -> Result<Answer, PortError> {
         Asked { shared: self.shared.clone(), process: self.process, request: Some(request), id: None }.await
     }
@@ -303,11 +311,15 @@ impl Port for SimPort {
     }
 
     fn note(&self, regarding: &Value, note: &Note) -> impl Future<Output = ()> + Send {
-        let text = |pointer: &str| regarding.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-        let about = format!("{}/{}", text("/metadata/namespace"), text("/metadata/name"));
-        let mut cluster = self.shared.lock();
-        let at = cluster.api.now();
-        cluster.told.push(Told { at, about, note: note.clone() });
+        self.tell(regarding, note);
+        std::future::ready(())
+    }
+
+    fn note_once(&self, regarding: &Value, note: &Note, name: &str) -> impl Future<Output = ()> + Send {
+        let is_new = self.shared.lock().told_once.insert(name.to_owned());
+        if is_new {
+            self.tell(regarding, note);
+        }
         std::future::ready(())
     }
 

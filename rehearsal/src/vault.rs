@@ -1,6 +1,6 @@
 //! The repositories of a simulated cluster, and what the runner's pods do to them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use interlock_core::{
@@ -49,6 +49,8 @@ pub struct Repository {
     pub id: String,
     /// Times of its snapshots, by id.
     pub snapshots: BTreeMap<String, Timestamp>,
+    /// Names of Secrets whose key was taken away.
+    pub closed: BTreeSet<String>,
 }
 
 #[derive(Debug, Default)]
@@ -137,7 +139,18 @@ impl Program for Vault {
         }
         let began = text("/status/startTime").parse().unwrap_or(at);
         let address = format!("{namespace} {}", plan.repository);
+        let rotates = plan.operation == RunnerOperation::RotateKey;
+        let own = secret(pod, "repository-secret");
+        let closed = content.repositories.get(&address).is_some_and(|known| known.closed.contains(own));
+        let trouble = if closed && !rotates { Some(Trouble::Opens(12)) } else { trouble };
         let result = run(&mut content.repositories, &address, &plan, trouble.as_ref(), began);
+        if let Some(repository) = content.repositories.get_mut(&address)
+            && rotates
+            && result.stage == RunnerStage::Done
+        {
+            repository.closed.insert(own.to_owned());
+            repository.closed.remove(secret(pod, "new-key-secret"));
+        }
         result.encode().map(|message| vec![("report".to_owned(), message)]).unwrap_or_default()
     }
 }
@@ -158,6 +171,14 @@ fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a str> {
     let containers = pod.pointer("/spec/containers")?.as_array()?;
     let mut variables = containers.iter().filter_map(|container| container.get("env")?.as_array()).flatten();
     variables.find(|variable| variable.get("name").and_then(Value::as_str) == Some(name))?.get("value")?.as_str()
+}
+
+/// The Secret that a pod mounts as this volume.
+fn secret<'a>(pod: &'a Value, volume: &str) -> &'a str {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+    let mut volumes = volumes.into_iter().flatten();
+    let found = volumes.find(|known| known.get("name").and_then(Value::as_str) == Some(volume));
+    found.and_then(|known| known.pointer("/secret/secretName")?.as_str()).unwrap_or_default()
 }
 
 fn id_of(text: &str) -> String {

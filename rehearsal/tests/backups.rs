@@ -191,6 +191,42 @@ fn b9_what_is_not_complete_is_no_good_point_and_b15_the_objective_tells() {
 }
 
 #[test]
+fn b15_whoever_dies_between_telling_and_recording_has_told_once() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 2);
+    let mut kills = 0;
+    let mut until = |play: &mut Play, minutes: i64| {
+        play.minutes_with(minutes, |world, happening| {
+            let dies = match happening {
+                Happening::Told(told) => told.note.action == "Backup",
+                Happening::Stored(audit) => {
+                    audit.user.ends_with("interlock-controller")
+                        && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy")
+                }
+                _ => false,
+            };
+            if dies {
+                kills += 1;
+                world.crash();
+            }
+        });
+    };
+    until(&mut play, 70);
+    play.world.vault.trouble("teller", "files-", Some(Trouble::Opens(12)));
+    until(&mut play, 190);
+    play.world.vault.trouble("teller", "files-", None);
+    until(&mut play, 230);
+    assert!(kills > 20, "{kills} kills");
+    let failed = "Failed WrongPassword";
+    assert_eq!(play.ends(), ["Succeeded Complete", failed, failed, "Succeeded Complete"]);
+    let told = |reason: &str| {
+        let is = |happening: &&Happening| matches!(happening, Happening::Told(told) if told.note.reason == reason);
+        play.timeline.iter().filter(is).count()
+    };
+    assert_eq!((told("RPOAtRisk"), told("RPORestored")), (1, 1));
+    assert_eq!((told("WrongPassword"), told("Succeeded")), (2, 2));
+}
+
+#[test]
 fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
     let objects = [repository(|_| ()), policy(|spec| spec["deadline"] = json!("30m"))];
     let mut play = Play::of(&objects, 1, 1);
@@ -203,6 +239,25 @@ fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
     play.minutes(90);
     assert_eq!(play.ends(), ["Failed DeadlineExceeded", "Succeeded Complete"]);
     assert_eq!(play.holders(), ["[]"]);
+}
+
+#[test]
+fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names_it() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    edit_repository(&mut play, &json!({"spec": {"restic": {"newKeySecretRef": {"name": "vault-2"}}}}));
+    play.minutes(70);
+    let rotated = play.repository().status.unwrap().conditions.into_iter().find(|c| c.type_ == "KeyRotated").unwrap();
+    assert_eq!(rotated.status, "True", "{rotated:?}");
+    assert!(rotated.message.contains("vault-2") && rotated.message.contains("WrongPassword"), "{}", rotated.message);
+    play.minutes(130);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed WrongPassword"]);
+    let restic = json!({"secretRef": {"name": "vault-2"}, "newKeySecretRef": null});
+    edit_repository(&mut play, &json!({"spec": {"restic": restic}}));
+    play.minutes(150);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed WrongPassword", "Succeeded Complete"]);
+    let repository = play.repository().status.unwrap();
+    assert_eq!(format!("{:?}", repository.phase), "Ready", "{repository:#?}");
 }
 
 #[test]
@@ -251,6 +306,28 @@ fn a_person_asks_for_a_run_and_deletes_it_while_it_runs() {
     assert_eq!(play.holders(), ["[]"]);
     let jobs = play.world.objects("batch", "Job");
     assert!(!jobs.iter().any(|job| job.pointer("/metadata/name") == Some(&json!("later"))), "and so is its Job");
+}
+
+#[test]
+fn b11_the_record_of_a_point_is_deleted_only_by_who_names_its_snapshot() {
+    let asked = own("Backup", "now", &json!({"policyRef": {"name": "files"}, "requester": "bob"}));
+    let id = interlock_core::object::ObjectId::of(&asked).unwrap();
+    let bob = || user("bob", &["sre"]);
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(2);
+    play.world.schedule(play.world.now(), Act::Create(bob(), asked));
+    play.minutes(4);
+    play.world.schedule(play.world.now(), Act::Delete(bob(), id.clone()));
+    play.minutes(6);
+    assert_eq!(play.ends(), ["Succeeded Complete"], "it is refused");
+    let snapshot = play.policy().status.unwrap().last_good.unwrap().snapshot_id;
+    let patch = json!({"metadata": {"annotations": {"interlock.dev/remove-point": snapshot}}});
+    play.world.schedule(play.world.now(), Act::Patch(bob(), id.clone(), patch));
+    play.minutes(8);
+    play.world.schedule(play.world.now(), Act::Delete(bob(), id));
+    play.minutes(10);
+    assert_eq!(play.ends(), Vec::<String>::new(), "it is meant");
+    assert!(play.policy().status.unwrap().last_good.is_none(), "nothing good is known any more");
 }
 
 #[test]
@@ -462,7 +539,15 @@ fn a_restore_keeps_its_point_from_its_proposal_on_and_prunes_out_while_it_works(
 
 /// Past the webhooks, as somebody with the storage does.
 fn edit(play: &mut Play, patch: &Value) {
-    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
+    edit_object(play, &policy(|_| ()), patch);
+}
+
+fn edit_repository(play: &mut Play, patch: &Value) {
+    edit_object(play, &repository(|_| ()), patch);
+}
+
+fn edit_object(play: &mut Play, object: &Value, patch: &Value) {
+    let id = interlock_core::object::ObjectId::of(object).unwrap();
     let admin = user("admin", &["system:masters"]);
     play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, patch)).unwrap();
 }

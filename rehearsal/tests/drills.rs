@@ -252,6 +252,37 @@ fn d10_a_controller_that_dies_after_each_write_comes_to_the_same_end_and_leaves_
 }
 
 #[test]
+fn d14_whoever_dies_between_telling_and_recording_has_told_that_a_pass_is_overdue_once() {
+    let mut play = Play::of(drill(|_| ()), 1, 2);
+    let (mut kills, mut told) = (0, Vec::new());
+    let mut until = |play: &mut Play, minutes: i64| {
+        play.minutes_with(minutes, |world, happening| {
+            let dies = match happening {
+                Happening::Told(new) => {
+                    told.push(new.note.reason.clone());
+                    new.note.reason.starts_with("DrillO")
+                }
+                Happening::Stored(audit) => audit.id.kind == "RestoreDrill",
+                _ => false,
+            };
+            if dies {
+                kills += 1;
+                world.crash();
+            }
+        });
+    };
+    play.world.vault.trouble("teller", "hourly-", Some(Trouble::Opens(12)));
+    until(&mut play, 150);
+    play.world.vault.trouble("teller", "hourly-", None);
+    until(&mut play, 215);
+    assert!(kills > 5, "{kills} kills");
+    assert_eq!(play.ends(), ["Failed WrongPassword", "Failed WrongPassword", "Passed Complete"]);
+    let count = |reason: &str| told.iter().filter(|told| *told == reason).count();
+    assert_eq!((count("DrillOverdue"), count("DrillOnTime")), (1, 1), "{told:?}");
+    assert_eq!((count("WrongPassword"), count("Passed")), (2, 1), "{told:?}");
+}
+
+#[test]
 fn what_goes_wrong_fails_with_its_reason_condemns_what_it_proves_bad_and_is_cleaned_up() {
     use PointVerdict::{Corrupt, Unverified};
     let flipped = Trouble::Restores(1, "ciphertext verification failed".into());

@@ -154,6 +154,23 @@ fn b10_a_program_that_fails_half_way_leaves_no_snapshot() {
 }
 
 #[test]
+fn of_a_tool_that_fails_the_end_of_its_log_is_its_message_without_credentials() {
+    let pod = Pod::with_repository();
+    let message = || fs::read_to_string(pod.at("dev/termination-log")).unwrap_or_default();
+    let tool = |script: &str| {
+        let source = json!({"kind": "command", "command": ["sh", "-c", script], "fileName": "out"});
+        let _ = fs::remove_file(pod.at("dev/termination-log"));
+        let ended = pod.command("tool", &json!({"operation": "Backup", "host": POLICY, "source": source})).output();
+        assert!(ended.unwrap().status.success(), "the next container must run");
+    };
+    tool(&format!("echo it is {PASSWORD} >&2; exit 7"));
+    assert!(message().contains("it is ***") && message().contains("ended in stage"), "{}", message());
+    assert!(!message().contains(PASSWORD), "{}", message());
+    tool("echo whole");
+    assert_eq!(message(), "", "a run that goes well needs none");
+}
+
+#[test]
 fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_secret_is_told() {
     let mut pod = Pod::new();
     fs::write(pod.at("data/a"), "a").unwrap();
@@ -270,19 +287,31 @@ fn prune_forgets_exactly_what_it_is_told_and_what_is_gone_already_does_not_stop_
 }
 
 #[test]
-fn a_key_is_exchanged_and_doing_it_again_changes_nothing() {
+fn a_key_is_exchanged_others_stay_and_doing_it_again_changes_nothing() {
     let mut pod = Pod::with_repository();
+    fs::write(pod.at("in-the-safe"), "lies-in-a-safe").unwrap();
+    let added = pod.restic(&["key", "add", "--new-password-file", pod.at("in-the-safe").to_str().unwrap()]);
+    assert!(added.status.success(), "{}", printed(&added));
     fs::create_dir_all(pod.at("interlock/secrets/new-key")).unwrap();
     fs::write(pod.at("interlock/secrets/new-key/RESTIC_PASSWORD"), "a-new-long-password").unwrap();
     let (_, rotated) = pod.run(&json!({"operation": "RotateKey"}));
     assert_eq!(rotated.stage, RunnerStage::Done, "{rotated:?}");
     let (_, old) = pod.run(&json!({"operation": "Check"}));
     assert_eq!(checked(&old), Reason::WrongPassword);
-    pod.password = "a-new-long-password";
-    let (_, new) = pod.run(&json!({"operation": "Check"}));
-    assert_eq!(checked(&new), Reason::Complete);
+    let keys = || fs::read_dir(pod.at("repository/keys")).unwrap().count();
+    assert_eq!(keys(), 2, "the new one, and the one in the safe");
     let (_, again) = pod.run(&json!({"operation": "RotateKey"}));
-    assert_eq!(again.stage, RunnerStage::Done, "{again:?}");
+    assert_eq!(again.stage, RunnerStage::Done, "a run that died after it had taken the old key away: {again:?}");
+    assert_eq!(keys(), 2);
+    for password in ["a-new-long-password", "lies-in-a-safe"] {
+        pod.password = password;
+        let (_, opened) = pod.run(&json!({"operation": "Check"}));
+        assert_eq!(checked(&opened), Reason::Complete, "{password}");
+    }
+    pod.password = "a-new-long-password";
+    let (_, again) = pod.run(&json!({"operation": "RotateKey"}));
+    assert_eq!(again.stage, RunnerStage::Done, "the Secret has the new key: {again:?}");
+    assert_eq!(fs::read_dir(pod.at("repository/keys")).unwrap().count(), 2);
 }
 
 #[test]

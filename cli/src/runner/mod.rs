@@ -7,6 +7,7 @@
 mod drill;
 mod heartbeat;
 mod install;
+mod log;
 mod note;
 mod physical;
 mod postgres;

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::process::Command;
 
 use super::{
-    Place, install,
+    Place, install, log,
     postgres::{self, Server},
     redact::Secrets,
     restic::Restic,
@@ -310,7 +310,7 @@ impl<'a> Physical<'a> {
             .flat_map(|bytes| String::from_utf8_lossy(bytes).lines().map(ToOwned::to_owned).collect::<Vec<_>>())
         {
             let line = self.secrets.redact(&line);
-            println!("{line}");
+            log::say(&line);
             told.push(line);
         }
         if output.status.success() {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{Place, note, plan, redact::Secrets, restic::Restic, tool};
 
 /// Where the kubelet reads the message of a container that ended.
-const MESSAGE_PATH: &str = "/dev/termination-log";
+pub(super) const MESSAGE_PATH: &str = "/dev/termination-log";
 
 /// Reads back and tells. The exit code says whether all is well, for whoever looks at the Job.
 pub(super) async fn execute(place: &Place) -> ExitCode {

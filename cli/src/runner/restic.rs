@@ -13,7 +13,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Place, install, redact::Secrets};
+use super::{Place, install, log, redact::Secrets};
 
 /// How often progress goes to the log.
 const EVERY: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ impl<'a> Restic<'a> {
             ("status", Some(message)) => {
                 if told.elapsed() >= EVERY {
                     *told = Instant::now();
-                    println!("{}", progress(message));
+                    log::say(&progress(message));
                 }
             }
             // What the scan for the progress cannot read, the copying tells again.
@@ -130,7 +130,7 @@ impl<'a> Restic<'a> {
                 let sums_up = message.get("code").and_then(Value::as_i64) == Some(3) && came.error_count > 0;
                 let text = message.get("message").and_then(Value::as_str).unwrap_or_default();
                 if sums_up {
-                    return println!("{text}");
+                    return log::say(&self.secrets.redact(text));
                 }
                 // Why it gave up says more than what the source's own program wrote before.
                 self.wrong(came, text.lines().next().unwrap_or_default(), true);
@@ -144,7 +144,7 @@ impl<'a> Restic<'a> {
             _ if is_error => {
                 if !line.trim().is_empty() {
                     let line = self.secrets.redact(line);
-                    println!("{line}");
+                    log::say(&line);
                     if came.errors.len() < KEPT {
                         came.errors.push(line);
                     }
@@ -161,7 +161,7 @@ impl<'a> Restic<'a> {
     /// Notes an error; as the first of all if it is what the others led to.
     fn wrong(&self, came: &mut Came, text: &str, first: bool) {
         let text = self.secrets.redact(text);
-        println!("error: {text}");
+        log::say(&format!("error: {text}"));
         came.error_count += 1;
         if first {
             came.errors.insert(0, text);
@@ -203,7 +203,7 @@ impl<'a> Restic<'a> {
 fn end(child: &Child) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     if let Some(pid) = pid {
-        println!("this pod is being ended; restic is asked to end");
+        log::say("this pod is being ended; restic is asked to end");
         let _ = kill_process(pid, Signal::TERM);
     }
 }

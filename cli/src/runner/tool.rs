@@ -12,10 +12,11 @@ use interlock_crds::PostgresMode;
 use serde_json::Value;
 
 use super::{
-    Place, heartbeat, install, note,
+    Place, heartbeat, install, log, note,
     physical::{Physical, Ready},
     plan, postgres, recover,
     redact::Secrets,
+    report::MESSAGE_PATH,
     restic::{Came, Restic},
     source, spool,
 };
@@ -29,10 +30,21 @@ pub(super) async fn execute(place: &Place) {
     let secrets = secrets(place);
     provide_restic(place);
     let result = Work { place, plan: &plan, secrets: &secrets }.run().await;
-    println!("ended in stage {:?} with {:?}", result.stage, result.exit_code);
+    log::say(&format!("ended in stage {:?} with {:?}", result.stage, result.exit_code));
     if let Err(why) = note::leave(place, &result) {
         eprintln!("error: {why}");
     }
+    if went_wrong(&result)
+        && let Err(error) = std::fs::write(place.at(MESSAGE_PATH), secrets.redact(&log::tail()))
+    {
+        eprintln!("error: {MESSAGE_PATH} cannot be written: {error}");
+    }
+}
+
+/// Whether people will want to read the end of the log.
+fn went_wrong(result: &RunResult) -> bool {
+    let source_failed = result.source_exit_code.is_some_and(|code| code != 0);
+    result.exit_code != Some(0) || source_failed || result.failure.is_some() || !result.errors.is_empty()
 }
 
 /// Values that no line tells.
@@ -87,11 +99,15 @@ impl Work<'_> {
     async fn run(&self) -> RunResult {
         let mut result = RunResult::new(&self.plan.run, self.plan.operation);
         result.stage = RunnerStage::Open;
-        let mut opened = self.open(&mut result).await;
+        let mut opened = self.open(&self.restic(), &mut result).await;
+        // A run that died after it had taken the old key away.
+        if opened.code == Some(12) && self.plan.operation == RunnerOperation::RotateKey {
+            opened = self.open(&self.restic_with_new_key(), &mut result).await;
+        }
         if opened.code == Some(10) && self.plan.operation == RunnerOperation::Initialize {
             println!("there is no repository yet; it is made");
             let made = self.restic().run(&["init", "--json"]).await;
-            opened = if made.is_good() { self.open(&mut result).await } else { made };
+            opened = if made.is_good() { self.open(&self.restic(), &mut result).await } else { made };
         }
         note_exit(&mut result, &opened);
         if !opened.is_good() {
@@ -125,9 +141,9 @@ impl Work<'_> {
         result
     }
 
-    /// Opens the repository with its key, and learns its id.
-    async fn open(&self, result: &mut RunResult) -> Came {
-        let opened = open(&self.restic()).await;
+    /// Opens the repository with a key, and learns its id.
+    async fn open(&self, restic: &Restic<'_>, result: &mut RunResult) -> Came {
+        let opened = open(restic).await;
         result.repository_id = opened.id;
         opened.came
     }
@@ -177,7 +193,7 @@ impl Work<'_> {
             None => None,
             Some(Ok(ready)) => Some(ready),
             Some(Err(stop)) => {
-                println!("error: {}", stop.why);
+                log::say(&format!("error: {}", self.secrets.redact(&stop.why)));
                 (result.exit_code, result.failure) = (None, Some(stop.failure));
                 return result.errors.insert(0, stop.why);
             }
@@ -393,36 +409,58 @@ impl Work<'_> {
         }
     }
 
+    /// restic with the key that is to come.
+    fn restic_with_new_key(&self) -> Restic<'_> {
+        self.restic().with("RESTIC_PASSWORD_FILE", self.new_key_file()).with("RESTIC_PASSWORD", String::new())
+    }
+
+    fn new_key_file(&self) -> String {
+        self.place.text(&format!("{SECRETS_PATH}/new-key/RESTIC_PASSWORD"))
+    }
+
+    /// Exchanges the key of this Job's Secret for the new one. Every other key stays: it is somebody else's, such as one that
+    /// lies in a safe.
     async fn rotate(&self, result: &mut RunResult) {
-        let file = self.place.text(&format!("{SECRETS_PATH}/new-key/RESTIC_PASSWORD"));
-        let with_new =
-            || self.restic().with("RESTIC_PASSWORD_FILE", file.clone()).with("RESTIC_PASSWORD", String::new());
+        let old = match key(&self.restic()).await {
+            Ok(old) => Some(old),
+            // A run that died in between took it away already.
+            Err(came) if came.code == Some(12) => None,
+            Err(came) => return note_exit(result, &came),
+        };
+        let mut new = key(&self.restic_with_new_key()).await;
         // A run that died in between added it already.
-        let mut opens = with_new().run(&["cat", "config", "--no-lock", "--json"]).await;
-        if opens.code == Some(12) {
-            let added = self.restic().run(&["key", "add", "--new-password-file", &file]).await;
+        if new.as_ref().is_err_and(|came| came.code == Some(12)) {
+            let added = self.restic().run(&["key", "add", "--new-password-file", &self.new_key_file()]).await;
             if !added.is_good() {
                 return note_exit(result, &added);
             }
-            opens = with_new().run(&["cat", "config", "--no-lock", "--json"]).await;
+            new = key(&self.restic_with_new_key()).await;
         }
-        if !opens.is_good() {
-            return note_exit(result, &opens);
-        }
-        let listed = with_new().run(&["key", "list", "--json"]).await;
-        let keys = listed.output.iter().find_map(Value::as_array).cloned().unwrap_or_default();
-        let is_current = |key: &&Value| key.get("current").and_then(Value::as_bool) == Some(true);
-        if !listed.is_good() || keys.iter().filter(is_current).count() != 1 {
-            return note_exit(result, &listed);
-        }
-        for key in keys.iter().filter(|key| !is_current(key)).filter_map(|key| key.get("id")?.as_str()) {
-            let removed = with_new().run(&["key", "remove", key]).await;
+        let new = match new {
+            Ok(new) => new,
+            Err(came) => return note_exit(result, &came),
+        };
+        if let Some(old) = old.filter(|old| *old != new) {
+            let removed = self.restic_with_new_key().run(&["key", "remove", &old]).await;
             if !removed.is_good() {
                 return note_exit(result, &removed);
             }
+            println!("key {new} took the place of key {old}");
         }
-        end(result, &listed);
+        result.stage = RunnerStage::Done;
     }
+}
+
+/// Id of the key with which restic opens the repository.
+///
+/// # Errors
+/// What restic came to, if none does.
+async fn key(restic: &Restic<'_>) -> Result<String, Came> {
+    let listed = restic.run(&["key", "list", "--json"]).await;
+    let keys = listed.output.iter().find_map(Value::as_array);
+    let current = keys.into_iter().flatten().find(|key| key.get("current").and_then(Value::as_bool) == Some(true));
+    let id = current.and_then(|key| key.get("id")?.as_str()).map(ToOwned::to_owned);
+    id.filter(|_| listed.is_good()).ok_or(listed)
 }
 
 /// The operation is over with what restic came to.

@@ -105,6 +105,13 @@ impl<P: Port> Webhook<P> {
             let terminating = index.namespace(namespace).is_some_and(|n| n.terminating);
             (index.people(), index.claims().clone(), index.system_of(namespace), terminating)
         });
+        let needed_by = match (request.kind.as_str(), request.operation) {
+            ("Backup", Operation::Delete) => {
+                let key = format!("{namespace}/{}", request.name.as_deref().unwrap_or_default());
+                self.context.ask(|index| index.needing(&key))
+            }
+            _ => Vec::new(),
+        };
         let verdict = own::judge(
             &OwnFacts {
                 controller: &self.controller,
@@ -112,6 +119,7 @@ impl<P: Port> Webhook<P> {
                 rollout: rollout.as_ref(),
                 releases: &releases,
                 terminating,
+                needed_by: &needed_by,
                 root: root.as_ref(),
                 people: &people,
                 claims: &claims,

@@ -2,7 +2,7 @@
 
 use interlock_core::{
     change::FIELD_MANAGER,
-    object::ObjectId,
+    object::{Digest, ObjectId},
     port::{DryRun, Identity, Note, Port, PortError, Precondition},
 };
 use interlock_crds::API_VERSION;
@@ -44,14 +44,35 @@ pub async fn record<P: Port>(
     Ok(())
 }
 
-/// Tells people.
+/// Tells people, as often as it happens.
 pub async fn tell<P: Port>(context: &Context<P>, object: &Value, warning: bool, reason: &str, message: String) {
+    context.port.note(object, &note(object, warning, reason, message)).await;
+}
+
+/// Tells people once, before what is told is recorded. `of` says which time it is, and is the same until it is recorded: whoever
+/// dies in between tells it again under the same name, and it stands there once.
+pub async fn tell_once<P: Port>(
+    context: &Context<P>,
+    object: &Value,
+    of: &str,
+    warning: bool,
+    reason: &str,
+    message: String,
+) {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let digest = Digest::of_bytes(format!("{} {reason} {of}", text("/metadata/uid")).as_bytes()).to_string();
+    let short: String = digest.chars().skip("sha256:".len()).take(16).collect();
+    let name: String = text("/metadata/name").chars().take(200).collect();
+    let note = note(object, warning, reason, message);
+    context.port.note_once(object, &note, &format!("{name}.{short}")).await;
+}
+
+fn note(object: &Value, warning: bool, reason: &str, message: String) -> Note {
     let action = match object.get("kind").and_then(Value::as_str) {
         Some("RestoreDrill" | "DrillRun") => "Drill",
         _ => "Backup",
     };
-    let note = Note { warning, reason: reason.to_owned(), action: action.to_owned(), message };
-    context.port.note(object, &note).await;
+    Note { warning, reason: reason.to_owned(), action: action.to_owned(), message }
 }
 
 /// How a creation ended.

@@ -86,6 +86,14 @@ pub async fn job<P: Port>(
         return Ok((JobFact::Absent, None));
     };
     let pods = context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?;
+    // A pod that is being removed takes along what its tool wrote last, so its own end counts too.
+    let going = pods.iter().filter(|pod| pod.pointer("/metadata/deletionTimestamp").is_some());
+    let going = going.filter_map(|pod| pod.pointer("/metadata/name")?.as_str());
+    let going = going.map(|name| self::id(("", "v1", "Pod"), &format!("{namespace}/{name}")));
+    let watched: Vec<_> = std::iter::once(id).chain(going).collect();
+    if watched.len() > 1 {
+        context.port.watch(waiter, &watched);
+    }
     Ok((observed::job(job.as_ref(), &pods, owner), job))
 }
 

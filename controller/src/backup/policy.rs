@@ -84,17 +84,18 @@ pub(super) async fn pass<P: Port>(
     };
     let (next, risk) = status::policy(&facts);
     if next != recorded {
-        let mut meta = policy.metadata.clone();
-        act::record(context, "BackupPolicy", &mut meta, &policy.spec, &next).await?;
         let object = act::reference("BackupPolicy", &policy.metadata);
         for passed in &slots.passed {
             let warning = !matches!(passed.why, Passed::Suspended | Passed::Covered(_));
-            act::tell(context, &object, warning, reason(&passed.why), passed.sentence()).await;
+            let of = format!("{} {}", passed.schedule, passed.first);
+            act::tell_once(context, &object, &of, warning, reason(&passed.why), passed.sentence()).await;
         }
         if let Some(change) = risk {
             let reason = if change.begins { "RPOAtRisk" } else { "RPORestored" };
-            act::tell(context, &object, change.begins, reason, change.message).await;
+            act::tell_once(context, &object, &change.of, change.begins, reason, change.message).await;
         }
+        let mut meta = policy.metadata.clone();
+        act::record(context, "BackupPolicy", &mut meta, &policy.spec, &next).await?;
     }
     tidy(context, key, &policy, &runs).await?;
     let refused = [writer, receiver].into_iter().flatten().any(|told| told.reason == heartbeat::REFUSED);

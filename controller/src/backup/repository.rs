@@ -96,9 +96,11 @@ pub(super) async fn pass<P: Port>(
         maintenance::show(&mut status, arranged.shown(), arranged.waiting.len());
         let wrote = status != recorded;
         if wrote {
-            act::record(context, "BackupRepository", &mut repository.metadata, &repository.spec, &status).await?;
             if let Some(ended) = &decision.ended {
                 tell(context, &repository, ended).await;
+            }
+            act::record(context, "BackupRepository", &mut repository.metadata, &repository.spec, &status).await?;
+            if let Some(ended) = &decision.ended {
                 tidy(context, key, &recorded, ended).await?;
             }
             repository.status = Some(status);
@@ -137,7 +139,8 @@ async fn tell<P: Port>(context: &Context<P>, repository: &BackupRepository, ende
     let reason = format!("{:?}{}", ended.operation, if failed { "Failed" } else { "Done" });
     let message = ended.message.clone().unwrap_or_default();
     tracing::info!(repository = repository.metadata.name, operation = ended.name, reason, message, "maintenance ended");
-    act::tell(context, &act::reference("BackupRepository", &repository.metadata), failed, &reason, message).await;
+    let object = act::reference("BackupRepository", &repository.metadata);
+    act::tell_once(context, &object, &ended.name, failed, &reason, message).await;
 }
 
 /// The Job of the operation's last time goes with the end of this one.

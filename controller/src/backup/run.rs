@@ -381,7 +381,6 @@ async fn record<P: Port>(
     recorded: &BackupStatus,
     status: BackupStatus,
 ) -> Result<(), PortError> {
-    act::record(context, "Backup", &mut backup.metadata, &backup.spec, &status).await?;
     if recorded.phase != status.phase {
         let warning = matches!(status.phase, BackupPhase::Failed | BackupPhase::PartiallyFailed | BackupPhase::Skipped);
         let reason = status.reason.clone().unwrap_or_else(|| format!("{:?}", status.phase));
@@ -392,8 +391,11 @@ async fn record<P: Port>(
         );
         let told =
             if status.reason.as_deref() == Some(&Reason::Complete.name()) { "Succeeded".to_owned() } else { reason };
-        act::tell(context, &act::reference("Backup", &backup.metadata), warning, &told, message).await;
+        // A run is in each phase once.
+        let of = format!("{:?}", status.phase);
+        act::tell_once(context, &act::reference("Backup", &backup.metadata), &of, warning, &told, message).await;
     }
+    act::record(context, "Backup", &mut backup.metadata, &backup.spec, &status).await?;
     backup.status = Some(status);
     Ok(())
 }

@@ -126,7 +126,6 @@ async fn record<P: Port>(
     recorded: &DrillRunStatus,
     status: DrillRunStatus,
 ) -> Result<(), PortError> {
-    act::record(context, "DrillRun", &mut object.metadata, &object.spec, &status).await?;
     if recorded.phase != status.phase {
         let warning = matches!(status.phase, DrillPhase::Failed | DrillPhase::Inconclusive | DrillPhase::Missed);
         let told = match status.phase {
@@ -139,8 +138,11 @@ async fn record<P: Port>(
             namespace = object.metadata.namespace, run = object.metadata.name, phase = ?status.phase, reason = told, message,
             "the drill moves on"
         );
-        act::tell(context, &act::reference("DrillRun", &object.metadata), warning, &told, message).await;
+        // A run is in each phase once.
+        let of = format!("{:?}", status.phase);
+        act::tell_once(context, &act::reference("DrillRun", &object.metadata), &of, warning, &told, message).await;
     }
+    act::record(context, "DrillRun", &mut object.metadata, &object.spec, &status).await?;
     object.status = Some(status);
     Ok(())
 }

@@ -63,15 +63,17 @@ pub(super) async fn pass<P: Port>(
         now,
     });
     if next != recorded {
-        let mut meta = drill.metadata.clone();
-        act::record(context, "RestoreDrill", &mut meta, &drill.spec, &next).await?;
         let object = act::reference("RestoreDrill", &drill.metadata);
-        for passed in &slots.passed {
-            act::tell(context, &object, true, "SlotNotRun", passed.clone()).await;
+        let decided_until = recorded.decided_until.as_ref().map(|at| at.0.to_string()).unwrap_or_default();
+        for (place, passed) in slots.passed.iter().enumerate() {
+            let of = format!("{decided_until} {place}");
+            act::tell_once(context, &object, &of, true, "SlotNotRun", passed.clone()).await;
         }
         for alarm in alarms {
-            act::tell(context, &object, alarm.warning, alarm.reason, alarm.message).await;
+            act::tell_once(context, &object, &alarm.of, alarm.warning, alarm.reason, alarm.message).await;
         }
+        let mut meta = drill.metadata.clone();
+        act::record(context, "RestoreDrill", &mut meta, &drill.spec, &next).await?;
     }
     let keep = usize::try_from(drill.spec.history.keep).unwrap_or(usize::MAX);
     for name in proof::surplus(&runs, keep, &status::recorded(&next)) {

@@ -168,7 +168,9 @@ impl Index {
             self.wake_active(&key);
             self.backups.woken.insert(BackupKey::Repository(repository));
         }
-        let woken = if known.is_none() { self.proof_changed(&key) } else { BTreeSet::new() };
+        // What a gate looks at.
+        let is_same = known.is_some_and(|known| rpo(&known) == rpo(object));
+        let woken = if is_same { BTreeSet::new() } else { self.proof_changed(&key) };
         self.backups.woken.insert(BackupKey::Policy(key));
         woken
     }
@@ -231,10 +233,11 @@ impl Index {
     /// A Backup was stored.
     pub fn backup_stored(&mut self, object: &crds::Backup) -> BTreeSet<String> {
         let key = key_of(&object.metadata);
-        self.forget_run(&key);
         let run = slim(object);
         let name = run.metadata.name.clone().unwrap_or_default();
         let policy = beside(&key, &run.spec.policy_ref.name);
+        let before = self.last_good(&policy);
+        self.forget_run(&key);
         let place = self.place(&policy, &run);
         self.backups.of_policy.entry(place.clone()).or_default().take(&name, &run);
         self.backups.place_of.insert(key.clone(), place);
@@ -251,19 +254,32 @@ impl Index {
             }
             self.backups.woken.insert(BackupKey::Repository(repository));
         }
-        self.backups.woken.insert(BackupKey::Policy(policy));
+        self.backups.woken.insert(BackupKey::Policy(policy.clone()));
         self.backups.woken.insert(BackupKey::Run(key.clone()));
         self.backups.runs.insert(key, Arc::new(run));
-        BTreeSet::new()
+        self.exposure_changed(&policy, before.as_ref())
     }
 
     /// A Backup was deleted.
     pub fn backup_deleted(&mut self, key: &str) -> BTreeSet<String> {
+        self.backups.woken.insert(BackupKey::Run(key.to_owned()));
+        let Some(policy) = self.backup(key).map(|run| beside(key, &run.spec.policy_ref.name)) else {
+            return BTreeSet::new();
+        };
+        let before = self.last_good(&policy);
         if let Some(run) = self.forget_run(key) {
             self.backups.woken.extend(repository_of(key, &run).map(BackupKey::Repository));
-            self.backups.woken.insert(BackupKey::Policy(beside(key, &run.spec.policy_ref.name)));
         }
-        self.backups.woken.insert(BackupKey::Run(key.to_owned()));
+        self.backups.woken.insert(BackupKey::Policy(policy.clone()));
+        self.exposure_changed(&policy, before.as_ref())
+    }
+
+    /// The newest good point of a policy was `before`: who waits for another one.
+    fn exposure_changed(&mut self, policy: &str, before: Option<&PointRef>) -> BTreeSet<String> {
+        let has_objective = self.backups.policies.get(policy).is_some_and(|known| rpo(known).is_some());
+        if has_objective && self.last_good(policy).as_ref() != before {
+            return self.proof_changed(policy);
+        }
         BTreeSet::new()
     }
 
@@ -360,10 +376,32 @@ impl Index {
         summary
     }
 
+    /// The newest good point of a policy.
+    pub fn last_good(&self, policy: &str) -> Option<PointRef> {
+        self.backups.of_policy.get(&self.place_now(policy)).and_then(Runs::last_good)
+    }
+
     /// The runs of a policy: for what looks at all of them, such as retention and the choice of a drill.
     pub fn backups_of(&self, policy: &str) -> Vec<Arc<crds::Backup>> {
         let names = self.backups.of_policy.get(&self.place_now(policy)).into_iter().flat_map(|runs| &runs.names);
         names.filter_map(|name| self.backup(&beside(policy, name))).collect()
+    }
+
+    /// Names of the runs whose recovery point is there and cannot be restored without that of this one.
+    pub fn needing(&self, key: &str) -> Vec<String> {
+        // A run that has not ended adds to the base that it is pinned to.
+        let base = |run: &crds::Backup| {
+            let status = run.status.as_ref()?;
+            let adds_to = status.pinned.as_ref().filter(|_| !status.phase.is_terminal());
+            let point = status.point.as_ref().filter(|_| standing(run).is_some());
+            point.map_or_else(|| adds_to?.base_id.clone(), |point| point.base_id.clone())
+        };
+        let snapshot = self.backup(key).and_then(|run| Some(run.status.as_ref()?.point.as_ref()?.snapshot_id.clone()));
+        let runs = self.backups.place_of.get(key).and_then(|place| self.backups.of_policy.get(place));
+        let (Some(snapshot), Some(runs)) = (snapshot, runs) else { return Vec::new() };
+        let needs = |run: &crds::Backup| base(run).as_ref() == Some(&snapshot);
+        let names = runs.names.iter();
+        names.filter(|name| self.backup(&beside(key, name)).is_some_and(|run| needs(&run))).cloned().collect()
     }
 
     /// Keys of the policies of a namespace.
@@ -454,20 +492,28 @@ impl Runs {
         self.pointless.iter().take(count.min(KEPT_RECORDS)).map(|(_, name)| name.clone()).collect()
     }
 
+    /// Only what follows on a corrupt base is passed over.
+    fn last_good(&self) -> Option<PointRef> {
+        self.good.values().rev().find(|good| self.counts(good)).map(|good| good.point.clone())
+    }
+
+    fn counts(&self, good: &Good) -> bool {
+        good.base.as_ref().is_none_or(|base| !self.corrupt.contains(base))
+    }
+
     fn summary(&self) -> RunsSummary {
         let failures = self.ended.values().rev().take_while(|run| run.phase != BackupPhase::Succeeded);
         let failures = failures.filter(|run| matches!(run.phase, BackupPhase::Failed | BackupPhase::PartiallyFailed));
-        let counts = |good: &&Good| good.base.as_ref().is_none_or(|base| !self.corrupt.contains(base));
         let point = |good: &Good| good.point.clone();
+        let mut proven = self.proven.iter().rev().filter_map(|at| self.good.get(at));
         RunsSummary {
             active: self.active.first().cloned(),
             last_run: self.ended.values().next_back().cloned(),
             last_run_seconds: None,
             consecutive_failures: u32::try_from(failures.count()).unwrap_or(u32::MAX),
             last_success: self.succeeded.last().map(|(at, _)| *at),
-            // Only what follows on a corrupt base is passed over.
-            last_good: self.good.values().rev().find(counts).map(point),
-            last_proven: self.proven.iter().rev().filter_map(|at| self.good.get(at)).find(counts).map(point),
+            last_good: self.last_good(),
+            last_proven: proven.find(|good| self.counts(good)).map(point),
             last_full: self.full.last().and_then(|at| self.good.get(at)).map(point),
             points: u32::try_from(self.points).unwrap_or(u32::MAX),
             surplus: self.surplus(),
@@ -512,6 +558,11 @@ fn repository_of(key: &str, run: &crds::Backup) -> Option<String> {
     let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref()).map(|pinned| &pinned.repository);
     let name = pinned.or(run.spec.repository_ref.as_ref().map(|named| &named.name))?;
     Some(beside(key, name))
+}
+
+/// How old the data of a policy may be.
+fn rpo(policy: &crds::BackupPolicy) -> Option<crds::Duration> {
+    policy.spec.objectives.as_ref()?.rpo
 }
 
 /// What a policy's own pass found out about whether it can be used.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use interlock_core::{
     change::facts::SystemFacts,
     drill::{
-        proof::{self, PolicyProof, Proof},
+        proof::{self, DrillProof, PolicyProof, Proof},
         run, status,
     },
 };
 use interlock_crds::{self as crds, CleanupState};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::{
     BackupKey, ChangeKey, Index,
@@ -50,7 +52,8 @@ impl Index {
         // What a gate looks at.
         let proof = |drill: &crds::RestoreDrill| {
             let results = drill.status.as_ref().map(status::recorded).unwrap_or_default();
-            (drill.spec.policy_ref.clone(), results.passed, results.failed)
+            let due = (drill.spec.schedule.clone(), drill.spec.time_zone.clone());
+            (drill.spec.policy_ref.clone(), due, results.passed, results.failed)
         };
         if known.is_some_and(|known| proof(&known) == proof(object)) {
             return BTreeSet::new();
@@ -224,24 +227,21 @@ impl Index {
 
     /// What the drills of a System prove.
     pub fn restore_proof(&self, system: &SystemFacts) -> Proof {
-        let mut policies: Vec<(String, Vec<Arc<crds::RestoreDrill>>)> = Vec::new();
+        let mut policies: Vec<(String, Arc<crds::BackupPolicy>, Vec<Arc<crds::RestoreDrill>>)> = Vec::new();
         for namespace in &system.spec.namespaces {
-            for policy in self.policies_in(namespace) {
-                let drills = self.drills.of_policy.get(&policy).into_iter().flatten();
-                policies.push((policy.clone(), drills.filter_map(|drill| self.restore_drill(drill)).collect()));
+            for key in self.policies_in(namespace) {
+                let Some(policy) = self.backup_policy(&key) else { continue };
+                let drills = self.drills.of_policy.get(&key).into_iter().flatten();
+                let drills = drills.filter_map(|drill| self.restore_drill(drill)).collect();
+                policies.push((key, policy, drills));
             }
         }
         let proofs: Vec<_> = policies
             .iter()
-            .map(|(policy, drills)| PolicyProof {
-                policy,
-                drills: drills
-                    .iter()
-                    .map(|drill| {
-                        let results = drill.status.as_ref().map(status::recorded).unwrap_or_default();
-                        (drill.metadata.name.as_deref().unwrap_or_default(), results)
-                    })
-                    .collect(),
+            .map(|(key, policy, drills)| {
+                let last_good = self.last_good(key);
+                let drills = drills.iter().map(|drill| drill_proof(drill)).collect();
+                PolicyProof::new(key, &policy.spec, created_at(&policy.metadata), last_good.as_ref(), drills)
             })
             .collect();
         proof::proof(&proofs)
@@ -252,6 +252,17 @@ impl Index {
         let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
         self.system_of(namespace).map(|system| self.changes_of_system(&system.resolved.name)).unwrap_or_default()
     }
+}
+
+fn drill_proof(drill: &crds::RestoreDrill) -> DrillProof<'_> {
+    let results = drill.status.as_ref().map(status::recorded).unwrap_or_default();
+    let name = drill.metadata.name.as_deref().unwrap_or_default();
+    DrillProof::new(name, &drill.spec, created_at(&drill.metadata), results)
+}
+
+/// When an object was made. What is not known was long ago, so that what is owed since then is owed.
+fn created_at(meta: &ObjectMeta) -> Timestamp {
+    meta.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |at| at.0)
 }
 
 /// Whether its verdict has not fallen.

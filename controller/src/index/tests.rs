@@ -83,6 +83,32 @@ fn what_drills_calendars_and_policies_say_wakes_the_releases_of_running_changes(
     assert!(!woken(&mut index), "nothing that a gate looks at is different");
     index.restore_drill_deleted("teller/monthly");
     assert!(woken(&mut index), "it is gone");
+
+    let files = |rpo: &str| {
+        let spec = json!({
+            "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}},
+            "retention": {"keepLast": 9}, "objectives": {"rpo": rpo},
+        });
+        serde_json::from_value(of("BackupPolicy", "files", json!({ "spec": spec }))).unwrap()
+    };
+    index.backup_policy_stored(&files("2d"));
+    assert!(woken(&mut index), "a policy is there");
+    index.backup_policy_stored(&files("2d"));
+    assert!(!woken(&mut index), "it is the same");
+    index.backup_policy_stored(&files("1d"));
+    assert!(woken(&mut index), "it has another objective");
+    let backup = |snapshot: &str| {
+        let spec = json!({"policyRef": {"name": "files"}, "policyUid": "files", "requester": "bob"});
+        let point = json!({"snapshotId": snapshot, "dataTime": "2026-11-23T07:00:00Z"});
+        let status = json!({"phase": "Succeeded", "finishedAt": "2026-11-23T07:05:00Z", "point": point});
+        serde_json::from_value(of("Backup", "b", json!({"spec": spec, "status": status}))).unwrap()
+    };
+    index.backup_stored(&backup("5"));
+    assert!(woken(&mut index), "there is a newer good point");
+    index.backup_stored(&backup("5"));
+    assert!(!woken(&mut index), "it is the same point");
+    index.backup_deleted("teller/b");
+    assert!(woken(&mut index), "it is gone");
     index.policy_stored(&policy(2).unwrap());
     assert!(woken(&mut index), "the policy is another one");
     let calendar = json!({"spec": {"timeZone": "UTC", "windows": []}});
@@ -188,6 +214,10 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
     assert_eq!(run("log-2", 4, Some("base-2"), "Proven"), ["log-2", "log-2", "base-2"]);
     assert_eq!(run("base-2", 3, None, "Corrupt"), ["log-1", "base-1", "base-1"]);
     assert_eq!(run("base-2", 3, None, "Proven"), ["log-2", "log-2", "base-2"], "a later drill takes it back");
+    assert_eq!(index.needing("teller/base-1"), ["log-1"]);
+    assert_eq!(index.needing("teller/log-1"), Vec::<String>::new());
+    index.backup_deleted("teller/log-1");
+    assert_eq!(index.needing("teller/base-1"), Vec::<String>::new());
 }
 
 #[test]

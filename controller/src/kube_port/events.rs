@@ -1,13 +1,14 @@
 //! Events (events.k8s.io/v1): what people read in `kubectl describe`.
 //!
-//! Written by one task in the background, so that a change never waits for them. What repeats within some minutes is
-//! counted in one Event's series. The recorder of kube-runtime is not used, because it takes two different messages
-//! with the same reason for one, and reads the machine's clock.
+//! Written by one task in the background, so that a change never waits for them; those that tell something once are written
+//! at once, under a name of their own. What repeats within some minutes is counted in one Event's series. The recorder of
+//! kube-runtime is not used, because it takes two different messages with the same reason for one, and reads the machine's
+//! clock.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use interlock_core::port::Note;
+use interlock_core::port::{Note, PortError};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -37,14 +38,26 @@ struct Entry {
 #[derive(Clone)]
 pub(super) struct Events {
     queue: mpsc::Sender<Entry>,
+    client: kube::Client,
+    clock: Clock,
+    instance: String,
 }
 
 impl Events {
     /// Starts the task that writes; it ends when the last clone is gone.
     pub(super) fn start(client: kube::Client, clock: Clock, instance: &str) -> Self {
         let (queue, entries) = mpsc::channel(WAITING);
-        tokio::spawn(write_all(client, clock, shorten(instance, WORD_BYTES), entries));
-        Self { queue }
+        let instance = shorten(instance, WORD_BYTES);
+        tokio::spawn(write_all(client.clone(), clock.clone(), instance.clone(), entries));
+        Self { queue, client, clock, instance }
+    }
+
+    /// Writes the Event of this name and waits for it, but not for long. One that is there already stays as it is.
+    pub(super) async fn once(&self, regarding: &Value, note: &Note, name: &str) {
+        let (Some(regarding), Some(now)) = (reference(regarding), self.clock.now()) else { return };
+        let namespace = namespace_of(&regarding).to_owned();
+        let event = event(&namespace, name, &regarding, note, &self.instance, now);
+        send(&self.client, Write::Create { namespace, event }).await;
     }
 
     pub(super) fn note(&self, regarding: &Value, note: &Note) {
@@ -61,34 +74,61 @@ async fn write_all(client: kube::Client, clock: Clock, instance: String, mut ent
         // Without the time no Event can be made: the field is required.
         let Some(now) = clock.now() else { continue };
         let Some(write) = book.take(&entry.regarding, &entry.note, &instance, now, Instant::now()) else { continue };
-        let (method, path, content_type, body) = match write {
-            Write::Create { namespace, event } => (
-                http::Method::POST,
-                format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"),
-                "application/json",
-                event,
-            ),
-            Write::Count { namespace, name, series } => (
-                http::Method::PATCH,
-                format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}"),
-                "application/merge-patch+json",
-                json!({"series": series}),
-            ),
-        };
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header(http::header::CONTENT_TYPE, content_type)
-            .body(body.to_string().into_bytes());
-        let Ok(request) = request else { continue };
-        match tokio::time::timeout(LIMIT, client.request_text(request)).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => {
-                tracing::debug!(reason = %super::error::port_error(error), "an Event could not be written");
-            }
-            Err(_) => tracing::debug!("an Event could not be written in time"),
-        }
+        send(&client, write).await;
     }
+}
+
+async fn send(client: &kube::Client, write: Write) {
+    let (method, path, content_type, body) = match write {
+        Write::Create { namespace, event } => (
+            http::Method::POST,
+            format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"),
+            "application/json",
+            event,
+        ),
+        Write::Count { namespace, name, series } => (
+            http::Method::PATCH,
+            format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}"),
+            "application/merge-patch+json",
+            json!({"series": series}),
+        ),
+    };
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .body(body.to_string().into_bytes());
+    let Ok(request) = request else { return };
+    match tokio::time::timeout(LIMIT, client.request_text(request)).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => match super::error::port_error(error) {
+            PortError::AlreadyExists(_) => {}
+            reason => tracing::debug!(%reason, "an Event could not be written"),
+        },
+        Err(_) => tracing::debug!("an Event could not be written in time"),
+    }
+}
+
+/// The namespace of an Event: one about a cluster-scoped object lies in `default`, as the API server demands.
+fn namespace_of(regarding: &Value) -> &str {
+    let namespace = regarding.get("namespace").and_then(Value::as_str);
+    namespace.filter(|namespace| !namespace.is_empty()).unwrap_or("default")
+}
+
+fn event(namespace: &str, name: &str, regarding: &Value, note: &Note, instance: &str, now: Timestamp) -> Value {
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": name, "namespace": namespace},
+        "eventTime": micro(now),
+        "type": if note.warning { "Warning" } else { "Normal" },
+        "reason": shorten(&note.reason, WORD_BYTES),
+        "action": shorten(&note.action, WORD_BYTES),
+        "note": shorten(&note.message, NOTE_BYTES),
+        "regarding": regarding,
+        "reportingController": CONTROLLER,
+        "reportingInstance": instance,
+    })
 }
 
 #[derive(Debug, PartialEq)]
@@ -135,25 +175,11 @@ impl Book {
                 series: json!({"count": series.count, "lastObservedTime": micro(now)}),
             });
         }
-        let text = |field: &str| regarding.get(field).and_then(Value::as_str).unwrap_or_default();
-        // An Event about a cluster-scoped object lies in `default`, as the API server demands.
-        let namespace = Some(text("namespace")).filter(|namespace| !namespace.is_empty()).unwrap_or("default");
+        let namespace = namespace_of(regarding);
+        let of = regarding.get("name").and_then(Value::as_str).unwrap_or_default();
         // The instant makes the name unique among processes, the count of entries within one.
-        let name =
-            format!("{}.{:x}{:04x}", shorten(text("name"), 200), now.as_nanosecond(), self.lately.len() & 0xffff);
-        let event = json!({
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"name": name, "namespace": namespace},
-            "eventTime": micro(now),
-            "type": if note.warning { "Warning" } else { "Normal" },
-            "reason": shorten(&note.reason, WORD_BYTES),
-            "action": shorten(&note.action, WORD_BYTES),
-            "note": shorten(&note.message, NOTE_BYTES),
-            "regarding": regarding,
-            "reportingController": CONTROLLER,
-            "reportingInstance": instance,
-        });
+        let name = format!("{}.{:x}{:04x}", shorten(of, 200), now.as_nanosecond(), self.lately.len() & 0xffff);
+        let event = event(namespace, &name, regarding, note, instance, now);
         let series = Series { namespace: namespace.to_owned(), name, count: 1, noted: instant, written: instant };
         let write = Write::Create { namespace: namespace.to_owned(), event };
         self.lately.insert(key, series);

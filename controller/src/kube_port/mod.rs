@@ -399,6 +399,10 @@ impl Port for KubePort {
         std::future::ready(())
     }
 
+    async fn note_once(&self, regarding: &Value, note: &Note, name: &str) {
+        self.events.once(regarding, note, name).await;
+    }
+
     fn watch(&self, waiter: &str, objects: &[ObjectId]) {
         self.interests.set(waiter, objects);
     }

@@ -7,11 +7,15 @@ use interlock_crds::{
 use jiff::Timestamp;
 
 use super::{
-    Operation, WriteRequest,
+    Operation, WriteRequest, is_collector,
     own::{Answer, refuse, spec_of},
 };
 use crate::{backup::validate, drill};
 
+/// Annotation by which somebody says that a Backup may be deleted although its snapshot is still there: the id of the snapshot.
+const REMOVE_POINT: &str = "interlock.dev/remove-point";
+/// So many names of Backups are told in a refusal.
+const MAX_NAMED: usize = 5;
 /// Longest that a hold without end is believed to be meant by a warning.
 const LONG_HOLD: i64 = 366 * 86_400;
 
@@ -97,10 +101,54 @@ fn own_name(request: &WriteRequest, requester: Option<&str>) -> Answer {
     )
 }
 
+/// A Backup is the only record of a snapshot: without it nothing can forget, restore or prove it. So as long as the snapshot
+/// is there, the Backup is deleted only by somebody who names it, and never before what cannot be restored without it
+/// (`needed_by`, names of Backups). The garbage collector is refused like everyone else: whoever may write ownerReferences could
+/// have it delete the last good point. Interlock's own controller deletes records without a snapshot.
+pub(super) fn removal(controller: &str, terminating: bool, needed_by: &[String], request: &WriteRequest) -> Answer {
+    let user = request.user.name.as_str();
+    let old = request.old.as_ref();
+    let snapshot = old.and_then(|old| old.pointer("/status/point/snapshotId")?.as_str());
+    let is_forgotten = old.is_some_and(|old| old.pointer("/status/retention/forgottenAt").is_some());
+    let Some(snapshot) = snapshot.filter(|_| !is_forgotten) else { return Ok(Vec::new()) };
+    if user == controller || terminating || is_collector(user) {
+        return Ok(Vec::new());
+    }
+    if !needed_by.is_empty() {
+        let named: Vec<_> = needed_by.iter().take(MAX_NAMED).map(String::as_str).collect();
+        let more = needed_by.len().saturating_sub(MAX_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        return refuse(
+            403,
+            "BaseNeeded",
+            format!(
+                "{} is the base of {}{more}, which cannot be restored without it: delete those first, or let retention forget them",
+                request.target(),
+                named.join(", ")
+            ),
+        );
+    }
+    let annotations = old.and_then(|old| old.pointer("/metadata/annotations"));
+    let named = annotations.and_then(|annotations| annotations.get(REMOVE_POINT)?.as_str());
+    if named != Some(snapshot) {
+        return refuse(
+            403,
+            "PointKept",
+            format!(
+                "{} is the only record of snapshot {snapshot}, which is still in its repository: let retention forget it; to delete the record all the same, annotate it with {REMOVE_POINT}={snapshot} first",
+                request.target()
+            ),
+        );
+    }
+    Ok(vec![format!(
+        "snapshot {snapshot} stays in its repository and Interlock knows of it no longer: take it away with `restic forget {snapshot}`"
+    )])
+}
+
 /// Runs for slots are made by the controller; a person asks for a run in their own name.
 pub(super) fn run(controller: &str, request: &WriteRequest, now: Option<Timestamp>) -> Answer {
     let user = request.user.name.as_str();
-    if user == controller || request.operation == Operation::Delete {
+    if user == controller {
         return Ok(Vec::new());
     }
     let spec: BackupSpec = spec_of(request.object.as_ref(), request)?;
@@ -163,6 +211,41 @@ mod tests {
         assert_eq!(asked(CONTROLLER, scheduled), Ok(vec![]));
         let held = json!({"policyRef": {"name": "p"}, "requester": "li", "hold": {"reason": "court"}});
         assert!(asked("li", held).unwrap()[0].contains("no end"));
+    }
+
+    #[test]
+    fn b11_b12_the_record_of_a_snapshot_is_deleted_only_by_who_names_it_and_a_base_after_what_needs_it() {
+        let remove = |user: &str, status: Value, annotation: Option<&str>, terminating: bool, needed_by: &[String]| {
+            let annotations = annotation.map(|id| json!({ REMOVE_POINT: id }));
+            let old = json!({"metadata": {"name": "b1", "annotations": annotations}, "status": status});
+            let mut request = request(user, "Backup", &json!({}));
+            (request.operation, request.object, request.old) = (Operation::Delete, None, Some(old));
+            removal(CONTROLLER, terminating, needed_by, &request)
+        };
+        let there =
+            || json!({"phase": "Succeeded", "point": {"snapshotId": "5f3a", "dataTime": "2026-11-23T02:00:00Z"}});
+        let refused = remove("li", there(), None, false, &[]).unwrap_err();
+        assert_eq!((refused.code, refused.reason.as_str()), (403, "PointKept"));
+        assert!(refused.message.contains("interlock.dev/remove-point=5f3a"), "{}", refused.message);
+        let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+        for user in ["li", collector] {
+            assert_eq!(remove(user, there(), Some("5f3b"), false, &[]).unwrap_err().reason, "PointKept", "another id");
+            let warned = remove(user, there(), Some("5f3a"), false, &[]).unwrap();
+            assert!(warned[0].contains("restic forget 5f3a"), "{warned:?}");
+        }
+        let needs: Vec<_> = (1..=7).map(|n| format!("log-{n}")).collect();
+        let base = remove("li", there(), Some("5f3a"), false, &needs).unwrap_err();
+        assert_eq!(base.reason, "BaseNeeded");
+        assert!(base.message.contains("log-1, log-2, log-3, log-4, log-5 and 2 more"), "{}", base.message);
+        let teardown = crate::admission::NAMESPACE_CONTROLLER;
+        for (user, terminating) in [(CONTROLLER, false), ("li", true), (teardown, false)] {
+            assert_eq!(remove(user, there(), None, terminating, &needs), Ok(vec![]), "{user}");
+        }
+        let mut forgotten = there();
+        forgotten["retention"] = json!({"forgottenAt": "2026-11-24T02:00:00Z"});
+        for none in [forgotten, json!({"phase": "Failed"}), json!({"phase": "Running"}), json!(null)] {
+            assert_eq!(remove("li", none.clone(), None, false, &[]), Ok(vec![]), "{none}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct OwnFacts<'a> {
     pub releases: &'a [Rollout],
     /// Whether the namespace is being deleted.
     pub terminating: bool,
+    /// Names of Backups whose recovery point cannot be restored without that of the Backup that is deleted.
+    pub needed_by: &'a [String],
     /// The root System with its running changes; none before installation is complete.
     pub root: Option<&'a GovernedFacts<'a>>,
     /// Who is who.
@@ -112,6 +114,9 @@ pub fn judge(facts: &OwnFacts<'_>, request: &WriteRequest) -> Verdict {
         ("RolloutPlan", None) => rollout_plan(request),
         ("BackupPolicy", None) => backups::policy(request),
         ("BackupRepository", None) => backups::repository(request),
+        ("Backup", None) if request.operation == Operation::Delete => {
+            backups::removal(facts.controller, facts.terminating, facts.needed_by, request)
+        }
         ("Backup", None) => backups::run(facts.controller, request, facts.now),
         ("RestoreDrill", None) => backups::drill(request),
         ("DrillRun", None) => backups::drill_run(facts.controller, request),

@@ -110,12 +110,33 @@ pub fn exposure(
     now: Timestamp,
 ) -> Exposure {
     let since = last_good.map_or(created_at, |point| point.data_time.0);
-    let limit = rpo.map(|rpo| plus(since, rpo));
+    let from = rpo.map(|rpo| at_risk_from(last_good, created_at, rpo));
     Exposure {
         seconds: now.duration_since(since).as_secs().max(0),
         has_point: last_good.is_some(),
-        at_risk: limit.is_some_and(|limit| now > limit),
-        // The objective itself is still met at the limit.
-        at_risk_at: limit.filter(|limit| *limit >= now).map(|limit| plus(limit, SignedDuration::from_secs(1))),
+        at_risk: from.is_some_and(|from| from <= now),
+        at_risk_at: from.filter(|from| *from > now),
+    }
+}
+
+/// From when on data is exposed beyond its objective if no good point follows: at the end of the objective it is still met.
+pub fn at_risk_from(last_good: Option<&PointRef>, created_at: Timestamp, rpo: SignedDuration) -> Timestamp {
+    let since = last_good.map_or(created_at, |point| point.data_time.0);
+    plus(plus(since, rpo), SignedDuration::from_secs(1))
+}
+
+/// What is told of data that is exposed beyond its objective: the moment, not how long ago it was, as a message that changes
+/// with time would be written again in each pass.
+pub fn at_risk_sentence(last_good: Option<&PointRef>, rpo: interlock_crds::Duration) -> String {
+    match last_good {
+        Some(point) => {
+            let since = point.data_time.0.checked_add(rpo.signed());
+            let since = since.map_or_else(|_| String::new(), |at| format!(" since {at}"));
+            format!(
+                "the newest good recovery point, {}, holds the data of {}, and is older than the objective of {rpo}{since}",
+                point.backup, point.data_time.0
+            )
+        }
+        None => format!("there is no good recovery point, and the policy is older than its objective of {rpo}"),
     }
 }

@@ -45,6 +45,7 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
         ended,
         has_pod: pod.is_some(),
         waiting: pod.and_then(waiting),
+        log_tail: pod.and_then(log_tail),
     })
 }
 
@@ -94,11 +95,11 @@ pub fn end(pod: &Value) -> PodEnd {
     }
 }
 
-/// What the tool wrote last, which the kubelet keeps of a container that was killed.
+/// What the tool wrote last: it left that as its message when it failed, and the kubelet keeps it of one that was killed.
 fn log_tail(pod: &Value) -> Option<String> {
     let others = containers(pod).filter(|container| text(container, "/name") != Some(REPORT));
-    let last = others.filter_map(|container| text(container, "/state/terminated/message")).last();
-    last.map(ToOwned::to_owned)
+    let messages = others.filter_map(|container| text(container, "/state/terminated/message"));
+    messages.filter(|message| !message.is_empty()).last().map(ToOwned::to_owned)
 }
 
 /// What a pod waits for, if none of its containers ever ran.

@@ -239,6 +239,10 @@ impl Pass<'_> {
         if job.has_pod {
             self.status.waiting = job.waiting.as_ref().map(|waiting| bounded(waiting));
         }
+        // A pod that is ended from outside is removed, and with it what its tool wrote last.
+        if let Some(log) = &job.log_tail {
+            self.status.log_tail = Some(end::tail(log));
+        }
         self.status.message = Some(match &self.status.waiting {
             Some(waiting) => format!("its pod has not started: {waiting}"),
             None => "its Job runs".to_owned(),

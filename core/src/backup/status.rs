@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{
-    exposure::{Exposure, exposure},
+    exposure::{Exposure, at_risk_sentence, exposure},
     heartbeat::writer,
     receiver,
     slots::{SlotDecision, earlier},
@@ -57,6 +57,8 @@ pub struct PolicyFacts<'a> {
 pub struct RiskChange {
     /// Whether it begins.
     pub begins: bool,
+    /// Which time it is: the same until it is recorded.
+    pub of: String,
     /// The sentence.
     pub message: String,
 }
@@ -113,15 +115,23 @@ pub fn policy(facts: &PolicyFacts<'_>) -> (BackupPolicyStatus, Option<RiskChange
         conditions,
     };
     let was = facts.status.conditions.iter().any(|c| c.type_ == "RPOAtRisk" && c.status == "True");
+    let of = || since(&facts.status.conditions, "RPOAtRisk");
     let change = match (was, risk) {
-        (false, Some(message)) => Some(RiskChange { begins: true, message }),
+        (false, Some(message)) => Some(RiskChange { begins: true, of: of(), message }),
         (true, None) => Some(RiskChange {
             begins: false,
+            of: of(),
             message: "there is a good recovery point within the objective again".into(),
         }),
         _ => None,
     };
     (status, change)
+}
+
+/// Since when a condition has been as it is recorded; empty if it is not. It tells one turn of it from the next.
+pub(crate) fn since(recorded: &[Condition], type_: &str) -> String {
+    let known = recorded.iter().find(|condition| condition.type_ == type_);
+    known.map_or_else(String::new, |condition| condition.last_transition_time.0.to_string())
 }
 
 fn phase(facts: &PolicyFacts<'_>, at_risk: bool) -> BackupPolicyPhase {
@@ -139,20 +149,7 @@ fn phase(facts: &PolicyFacts<'_>, at_risk: bool) -> BackupPolicyPhase {
 
 fn risk_sentence(facts: &PolicyFacts<'_>, exposed: &Exposure) -> Option<String> {
     let rpo = facts.spec.objectives.as_ref()?.rpo.filter(|_| exposed.at_risk)?;
-    Some(match facts.last_good {
-        // The moment, not how long ago it was: a message that changes with time would be written again in each pass.
-        Some(point) => format!(
-            "the newest good recovery point, {}, holds the data of {}, and is older than the objective of {rpo}{}",
-            point.backup,
-            point.data_time.0,
-            since(point.data_time.0, rpo)
-        ),
-        None => format!("there is no good recovery point, and the policy is older than its objective of {rpo}"),
-    })
-}
-
-fn since(data: Timestamp, rpo: interlock_crds::Duration) -> String {
-    data.checked_add(rpo.signed()).map_or_else(|_| String::new(), |at| format!(" since {at}"))
+    Some(at_risk_sentence(facts.last_good, rpo))
 }
 
 /// A schedule owes a run if its newest slot was missed and nothing was begun since.

@@ -16,7 +16,7 @@ use super::{
     votes::Tally,
 };
 use crate::calendar::{WindowState, describe_instant};
-use crate::drill::proof::{self, Proof};
+use crate::drill::proof;
 use crate::mutants::{self, Mutant};
 use crate::object::ObjectId;
 
@@ -390,16 +390,10 @@ pub fn restore_proof(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timest
             None => Gate::unknown(name, "NoDrill", "it is not known which backups and drills the System has"),
             Some(proof) => {
                 let answer = proof::gate(proof, rule, now)?;
-                let reason = match proof {
-                    Proof::None(_) => "NoDrill",
-                    Proof::Failed(..) => "DrillFailed",
-                    Proof::Passed(..) if answer.open => "DrillPassed",
-                    Proof::Passed(..) => "DrillTooOld",
-                };
                 if answer.open {
-                    Gate::open(name, reason, answer.sentence).until(answer.until)
+                    Gate::open(name, answer.reason, answer.sentence).until(answer.until)
                 } else {
-                    Gate::closed(name, reason, answer.sentence)
+                    Gate::closed(name, answer.reason, answer.sentence)
                 }
             }
         }

@@ -18,6 +18,9 @@ pub const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(2);
 /// A heartbeat that is older than so many intervals was dead.
 pub const DEAD_INTERVALS: i64 = 3;
 
+/// What a heartbeat from the future means, and what can be done.
+const AHEAD: &str = "its writer's clock is ahead or somebody changed it, so it cannot be told what was lost; set the clock, see who wrote it, and back up again";
+
 /// The order of the segments.
 pub const SEGMENTS: [SegmentName; 5] =
     [SegmentName::Queue, SegmentName::Provision, SegmentName::Restore, SegmentName::Start, SegmentName::Validate];
@@ -108,7 +111,11 @@ pub fn rpo(
         at_least_seconds: (seconds - error).max(0),
         at_most_seconds: seconds + error,
         objective_seconds: objective,
-        met: objective.map(|objective| seconds + objectives.skew.as_secs() <= objective),
+        // A heartbeat from after T0 measures nothing.
+        met: objective.map(|objective| {
+            let skew = objectives.skew.as_secs();
+            seconds >= -skew && seconds + skew <= objective
+        }),
         capture_lag_seconds: Some(lag),
         capture_lag_met: (!latest).then_some(lag <= allowed + objectives.skew.as_secs()),
     }
@@ -123,16 +130,34 @@ pub enum HeartbeatFinding {
     Stale(String),
     /// The writer was dead when the backup was made: nothing can be said about loss.
     Dead(String),
+    /// A heartbeat says that it was written after it was read: loss cannot be measured by it.
+    Ahead(String),
+}
+
+/// What heartbeats are compared by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatLimits {
+    /// Time from one heartbeat to the next.
+    pub interval: SignedDuration,
+    /// By how much the data was recovered to an earlier moment on purpose.
+    pub before_end: SignedDuration,
+    /// When the run was admitted: nothing in the restored data is later.
+    pub t0: Timestamp,
+    /// By how much clocks differ at most.
+    pub skew: SignedDuration,
 }
 
 /// Compares the heartbeat that the backup recorded with the newest one in the restored data, which may be earlier by
 /// `before_end`, and by the intervals after which a writer counts as dead.
+///
+/// No heartbeat is later than the moment at which it was read, or than T0: one that is was written by a clock that is ahead, or
+/// by somebody who wants loss to look small. It is not believed, whatever else holds.
 pub fn heartbeat(
     chosen: &ChosenPoint,
     restored: Option<&HeartbeatRecord>,
-    interval: SignedDuration,
-    before_end: SignedDuration,
+    limits: &HeartbeatLimits,
 ) -> HeartbeatFinding {
+    let HeartbeatLimits { interval, before_end, t0, skew } = *limits;
     let dead_after = interval * DEAD_INTERVALS as i32;
     let Some(recorded) = &chosen.heartbeat else {
         return HeartbeatFinding::Dead(format!(
@@ -140,6 +165,16 @@ pub fn heartbeat(
             chosen.backup
         ));
     };
+    let read_at = recorded.read_at.as_ref().map_or(chosen.data_time.0, |at| at.0);
+    if plus(read_at, skew) < recorded.time.0 {
+        return HeartbeatFinding::Ahead(format!(
+            "heartbeat number {} in the source says {}, {} s after backup {} read it: {AHEAD}",
+            recorded.seq,
+            recorded.time.0,
+            recorded.time.0.duration_since(read_at).as_secs(),
+            chosen.backup
+        ));
+    }
     let Some(restored) = restored else {
         if !before_end.is_zero() {
             return HeartbeatFinding::Dead(format!(
@@ -153,6 +188,18 @@ pub fn heartbeat(
             recorded.seq, recorded.time.0
         ));
     };
+    let newest = plus(restored.time.0, before_end);
+    if plus(t0, skew) < newest {
+        let late = newest.duration_since(t0).as_secs();
+        let left_out = match before_end.as_secs() {
+            0 => String::new(),
+            seconds => format!(", and {seconds} s were left out on purpose"),
+        };
+        return HeartbeatFinding::Ahead(format!(
+            "heartbeat number {} in the restored data says {}{left_out}: that is {late} s after the drill began at {t0}; {AHEAD}",
+            restored.seq, restored.time.0
+        ));
+    }
     let is_older = if before_end.is_zero() {
         restored.seq < recorded.seq || (restored.seq == recorded.seq && restored.time.0 < recorded.time.0)
     } else {
@@ -173,7 +220,6 @@ pub fn heartbeat(
             restored.seq
         ));
     }
-    let read_at = recorded.read_at.as_ref().map_or(chosen.data_time.0, |at| at.0);
     if plus(recorded.time.0, dead_after) < read_at {
         return HeartbeatFinding::Dead(format!(
             "the newest heartbeat was {} s old when backup {} was made, more than {DEAD_INTERVALS} intervals of {} s: its writer was dead, so it cannot be told what was lost",

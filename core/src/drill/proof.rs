@@ -1,12 +1,13 @@
 //! What follows from drills: which pass counts, what a recovery point is worth, what gate RestoreProof is told.
 
 use interlock_crds::{
-    DrillPhase, DrillResult, DrillRun, DrillSelection, DrillVerdict, EnforceMode, PointVerdict, ProvenFailure,
-    RestoreProofGate, Verification,
+    BackupPolicySpec, DrillPhase, DrillResult, DrillRun, DrillSelection, DrillVerdict, EnforceMode, PointRef,
+    PointVerdict, ProvenFailure, RestoreDrillSpec, RestoreProofGate, Verification,
 };
 use jiff::Timestamp;
 
-use super::{fault, plus, reason::Reason};
+use super::{earlier, fault, plus, reason::Reason, schedule};
+use crate::backup::exposure::{at_risk_from, at_risk_sentence};
 
 /// What a run says about the recovery point that it restored; to be recorded in its Backup. A run with a fault says nothing.
 pub fn verification(run: &DrillRun) -> Option<Verification> {
@@ -116,18 +117,83 @@ pub fn surplus(runs: &[DrillRun], keep: usize, results: &Results) -> Vec<String>
     over.into_iter().skip(keep).map(|result| result.run).filter(|run| !stay.contains(run)).collect()
 }
 
-/// A policy of a System, with the results of each drill of it.
+/// A policy of a System, with each drill of it.
 #[derive(Clone, Debug)]
 pub struct PolicyProof<'a> {
     /// Namespace and name of the policy.
     pub policy: &'a str,
-    /// Name and results of each drill.
-    pub drills: Vec<(&'a str, Results)>,
+    /// When its data becomes too old; none without an objective.
+    pub exposed: Option<Lapse>,
+    /// Its drills.
+    pub drills: Vec<DrillProof<'a>>,
+}
+
+impl<'a> PolicyProof<'a> {
+    /// A policy with its newest good recovery point.
+    pub fn new(
+        policy: &'a str,
+        spec: &BackupPolicySpec,
+        created_at: Timestamp,
+        last_good: Option<&PointRef>,
+        drills: Vec<DrillProof<'a>>,
+    ) -> Self {
+        let rpo = spec.objectives.as_ref().and_then(|objectives| objectives.rpo);
+        let exposed = rpo.map(|rpo| Lapse {
+            from: at_risk_from(last_good, created_at, rpo.signed()),
+            sentence: format!("data of {policy} may be lost: {}", at_risk_sentence(last_good, rpo)),
+        });
+        Self { policy, exposed, drills }
+    }
+}
+
+/// A drill with its results.
+#[derive(Clone, Debug)]
+pub struct DrillProof<'a> {
+    /// Its name.
+    pub drill: &'a str,
+    /// Its newest results.
+    pub results: Results,
+    /// When a pass becomes overdue; none if none is ever owed.
+    pub overdue: Option<Lapse>,
+}
+
+impl<'a> DrillProof<'a> {
+    /// A drill of a policy with its results.
+    pub fn new(drill: &'a str, spec: &RestoreDrillSpec, created_at: Timestamp, results: Results) -> Self {
+        let passed = results.passed.as_ref().map(|passed| passed.finished_at.0);
+        let overdue = schedule::owed(spec, created_at, passed).map(|(from, sentence)| Lapse { from, sentence });
+        Self { drill, results, overdue }
+    }
+}
+
+/// What holds from a moment on, unless something happens before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    /// The moment.
+    pub from: Timestamp,
+    /// What holds from then on.
+    pub sentence: String,
+}
+
+/// The one that holds first.
+fn first(known: Option<Lapse>, other: Option<Lapse>) -> Option<Lapse> {
+    known.into_iter().chain(other).min_by_key(|lapse| lapse.from)
 }
 
 /// What is known about the restores of a System.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub struct Proof {
+    /// What its drills have shown.
+    pub shown: Shown,
+    /// The first pass of a drill that becomes overdue, or is.
+    pub overdue: Option<Lapse>,
+    /// The first policy whose data becomes too old, or is.
+    pub exposed: Option<Lapse>,
+}
+
+/// What drills have shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shown {
     /// A policy has no drill that ever passed or failed; which, as a sentence.
     None(String),
     /// A drill failed after it had passed last, or never passed; when, and the sentence.
@@ -136,31 +202,34 @@ pub enum Proof {
     Passed(Timestamp, String),
 }
 
-impl Proof {
-    /// As the facts of a change have it: when the oldest of the newest passed drills ended, and whether a newer one failed.
-    pub fn fact(&self) -> Option<(Timestamp, bool)> {
-        match self {
-            Self::None(_) => None,
-            Self::Failed(at, _) => Some((*at, true)),
-            Self::Passed(at, _) => Some((*at, false)),
-        }
-    }
-
-    /// The sentence.
-    pub fn sentence(&self) -> &str {
-        match self {
-            Self::None(said) | Self::Failed(_, said) | Self::Passed(_, said) => said,
-        }
+impl From<Shown> for Proof {
+    fn from(shown: Shown) -> Self {
+        Self { shown, overdue: None, exposed: None }
     }
 }
 
-/// What the drills of a System prove. A System is as well proved as the worst of its policies; one without any is not.
+/// What is known about the restores of a System. It is as well proved as the worst of its policies; one without any is not.
 pub fn proof(policies: &[PolicyProof<'_>]) -> Proof {
+    let of_drill = |policy: &str, drill: &DrillProof<'_>| {
+        let overdue = drill.overdue.as_ref()?;
+        let sentence = format!("drill {} of {policy} is overdue: {}", drill.drill, overdue.sentence);
+        Some(Lapse { from: overdue.from, sentence })
+    };
+    let drills = policies.iter().flat_map(|of| of.drills.iter().map(move |drill| of_drill(of.policy, drill)));
+    Proof {
+        shown: shown(policies),
+        overdue: drills.fold(None, first),
+        exposed: policies.iter().map(|of| of.exposed.clone()).fold(None, first),
+    }
+}
+
+/// What the drills of a System have shown.
+fn shown(policies: &[PolicyProof<'_>]) -> Shown {
     let mut oldest: Option<(Timestamp, String)> = None;
     let mut missing =
         policies.is_empty().then(|| "the System has no BackupPolicy, so nothing of it can be restored".to_owned());
-    for PolicyProof { policy, drills } in policies {
-        for (drill, results) in drills {
+    for PolicyProof { policy, drills, .. } in policies {
+        for DrillProof { drill, results, .. } in drills {
             let passed = results.passed.as_ref().map(|passed| passed.finished_at.0);
             if let Some(failed) =
                 results.failed.as_ref().filter(|failed| passed.is_none_or(|at| failed.finished_at.0 > at))
@@ -168,11 +237,11 @@ pub fn proof(policies: &[PolicyProof<'_>]) -> Proof {
                 let reason = failed.reason.as_deref().unwrap_or("Unknown");
                 let said =
                     format!("drill {drill} of {policy} failed {} ({reason}, run {})", failed.finished_at.0, failed.run);
-                return Proof::Failed(failed.finished_at.0, said);
+                return Shown::Failed(failed.finished_at.0, said);
             }
         }
         let newest =
-            drills.iter().filter_map(|(drill, results)| Some((results.passed.as_ref()?.finished_at.0, drill))).max();
+            drills.iter().filter_map(|of| Some((of.results.passed.as_ref()?.finished_at.0, of.drill))).max();
         match newest {
             Some((at, drill)) if oldest.as_ref().is_none_or(|(known, _)| at < *known) => {
                 oldest = Some((at, format!("drill {drill} of {policy} passed {at}")));
@@ -182,9 +251,9 @@ pub fn proof(policies: &[PolicyProof<'_>]) -> Proof {
         }
     }
     match (missing, oldest) {
-        (Some(said), _) => Proof::None(said),
-        (None, Some((at, said))) => Proof::Passed(at, said),
-        (None, None) => Proof::None("no restore drill has passed yet".into()),
+        (Some(said), _) => Shown::None(said),
+        (None, Some((at, said))) => Shown::Passed(at, said),
+        (None, None) => Shown::None("no restore drill has passed yet".into()),
     }
 }
 
@@ -195,31 +264,60 @@ pub struct GateAnswer {
     pub open: bool,
     /// Whether a change is held back by it.
     pub holds_back: bool,
-    /// Until when it is open, if nothing passes.
+    /// Until when it is open, if no run passes and no good recovery point follows.
     pub until: Option<Timestamp>,
-    /// Why.
+    /// One word; of several that close it the first.
+    pub reason: &'static str,
+    /// Why: all that closes it, and what opens it.
     pub sentence: String,
 }
 
 /// Answers the gate; none if the policy does not ask.
 pub fn gate(proof: &Proof, rule: &RestoreProofGate, now: Timestamp) -> Option<GateAnswer> {
-    let closed = |sentence: String| GateAnswer {
+    if rule.mode == EnforceMode::Off {
+        return None;
+    }
+    let mut closed: Vec<(&'static str, String)> = Vec::new();
+    let mut until = None;
+    let said = match &proof.shown {
+        Shown::None(said) => {
+            closed.push(("NoDrill", format!("{said}; run one with `interlock drill run`")));
+            said
+        }
+        Shown::Failed(_, said) => {
+            closed.push(("DrillFailed", format!("{said}; the gate opens with the next one that passes")));
+            said
+        }
+        Shown::Passed(at, said) => {
+            let over = plus(*at, rule.max_age.signed());
+            if over <= now {
+                let why = format!("{said}, longer than {} ago; run it with `interlock drill run`", rule.max_age);
+                closed.push(("DrillTooOld", why));
+            }
+            until = earlier(until, Some(over));
+            said
+        }
+    };
+    let lapses = [
+        ("DrillOverdue", &proof.overdue, "the gate opens with the next run of it that passes"),
+        ("Exposed", &proof.exposed, "the gate opens with the next good backup: `interlock backup run`"),
+    ];
+    for (reason, lapse, opens) in lapses {
+        let Some(Lapse { from, sentence }) = lapse else { continue };
+        if *from <= now {
+            closed.push((reason, format!("{sentence}; {opens}")));
+        }
+        until = earlier(until, Some(*from));
+    }
+    let Some(&(reason, _)) = closed.first() else {
+        return Some(GateAnswer { open: true, holds_back: false, until, reason: "DrillPassed", sentence: said.clone() });
+    };
+    let sentence: Vec<_> = closed.iter().map(|(_, why)| why.as_str()).collect();
+    Some(GateAnswer {
         open: false,
         holds_back: rule.mode == EnforceMode::Enforce,
         until: None,
-        sentence,
-    };
-    Some(match (proof, rule.mode) {
-        (_, EnforceMode::Off) => return None,
-        (Proof::Passed(at, said), _) => {
-            let until = plus(*at, rule.max_age.signed());
-            if now < until {
-                GateAnswer { open: true, holds_back: false, until: Some(until), sentence: said.clone() }
-            } else {
-                closed(format!("{said}, longer than {} ago; run it with `interlock drill run`", rule.max_age))
-            }
-        }
-        (Proof::Failed(_, said), _) => closed(format!("{said}; the gate opens with the next one that passes")),
-        (Proof::None(said), _) => closed(format!("{said}; run one with `interlock drill run`")),
+        reason,
+        sentence: sentence.join("; "),
     })
 }

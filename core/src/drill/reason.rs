@@ -43,6 +43,7 @@ pub enum Reason {
     ValidationError,
     StaleData,
     HeartbeatDead,
+    HeartbeatAhead,
     RTOExceeded,
     RPOExceeded,
     CaptureLagExceeded,
@@ -60,7 +61,7 @@ impl Reason {
     }
 
     /// Each of them.
-    pub const ALL: [Self; 40] = [
+    pub const ALL: [Self; 41] = [
         Self::Complete,
         Self::DrillGone,
         Self::DrillInvalid,
@@ -98,6 +99,7 @@ impl Reason {
         Self::ValidationError,
         Self::StaleData,
         Self::HeartbeatDead,
+        Self::HeartbeatAhead,
         Self::RTOExceeded,
         Self::RPOExceeded,
         Self::CaptureLagExceeded,
@@ -106,7 +108,8 @@ impl Reason {
     /// What a run that ended for this reason, without an injected fault, says about its recovery point; none if nothing.
     ///
     /// Corrupt is what the data itself proved. A query that does not hold may be a wrong query, and an application that does
-    /// not start may be a wrong template: that leaves the point unverified, so that nobody loses a good one for it.
+    /// not start may be a wrong template, and a heartbeat from the future a wrong clock: that leaves the point unverified, so that
+    /// nobody loses a good one for it.
     pub const fn of_point(self) -> Option<PointVerdict> {
         Some(match self {
             Self::Complete | Self::RTOExceeded | Self::RPOExceeded | Self::CaptureLagExceeded => PointVerdict::Proven,
@@ -117,6 +120,7 @@ impl Reason {
             | Self::TimedOut
             | Self::ValidationError
             | Self::HeartbeatDead
+            | Self::HeartbeatAhead
             | Self::RestoreFailed => PointVerdict::Unverified,
             _ => return None,
         })

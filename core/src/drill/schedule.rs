@@ -7,7 +7,7 @@ use interlock_crds::{DrillTrigger, RestoreDrillSpec, RestoreDrillStatus, SlotCou
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{earlier, minus, plus};
+use super::{minus, plus};
 use crate::calendar::{Schedule, time_zone};
 
 /// A run begun later than this after its slot is a catch-up.
@@ -175,24 +175,32 @@ pub struct Overdue {
 /// A pass is overdue when the newest one that counts (or the making of the drill, if there is none) is older than twice the
 /// time between two slots. A drill without schedule is never overdue.
 pub fn overdue(facts: &ScheduleFacts<'_>) -> Overdue {
-    let Ok(Some(schedule)) = compile(facts.spec) else { return Overdue { why: None, at: None } };
     let passed = facts.status.last_passed.as_ref().map(|result| result.finished_at.0);
-    let since = passed.unwrap_or(facts.created_at);
-    let Some(cadence) = cadence(&schedule, since) else { return Overdue { why: None, at: None } };
-    let limit = plus(since, cadence + cadence);
-    if facts.now <= limit {
-        return Overdue { why: None, at: earlier(None, Some(plus(limit, SignedDuration::from_secs(1)))) };
+    match owed(facts.spec, facts.created_at, passed) {
+        None => Overdue { why: None, at: None },
+        Some((from, why)) if from <= facts.now => Overdue { why: Some(why), at: None },
+        Some((from, _)) => Overdue { why: None, at: Some(from) },
     }
+}
+
+/// From when on a pass of a drill is overdue if no run passes, and the sentence that then holds; none if none is ever owed.
+pub fn owed(
+    spec: &RestoreDrillSpec,
+    created_at: Timestamp,
+    passed: Option<Timestamp>,
+) -> Option<(Timestamp, String)> {
+    let schedule = compile(spec).ok()??;
+    let since = passed.unwrap_or(created_at);
+    let cadence = cadence(&schedule, since)?;
+    let limit = plus(since, cadence + cadence);
     let said = match passed {
         Some(at) => format!("the last run that passed ended {at}"),
         None => format!("no run has passed since the drill was made {since}"),
     };
     let days = (cadence + cadence).as_hours() / 24;
     let age = if days > 1 { format!("{days} days") } else { format!("{} h", (cadence + cadence).as_hours()) };
-    Overdue {
-        why: Some(format!("{said}, more than twice the time between two slots ({age}) ago; see why runs do not pass")),
-        at: None,
-    }
+    let why = format!("{said}, more than twice the time between two slots ({age}) ago; see why runs do not pass");
+    Some((plus(limit, SignedDuration::from_secs(1)), why))
 }
 
 /// The time between the two slots after `since`: months differ, so it is the cadence of that time.

@@ -11,6 +11,7 @@ use super::{
     proof::{self, Results},
     schedule::{Overdue, ScheduleDecision},
 };
+use crate::backup::status::since;
 
 /// What is looked at.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +43,8 @@ pub struct Alarm {
     pub reason: &'static str,
     /// Whether it is bad news.
     pub warning: bool,
+    /// Which time it is: the same until it is recorded.
+    pub of: String,
     /// The sentence.
     pub message: String,
 }
@@ -178,8 +181,12 @@ fn alarms(facts: &DrillStatusFacts<'_>, conditions: &[Condition]) -> Vec<Alarm> 
     [("DrillOverdue", "DrillOverdue", "DrillOnTime"), ("CleanupFailed", "CleanupFailed", "CleanupDone")]
         .into_iter()
         .filter_map(|(type_, begins, ends)| match (is(was, type_), is(conditions, type_)) {
-            (false, true) => Some(Alarm { reason: begins, warning: true, message: message(type_) }),
-            (true, false) => Some(Alarm { reason: ends, warning: false, message: message(type_) }),
+            (false, true) => {
+                Some(Alarm { reason: begins, warning: true, of: since(was, type_), message: message(type_) })
+            }
+            (true, false) => {
+                Some(Alarm { reason: ends, warning: false, of: since(was, type_), message: message(type_) })
+            }
             _ => None,
         })
         .collect()

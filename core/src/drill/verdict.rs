@@ -1,8 +1,8 @@
 //! The verdict, from what was recorded alone.
 //!
 //! Passed is one narrow path: the sandbox was isolated, every critical validation passed, there was at least one, no fault was
-//! injected, the heartbeat is not stale and its writer was alive, and no objective was missed. Whoever has the record can
-//! judge again and gets the same.
+//! injected, the heartbeat is neither stale nor from the future, its writer was alive, and no objective was missed. Whoever has
+//! the record can judge again and gets the same.
 
 use interlock_crds::{
     BackupPolicySpec, DrillPhase, DrillRunStatus, ProbeResult, RestoreDrillSpec, ValidationRecord, ValidationVerdict,
@@ -10,7 +10,7 @@ use interlock_crds::{
 use serde_json::{Value, json};
 
 use super::{
-    clock::{self, HeartbeatFinding},
+    clock::{self, HeartbeatFinding, HeartbeatLimits},
     reason::{Ending, Reason},
 };
 use crate::{
@@ -53,7 +53,13 @@ fn findings(status: &DrillRunStatus, drill: &RestoreDrillSpec, policy: &BackupPo
     let heartbeat = asks_heartbeat.then(|| {
         let interval =
             policy.heartbeat.as_ref().map_or(jiff::SignedDuration::ZERO, |heartbeat| heartbeat.interval.signed());
-        clock::heartbeat(chosen, status.heartbeat.as_ref(), interval, clock::before_end(drill, policy))
+        let limits = HeartbeatLimits {
+            interval,
+            before_end: clock::before_end(drill, policy),
+            t0: status.t0.as_ref().map_or(chosen.data_time.0, |t0| t0.0),
+            skew: clock::CLOCK_SKEW,
+        };
+        clock::heartbeat(chosen, status.heartbeat.as_ref(), &limits)
     });
     let heartbeat_was_read = drill
         .validations
@@ -65,6 +71,11 @@ fn findings(status: &DrillRunStatus, drill: &RestoreDrillSpec, policy: &BackupPo
         && heartbeat_was_read
     {
         return Ending::failed(Reason::StaleData, why.clone());
+    }
+    if let Some(HeartbeatFinding::Ahead(why)) = &heartbeat
+        && heartbeat_was_read
+    {
+        return Ending::failed(Reason::HeartbeatAhead, why.clone());
     }
     if let Some(failed) = critical().find(|record| !holds(record)) {
         return Ending::failed(reason_of(failed), sentence(failed));

@@ -88,13 +88,18 @@ impl Pass<'_> {
     }
 
     fn rotated(&self) -> Option<(&'static str, &'static str, String)> {
-        let secret = &self.facts.spec.restic.new_key_secret_ref.as_ref()?.name;
+        let restic = &self.facts.spec.restic;
+        let secret = &restic.new_key_secret_ref.as_ref()?.name;
+        let (field, old) = match &restic.maintenance_secret_ref {
+            Some(maintenance) => ("maintenanceSecretRef, and secretRef if that had the same key,", &maintenance.name),
+            None => ("secretRef", &restic.secret_ref.name),
+        };
         Some(if self.is_rotated() {
             (
                 "True",
                 "Rotated",
                 format!(
-                    "the key of Secret {secret} opens the repository and the old one is gone: let secretRef name it, and leave out newKeySecretRef"
+                    "the key of Secret {secret} opens the repository and that of Secret {old} is gone: let {field} name a Secret with the new key, and leave out newKeySecretRef; until then whatever uses the old key ends with WrongPassword"
                 ),
             )
         } else {

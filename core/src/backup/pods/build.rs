@@ -149,7 +149,8 @@ impl<'a> Pod<'a> {
     fn tool(&self, command: &[&str]) -> Value {
         let mut container = self.container("tool", &self.tool_image, command);
         container["securityContext"] = restricted();
-        // Of a tool that is killed the end of its log is kept, without a right to read logs.
+        // The end of its log is kept without a right to read logs: of a tool that fails as its message, of one that is killed
+        // by the kubelet.
         container["terminationMessagePolicy"] = json!("FallbackToLogsOnError");
         if self.options.read_all {
             let more =

@@ -10,6 +10,8 @@ use crate::backup::{
     result::{RunResult, datable},
 };
 
+/// So much of a log stands in a status at most, in bytes.
+const LOG_BYTES: usize = 4_000;
 /// What a heartbeat that cannot be read means.
 const HEARTBEAT_LOST: &str = "the heartbeat could not be read, so a drill of this point cannot tell what was lost";
 
@@ -83,9 +85,8 @@ impl Pass<'_> {
                 outcome.message = format!("{}; {HEARTBEAT_LOST}: {why}", outcome.message);
             }
         }
-        if outcome.phase != BackupPhase::Succeeded {
-            self.status.log_tail = end.log_tail.clone().or(errors).map(|log| tail(&log, 4_000));
-        }
+        let log = end.log_tail.clone().or(errors).map(|log| tail(&log)).or(self.status.log_tail.take());
+        self.status.log_tail = log.filter(|_| outcome.phase != BackupPhase::Succeeded);
         self.status.finished_at = Some(Time(end.at));
         self.status.judged = Some(JudgedRun {
             phase: outcome.phase,
@@ -198,8 +199,8 @@ impl Pass<'_> {
     }
 }
 
-/// The last `bytes` bytes of `text`, from the beginning of a character.
-fn tail(text: &str, bytes: usize) -> String {
-    let from = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= bytes).unwrap_or(text.len());
+/// The end of a log that a status has room for, from the beginning of a character.
+pub(super) fn tail(text: &str) -> String {
+    let from = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= LOG_BYTES).unwrap_or(text.len());
     text.get(from..).unwrap_or_default().to_owned()
 }

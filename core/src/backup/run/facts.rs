@@ -108,6 +108,8 @@ pub struct JobState {
     pub has_pod: bool,
     /// What its pod is waiting for, if no container ever ran.
     pub waiting: Option<String>,
+    /// The end of the tool's log, if the tool has ended and left one.
+    pub log_tail: Option<String>,
 }
 
 /// How a Job ended.
@@ -119,7 +121,7 @@ pub struct JobEnd {
     pub at: Timestamp,
     /// How its pod ended.
     pub pod: PodEnd,
-    /// The end of the tool's log, if it was asked for.
+    /// The end of the tool's log, if it left one and its pod is still there.
     pub log_tail: Option<String>,
 }
 

@@ -90,6 +90,7 @@ impl Repository {
             ended: Some(end),
             has_pod: true,
             waiting: None,
+            log_tail: None,
         });
         let decision = self.pass(now);
         if self.settled {

@@ -66,6 +66,13 @@ fn the_report_tells_and_of_a_killed_tool_the_log_is_kept() {
     let ended = state(fact).ended.unwrap();
     assert_eq!((ended.pod.message.as_deref(), ended.log_tail.as_deref()), (Some("{}"), Some("the end")));
     assert!(ended.pod.out_of_memory);
+
+    let going = json!({"initContainerStatuses": [
+        {"name": "install", "state": {"terminated": {"message": ""}}},
+        {"name": "tool", "state": {"terminated": {"reason": "Completed", "message": "asked to end"}}},
+    ]});
+    let running = state(observed::job(Some(&job(&json!({}))), &[pod(&going)], "run-uid"));
+    assert_eq!((running.ended, running.log_tail.as_deref()), (None, Some("asked to end")), "before its pod is gone");
 }
 
 #[test]

@@ -114,6 +114,7 @@ impl Run {
             ended: None,
             has_pod: true,
             waiting: None,
+            log_tail: None,
         });
         assert_eq!(run.later(1).pass(), RunStep::Nothing);
         assert_eq!(run.status.phase, BackupPhase::Running);
@@ -212,6 +213,7 @@ fn b7_a_job_made_before_a_crash_is_taken_up_and_a_foreign_one_skips_the_slot() {
         ended: None,
         has_pod: true,
         waiting: None,
+        log_tail: None,
     });
     assert_eq!(run.pass(), RunStep::Nothing, "no second Job");
     assert_eq!(run.status.job.as_ref().unwrap().uid.as_deref(), Some("job-1"));
@@ -286,6 +288,30 @@ fn b9_what_the_pod_waited_for_is_told_although_kubernetes_ended_the_job_and_remo
 }
 
 #[test]
+fn what_the_tool_wrote_last_stays_although_its_pod_is_removed() {
+    let mut run = Run::running();
+    let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+    job.log_tail = Some("42 %: 1 of 2 files\nthis pod is being ended; restic is asked to end".into());
+    assert_eq!(run.pass(), RunStep::Nothing);
+    let at = run.later(7_100).now;
+    let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+    (job.has_pod, job.log_tail) = (false, None);
+    let pod = PodEnd { reason: Some(POD_GONE.into()), ..PodEnd::default() };
+    job.ended = Some(JobEnd { deadline_exceeded: true, at, pod, log_tail: None });
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Failed, "DeadlineExceeded"));
+    assert!(run.status.log_tail.as_ref().is_some_and(|log| log.starts_with("42 %")), "{:?}", run.status.log_tail);
+
+    let mut run = Run::running();
+    let JobFact::Ours(job) = &mut run.job else { unreachable!() };
+    job.log_tail = Some("a warning".into());
+    run.pass();
+    run.end(good().encode().ok(), false);
+    run.pass();
+    assert_eq!((run.status.phase, run.status.log_tail.as_deref()), (BackupPhase::Succeeded, None), "nobody needs it");
+}
+
+#[test]
 fn b9_a_partial_run_keeps_what_it_has_and_says_so() {
     let mut run = Run::running();
     let mut result = good();
@@ -334,6 +360,7 @@ fn b13_the_repository_is_not_let_go_while_a_job_may_still_appear() {
             ended: None,
             has_pod: true,
             waiting: None,
+            log_tail: None,
         };
         run.job = JobFact::Ours(arrived.clone());
         assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
@@ -453,6 +480,7 @@ fn hooks_run_in_order_and_once_around_the_copying() {
         ended: None,
         has_pod: true,
         waiting: None,
+        log_tail: None,
     });
     run.pass();
     run.end(good().encode().ok(), false);

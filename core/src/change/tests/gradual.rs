@@ -29,7 +29,7 @@ use crate::{
         run::{self, RunFacts, Step},
         sealed,
     },
-    drill::proof::Proof,
+    drill::proof::{Lapse, Proof, Shown},
     object::{Digest, Health, ObjectId},
     people::People,
     rollout::RolloutVerb,
@@ -112,10 +112,14 @@ fn a_step_that_waits_for_a_proof_needs_a_policy_that_says_how_old_it_may_be() {
         gradual::step_gates(&case.facts(), None, at(NOW)).remove(&StepGate::RestoreProof).unwrap()
     };
     assert!(!gate(None).open, "unknown is closed");
-    let failed = gate(Some(Proof::Failed(at(NOW), "drill monthly failed".into())));
+    let failed = gate(Some(Shown::Failed(at(NOW), "drill monthly failed".into()).into()));
     assert!(!failed.open && failed.message.contains("drill monthly failed"), "{failed:?}");
-    let passed = gate(Some(Proof::Passed(at(NOW), "drill monthly passed".into())));
+    let passed = gate(Some(Shown::Passed(at(NOW), "drill monthly passed".into()).into()));
     assert_eq!((passed.open, passed.changes_at), (true, Some(at(NOW) + SignedDuration::from_hours(35 * 24))));
+    let due = at(NOW) + SignedDuration::from_hours(1);
+    let exposed = Some(Lapse { from: due, sentence: "the data is too old".into() });
+    let soon = gate(Some(Proof { exposed, ..Shown::Passed(at(NOW), "drill monthly passed".into()).into() }));
+    assert_eq!((soon.open, soon.changes_at), (true, Some(due)), "it is looked at again when that moment has come");
 }
 
 fn request(manifests: &Value) -> RequestFacts {
@@ -252,6 +256,7 @@ fn denied(case: &mut Case, kind: &str, operation: Operation, user: &str, object:
         rollout: Some(&rollout),
         releases: &[],
         terminating: false,
+        needed_by: &[],
         root: None,
         people: &people,
         claims: &claims,
@@ -378,13 +383,14 @@ impl Waiting {
     /// One step with the Rollout as it is; none if there is no Rollout any more. What it says.
     fn step(&mut self, on_failure: OnFailure, rollout: Option<&Value>, superseded_by: Option<&str>) -> String {
         let looked = (0..self.before.entries.len()).map(|index| (index, rollout.cloned())).collect();
-        let (unsent, run) = (std::collections::BTreeSet::new(), self.run.clone());
+        let (unsent, kept_out, run) = (std::collections::BTreeSet::new(), BTreeMap::new(), self.run.clone());
         let facts = RunFacts {
             run: &run,
             phase: self.phase,
             before: &self.before,
             looked: &looked,
             unsent: &unsent,
+            kept_out: &kept_out,
             commands: &[],
             overrun: None,
             calendar_change: None,

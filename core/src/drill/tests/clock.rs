@@ -7,11 +7,16 @@ use proptest::prelude::*;
 
 use super::{beat, chosen, on};
 use crate::drill::clock::{
-    HeartbeatFinding, PointObjectives, SEGMENTS, end_segment, heartbeat, rpo, rto, segment_seconds,
+    HeartbeatFinding, HeartbeatLimits, PointObjectives, SEGMENTS, end_segment, heartbeat, rpo, rto, segment_seconds,
 };
 
 const TEN: SignedDuration = SignedDuration::from_secs(10);
 const NONE: SignedDuration = SignedDuration::ZERO;
+
+/// Limits of a drill that begins at noon.
+fn limits(before_end: SignedDuration) -> HeartbeatLimits {
+    HeartbeatLimits { interval: TEN, before_end, t0: on(23, "12:00:00"), skew: SignedDuration::from_secs(2) }
+}
 
 fn objectives(rpo: Option<i64>, lag: Option<i64>) -> PointObjectives {
     PointObjectives {
@@ -109,7 +114,7 @@ proptest! {
 fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
     let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), Some(beat(900, on(23, "01:59:55"))));
     let stale = |restored: Option<&interlock_crds::HeartbeatRecord>| {
-        matches!(heartbeat(&point, restored, TEN, NONE), HeartbeatFinding::Stale(_))
+        matches!(heartbeat(&point, restored, &limits(NONE)), HeartbeatFinding::Stale(_))
     };
     assert!(stale(Some(&beat(899, on(23, "01:59:45")))));
     assert!(stale(None), "lost altogether");
@@ -118,9 +123,9 @@ fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
     let mut forged = beat(900, on(23, "01:59:55"));
     forged.hmac = "another".into();
     assert!(stale(Some(&forged)), "another nonce");
-    assert_eq!(heartbeat(&point, Some(&beat(900, on(23, "01:59:55"))), TEN, NONE), HeartbeatFinding::Alive);
+    assert_eq!(heartbeat(&point, Some(&beat(900, on(23, "01:59:55"))), &limits(NONE)), HeartbeatFinding::Alive);
     assert_eq!(
-        heartbeat(&point, Some(&beat(902, on(23, "02:00:15"))), TEN, NONE),
+        heartbeat(&point, Some(&beat(902, on(23, "02:00:15"))), &limits(NONE)),
         HeartbeatFinding::Alive,
         "copied after it was read"
     );
@@ -130,12 +135,12 @@ fn d4_restored_data_that_is_older_than_what_was_recorded_is_stale() {
 fn d4_data_that_was_recovered_to_an_earlier_moment_may_be_older_by_that_and_no_more() {
     let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), Some(beat(900, on(23, "01:59:55"))));
     let hour = SignedDuration::from_hours(1);
-    let found = |seq, time: &str| heartbeat(&point, Some(&beat(seq, on(23, time))), TEN, hour);
+    let found = |seq, time: &str| heartbeat(&point, Some(&beat(seq, on(23, time))), &limits(hour));
     assert_eq!(found(540, "00:59:52"), HeartbeatFinding::Alive);
     assert_eq!(found(537, "00:59:25"), HeartbeatFinding::Alive, "three intervals");
     assert!(matches!(found(537, "00:59:24"), HeartbeatFinding::Stale(_)));
     assert!(matches!(found(540, "01:59:56"), HeartbeatFinding::Stale(_)), "a lower number and a later time");
-    assert!(matches!(heartbeat(&point, None, TEN, hour), HeartbeatFinding::Dead(_)), "its writer may be younger");
+    assert!(matches!(heartbeat(&point, None, &limits(hour)), HeartbeatFinding::Dead(_)), "its writer may be younger");
     let left_out = PointObjectives { before_end: hour, ..objectives(Some(60), None) };
     let measured = rpo(on(23, "02:00:20"), &point, &beat(540, on(23, "00:59:52")), &left_out);
     assert_eq!((measured.seconds, measured.met, measured.capture_lag_seconds), (28, Some(true), Some(8)));
@@ -145,7 +150,7 @@ fn d4_data_that_was_recovered_to_an_earlier_moment_may_be_older_by_that_and_no_m
 fn d7_a_dead_writer_is_told_from_lost_data() {
     let dead = |recorded, restored: Option<_>| {
         let point = chosen(SelectionStrategy::Latest, on(23, "02:00:00"), recorded);
-        heartbeat(&point, restored.as_ref(), TEN, NONE)
+        heartbeat(&point, restored.as_ref(), &limits(NONE))
     };
     let old = beat(900, on(23, "01:59:29"));
     let HeartbeatFinding::Dead(why) = dead(Some(old.clone()), Some(old.clone())) else { panic!("it is 31 s old") };
@@ -163,4 +168,37 @@ fn d7_a_dead_writer_is_told_from_lost_data() {
         matches!(dead(Some(read_later.clone()), Some(read_later)), HeartbeatFinding::Dead(_)),
         "the source's own clock decides"
     );
+}
+
+#[test]
+fn d4_a_heartbeat_from_the_future_is_not_believed() {
+    let found = |recorded: &str, read_at: Option<&str>, restored: (i64, &str), before_end| {
+        let mut known = beat(900, on(23, recorded));
+        known.read_at = read_at.map(|at| Time(on(23, at)));
+        let point = chosen(SelectionStrategy::Latest, on(23, "11:00:00"), Some(known));
+        let restored = beat(restored.0, on(23, restored.1));
+        heartbeat(&point, Some(&restored), &limits(before_end))
+    };
+    let ahead = |finding: HeartbeatFinding, said: &str| {
+        let HeartbeatFinding::Ahead(why) = finding else { panic!("{finding:?}") };
+        assert!(why.contains(said) && why.contains("see who wrote it"), "{why}");
+    };
+    let forged = found("11:30:00", Some("10:59:58"), (900, "11:30:00"), NONE);
+    ahead(forged, "2026-11-23T11:30:00Z, 1802 s after backup teller-db-20261123 read it");
+    ahead(found("11:00:03", None, (900, "11:00:03"), NONE), "3 s after backup");
+    ahead(found("11:30:00", Some("10:59:58"), (7, "10:00:00"), NONE), "1802 s after");
+    assert_eq!(found("11:00:00", Some("10:59:58"), (900, "11:00:00"), NONE), HeartbeatFinding::Alive, "clocks differ");
+    let only_restored = found("10:59:55", Some("10:59:58"), (901, "12:00:03"), NONE);
+    ahead(only_restored, "3 s after the drill began at 2026-11-23T12:00:00Z");
+    assert_eq!(found("10:59:55", Some("10:59:58"), (901, "12:00:02"), NONE), HeartbeatFinding::Alive);
+    let hour = SignedDuration::from_hours(1);
+    ahead(found("10:59:55", Some("10:59:58"), (901, "11:00:03"), hour), "3600 s were left out on purpose");
+}
+
+#[test]
+fn d5_a_recovery_point_in_the_future_meets_no_objective() {
+    let point = chosen(SelectionStrategy::Latest, on(23, "12:00:00"), Some(beat(4, on(23, "12:00:00"))));
+    let skewed = PointObjectives { skew: SignedDuration::from_secs(2), ..objectives(Some(60), None) };
+    let met = |time: &str| rpo(on(23, "12:00:00"), &point, &beat(4, on(23, time)), &skewed).met;
+    assert_eq!((met("12:00:02"), met("12:00:03")), (Some(true), Some(false)));
 }

@@ -1,12 +1,16 @@
 //! D1, D14, D16 and gate RestoreProof: what follows from drills.
 
-use interlock_crds::{DrillRun, DrillSelection, EnforceMode, PointVerdict, RestoreProofGate, SelectionStrategy};
+use interlock_crds::{
+    BackupPolicySpec, DrillRun, DrillSelection, EnforceMode, PointRef, PointVerdict, RestoreProofGate,
+    SelectionStrategy,
+};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{drill_spec, on};
 use crate::drill::{
-    proof::{PolicyProof, Proof, Results, gate, proof, results, supersedes, surplus, verification},
+    proof::{DrillProof, PolicyProof, Results, Shown, gate, proof, results, supersedes, surplus, verification},
     reason::Reason,
 };
 
@@ -117,10 +121,21 @@ fn history_keeps_the_newest_passed_and_failed_runs_and_what_is_not_cleaned_up() 
     assert_eq!(surplus(&runs, 2, &of(&runs, false)), ["n6", "n5", "n3"]);
 }
 
+fn policy_spec(objectives: &Value) -> BackupPolicySpec {
+    let source = json!({"files": {"persistentVolumeClaim": "data"}});
+    let spec = json!({
+        "repositoryRef": {"name": "vault"}, "source": source, "retention": {"keepDaily": 7}, "objectives": objectives,
+    });
+    serde_json::from_value(spec).unwrap()
+}
+
 fn answer(drills: &[(&str, &[DrillRun])], mode: EnforceMode, now: Timestamp) -> (bool, bool, String) {
     let policies: Vec<_> = drills
         .iter()
-        .map(|(policy, runs)| PolicyProof { policy, drills: vec![("monthly", of(runs, false))] })
+        .map(|(policy, runs)| {
+            let results = of(runs, false);
+            PolicyProof { policy, exposed: None, drills: vec![DrillProof { drill: "monthly", results, overdue: None }] }
+        })
         .collect();
     let rule = RestoreProofGate { mode, max_age: "10d".parse().unwrap() };
     let answer = gate(&proof(&policies), &rule, now).unwrap();
@@ -148,8 +163,67 @@ fn the_gate_is_open_when_every_policy_was_proved_lately() {
     let again = [passed("a", 3), run("x", 9, "Failed", "DataCorrupt", None), passed("y", 10)];
     assert!(enforced(&[("teller/db", &again)], 11).0, "it opens with the next pass");
     let off = RestoreProofGate { mode: EnforceMode::Off, max_age: "10d".parse().unwrap() };
-    assert_eq!(gate(&Proof::None(String::new()), &off, on(9, "04:00:00")), None);
-    assert_eq!(proof(&[]).fact(), None);
+    assert_eq!(gate(&Shown::None(String::new()).into(), &off, on(9, "04:00:00")), None);
+    assert!(matches!(proof(&[]).shown, Shown::None(_)));
+}
+
+#[test]
+fn exposure_beyond_the_objective_an_overdue_and_a_failed_drill_close_the_gate_and_recovery_opens_it() {
+    let rule = RestoreProofGate { mode: EnforceMode::Enforce, max_age: "90d".parse().unwrap() };
+    let policy = policy_spec(&json!({"rpo": "2d"}));
+    let daily = drill_spec(|spec| spec["schedule"] = json!("0 3 * * *"));
+    let point = |day: i8| PointRef {
+        backup: format!("db-{day}"),
+        snapshot_id: "5".into(),
+        data_time: Time(on(day, "02:00:00")),
+    };
+    let ask = |runs: &[DrillRun], good: Option<i8>, now: Timestamp| {
+        let drill = DrillProof::new("daily", &daily, on(1, "00:00:00"), of(runs, false));
+        let good = good.map(point);
+        let policy = PolicyProof::new("teller/db", &policy, on(1, "00:00:00"), good.as_ref(), vec![drill]);
+        gate(&proof(&[policy]), &rule, now).unwrap()
+    };
+    let open = ask(&[passed("a", 5)], Some(5), on(5, "05:00:00"));
+    assert_eq!((open.open, open.reason), (true, "DrillPassed"), "{}", open.sentence);
+    assert_eq!(open.until, Some(on(7, "02:00:01")), "the data is too old before the next pass is overdue");
+
+    let at_the_limit = ask(&[passed("a", 5)], Some(5), on(7, "02:00:00"));
+    assert!(at_the_limit.open, "the objective is met at its end");
+    let exposed = ask(&[passed("a", 5)], Some(5), on(7, "02:00:01"));
+    assert_eq!((exposed.open, exposed.holds_back, exposed.reason, exposed.until), (false, true, "Exposed", None));
+    for said in ["teller/db", "db-5", "2d", "2026-11-07T02:00:00Z", "interlock backup run"] {
+        assert!(exposed.sentence.contains(said), "{said}: {}", exposed.sentence);
+    }
+    let good_again = ask(&[passed("a", 5)], Some(7), on(7, "02:10:00"));
+    assert_eq!((good_again.open, good_again.until), (true, Some(on(7, "04:00:01"))), "then a pass is overdue");
+
+    let overdue = ask(&[passed("a", 5)], Some(7), on(7, "04:00:01"));
+    assert_eq!((overdue.open, overdue.reason), (false, "DrillOverdue"));
+    assert!(overdue.sentence.contains("drill daily of teller/db is overdue"), "{}", overdue.sentence);
+    assert!(ask(&[passed("a", 5), passed("b", 7)], Some(7), on(7, "05:00:00")).open, "a pass opens it");
+
+    let failed = [passed("a", 5), run("x", 7, "Failed", "DataCorrupt", None)];
+    let all = ask(&failed, None, on(8, "05:00:00"));
+    assert_eq!((all.open, all.reason), (false, "DrillFailed"));
+    for said in ["DataCorrupt", "is overdue", "there is no good recovery point"] {
+        assert!(all.sentence.contains(said), "everything that closes it is told: {}", all.sentence);
+    }
+    let warned = RestoreProofGate { mode: EnforceMode::Warn, max_age: rule.max_age };
+    let drill = DrillProof::new("daily", &daily, on(1, "00:00:00"), of(&[passed("a", 5)], false));
+    let policy = PolicyProof::new("teller/db", &policy, on(1, "00:00:00"), None, vec![drill]);
+    let warned = gate(&proof(&[policy]), &warned, on(6, "00:00:00")).unwrap();
+    assert_eq!((warned.open, warned.holds_back, warned.reason), (false, false, "Exposed"));
+}
+
+#[test]
+fn without_objective_and_schedule_nothing_lapses_but_the_proof_itself() {
+    let rule = RestoreProofGate { mode: EnforceMode::Enforce, max_age: "90d".parse().unwrap() };
+    let policy = policy_spec(&json!({}));
+    let asked_for = drill_spec(|spec| spec["schedule"] = json!(null));
+    let drill = DrillProof::new("monthly", &asked_for, on(1, "00:00:00"), of(&[passed("a", 3)], false));
+    let policy = PolicyProof::new("teller/db", &policy, on(1, "00:00:00"), None, vec![drill]);
+    let answer = gate(&proof(&[policy]), &rule, on(30, "00:00:00")).unwrap();
+    assert_eq!((answer.open, answer.until), (true, on(3, "04:00:00").checked_add(rule.max_age.signed()).ok()));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! D1 to D9: a run from its object to its verdict and its cleanup.
 
-use interlock_crds::{CleanupState, DrillPhase, DrillVerdict, ProbeResult, ValidationVerdict};
+use interlock_crds::{CleanupState, DrillPhase, DrillVerdict, PointVerdict, ProbeResult, ValidationVerdict};
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{
     drill_spec, on,
     world::{Script, World, heart, matches, number, plus},
 };
-use crate::drill::{clock::segment_seconds, names::PodRole, report::DrillReport, run::DrillWrite};
+use crate::drill::{clock::segment_seconds, names::PodRole, reason::Reason, report::DrillReport, run::DrillWrite};
 
 pub(super) fn run(change: impl FnOnce(&mut World)) -> World {
     let mut world = World::new(Script::good());
@@ -149,6 +149,20 @@ fn d4_d7_lost_data_fails_and_a_dead_writer_cannot_tell() {
     assert_eq!(dead.status.verdict, Some(DrillVerdict::Inconclusive));
     let gone = run(|world| world.script.validations[2].1.as_mut().unwrap().heartbeat = None);
     assert_eq!(gone.ended_as(), (DrillPhase::Failed, "StaleData"));
+}
+
+#[test]
+fn d4_a_source_whose_heartbeat_was_set_ahead_fails_and_condemns_no_point() {
+    // Found in the source as it is now, or changed between the reading and the copying.
+    for recorded in ["23:00:00", "11:59:50"] {
+        let forged = run(|world| {
+            world.candidates.as_mut().unwrap()[0].heartbeat = Some(super::beat(42, on(23, recorded)));
+            world.script.validations[2].1 = Some(heart(43, on(23, "23:00:01")));
+        });
+        assert_eq!(forged.ended_as(), (DrillPhase::Failed, "HeartbeatAhead"), "{:?}", forged.status.message);
+        assert_eq!(forged.status.rpo.unwrap().met, Some(false), "a negative loss is no merit");
+        assert_eq!(Reason::HeartbeatAhead.of_point(), Some(PointVerdict::Unverified));
+    }
 }
 
 #[test]
