@@ -6,6 +6,7 @@
 mod batches;
 mod blue_green;
 mod known;
+mod plans;
 mod play;
 mod routes;
 mod signing;
