@@ -89,6 +89,8 @@ pub(super) struct Pass<'a> {
     pub analyses: Vec<AnalysisRun>,
     pub wakes: Vec<Timestamp>,
     pub reasons: Vec<String>,
+    /// What it needs to go on and is not there.
+    pub lacking: Option<String>,
 }
 
 impl<'a> Pass<'a> {
@@ -101,6 +103,7 @@ impl<'a> Pass<'a> {
             analyses: Vec::new(),
             wakes: Vec::new(),
             reasons: Vec::new(),
+            lacking: None,
         }
     }
 
@@ -109,6 +112,12 @@ impl<'a> Pass<'a> {
         if !message.is_empty() && !self.reasons.contains(&message) {
             self.reasons.push(message);
         }
+    }
+
+    /// Notes what it needs and is not there; the same for a person.
+    pub fn lacks(&mut self, what: String) -> String {
+        self.lacking.get_or_insert_with(|| what.clone());
+        what
     }
 
     pub fn wake(&mut self, at: Timestamp) {

@@ -458,13 +458,49 @@ fn foreign_backends_headers_and_mirrors() {
 
 #[test]
 fn a_plan_that_names_what_is_missing_waits_and_heals() {
-    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[route()]);
-    game.run_for(600);
-    assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, "Service teller does not exist"));
-    game.cluster.put(service());
+    let lacks = |game: &Game| {
+        let ready = game.status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+        (ready.status == "False" && ready.reason == "Missing").then(|| ready.message.clone())
+    };
+    let (before, wanted) = (deployment("v1", 2), deployment("v2", 2));
+    let mut elsewhere = route();
+    elsewhere["spec"]["rules"].as_array_mut().unwrap().remove(0);
+    for (there, absent, says) in [
+        (vec![route()], service(), "Service teller does not exist"),
+        (vec![service()], route(), "HTTPRoute teller does not exist"),
+        (
+            vec![service(), elsewhere],
+            route(),
+            "HTTPRoute teller sends nothing to Service teller; name the backend whose share is to be split",
+        ),
+    ] {
+        let mut game =
+            Game::new(routed(json!([{"setWeight": 10}, {"pause": {}}])), before.clone(), wanted.clone(), &there);
+        game.run_for(600);
+        assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, says));
+        assert_eq!(lacks(&game).as_deref(), Some(says));
+        game.cluster.put(absent);
+        game.remember();
+        game.run_for(60);
+        assert_eq!((game.phase(), lacks(&game)), (RolloutPhase::Paused, None), "{}", game.message());
+        game.command(RolloutVerb::Promote);
+        game.run_for(300);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    }
+}
+
+#[test]
+fn a_route_that_no_gateway_has_accepted_keeps_a_release_from_beginning() {
+    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[service()]);
+    game.cluster.gateway_is_down = true;
+    game.cluster.put(route());
     game.remember();
-    game.run_for(60);
-    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+    game.run_for(600);
+    let says = "no Gateway has accepted HTTPRoute teller yet";
+    assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, says));
+    game.cluster.gateway_is_down = false;
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
 }
 
 #[test]
