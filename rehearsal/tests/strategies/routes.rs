@@ -86,12 +86,16 @@ fn a_version_that_never_gets_ready_gets_no_traffic() {
     is_as_before(&world);
 }
 
+/// A release that somebody aborts while it has most of the traffic, later than a new leader needs.
+fn aborted() -> History {
+    let mut history = split(&json!([{"setWeight": 60}, {"pause": {}}]), "web:new");
+    history.acts.push(command(240_000, Verb::Abort));
+    history
+}
+
 #[test]
 fn an_abort_takes_the_traffic_back_first() {
-    let waits = json!([{"setWeight": 60}, {"pause": {}}]);
-    let mut history = split(&waits, "web:new");
-    history.acts.push(command(120_000, Verb::Abort));
-    let (world, timeline) = play(&history);
+    let (world, timeline) = play(&aborted());
     assert_eq!(status(&world)["phase"], "RolledBack", "{}", told(&world));
     assert_eq!((image(&world), weights(&timeline)), (json!("web:zero"), vec![Some(60), None]));
     is_as_before(&world);
@@ -214,4 +218,13 @@ fn r29_a_controller_killed_after_any_single_write_moves_the_same_weights_to_the_
             is_as_before(world);
         });
     }
+}
+
+#[test]
+fn r29_a_controller_killed_after_any_single_write_takes_the_traffic_back_all_the_same() {
+    each_kill(&aborted(), |world, timeline, why| {
+        assert_eq!((&status(world)["phase"], image(world)), (&json!("RolledBack"), json!("web:zero")), "{why}");
+        assert_eq!(weights(timeline), [Some(60), None], "{why}");
+        is_as_before(world);
+    });
 }
