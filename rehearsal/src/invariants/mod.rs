@@ -58,12 +58,14 @@ pub struct Watchdog {
     replaced: Vec<(Instant, ObjectId, Arc<Value>)>,
     /// Services that lately had a ready endpoint.
     ready: gray::Ready,
+    /// When a node was last seen that nobody hears of.
+    node_was_lost: Option<Instant>,
 }
 
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 19] = [
+pub const ON_WRITES: [(&str, Check); 20] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
@@ -72,6 +74,7 @@ pub const ON_WRITES: [(&str, Check); 19] = [
     ("the before-state is there before the first write", writes::before_state_first),
     ("the old version is not touched before the canary proved itself", gray::steps_come_first),
     ("no pod of the old version is given up for a canary", gray::capacity_stays),
+    ("as many ready pods serve as before a release", gray::ready_pods_stay),
     ("weights sum up and rise to ready endpoints only (R30)", gray::weights_follow_endpoints),
     ("a Service selects a version that is ready", gray::services_follow_ready_pods),
     ("pods go after their traffic", gray::pods_go_after_their_traffic),

@@ -1,6 +1,7 @@
 //! Gray releases: what they may write beside what a change states, and in which order.
 
 mod derived;
+mod ready;
 mod traffic;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use interlock_sim::api::meta;
 use serde_json::Value;
 
 pub(super) use derived::{beside_strategy, is_derived};
+pub(super) use ready::ready_pods_stay;
 pub(super) use traffic::{Ready, pods_go_after_their_traffic, services_follow_ready_pods, weights_follow_endpoints};
 
 use super::{Start, Watchdog};
@@ -137,14 +139,10 @@ fn number_of(audit: &Audit, pointer: &str) -> u64 {
     audit.new.as_deref().map_or(0, |object| number(object, pointer))
 }
 
-/// What the executor writes for a release leaves the old version as many replicas as it had; and of a workload whose
-/// pods are replaced in place no more pods are away than it allows.
-pub(super) fn capacity_stays(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+/// What the executor writes for a release leaves the old version as many replicas as it had.
+pub(super) fn capacity_stays(dog: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
     if !audit.user.ends_with(":executor") {
         return Ok(());
-    }
-    if audit.id.kind == "Pod" {
-        return enough_pods_stay(world, audit);
     }
     for start in dog.running_changes().filter(|start| start.is_gradual) {
         let Some((_, manifest)) = deployments(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
@@ -170,20 +168,6 @@ fn is_ready(pod: &Value) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
     !meta::is_terminating(pod)
         && conditions.into_iter().flatten().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
-}
-
-/// A ready pod is taken from a DaemonSet only while no more are away than it states (1 unless it states more, before the
-/// release changed its strategy). Where pods fall by themselves, what was read a moment ago may be wrong.
-fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
-    let Some(pod) = audit.old.as_deref().filter(|pod| is_ready(pod)) else { return Ok(()) };
-    if world.faults != crate::faults::Faults::default() {
-        return Ok(());
-    }
-    let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
-    let mut others = world.objects("", "Pod");
-    others.retain(|other| owner(other) == owner(pod) && meta::uid(other) != meta::uid(pod));
-    let away = others.iter().filter(|pod| !is_ready(pod)).count();
-    if away > 0 { Err(format!("{} is deleted while {away} others are not ready", audit.id)) } else { Ok(()) }
 }
 
 /// Whether a release waits for what only people can give: a signature, a promotion, a decision, or an object.
