@@ -66,6 +66,7 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
         let is_over = status.finished.as_ref().is_some_and(|end| ends.contains(&end.phase));
         if let Some(start) = dog.started.get(&uid).filter(|_| is_over) {
             gray::nothing_is_left(world, start)
+                .and_then(|()| gray::one_version_runs(dog, world, start, &uid))
                 .or_else(|what| broken("after a release only one version serves, and nothing else is left", what))?;
         }
     }

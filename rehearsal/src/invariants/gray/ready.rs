@@ -92,7 +92,10 @@ impl<'a> Release<'a> {
         let count = match self.led(world)? {
             Some(services) => pods.iter().filter(|pod| services.iter().any(|service| selects(service, pod))).count(),
             None => {
-                let owners = self.owners(world);
+                let name = format!("{}-canary", meta::name(&self.workload));
+                let second = world.object("apps", "Deployment", self.namespace, &name);
+                let both: Vec<&Value> = second.iter().chain([&self.workload]).map(|one| &**one).collect();
+                let owners = owners(world, &both);
                 let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
                 pods.iter().filter(|pod| owners.contains(&owner(pod))).count()
             }
@@ -118,19 +121,15 @@ impl<'a> Release<'a> {
             names.iter().map(|name| world.object("", "Service", self.namespace, name)).collect();
         services.filter(|found| !found.is_empty()).map(Some)
     }
+}
 
-    /// Uids of what owns the pods of the workload and of the second Deployment.
-    fn owners(&self, world: &World) -> Vec<String> {
-        let name = meta::name(&self.workload);
-        let second = world.object("apps", "Deployment", self.namespace, &format!("{name}-canary"));
-        let mut owners = vec![meta::uid(&self.workload).to_owned()];
-        owners.extend(second.map(|second| meta::uid(&second).to_owned()));
-        let sets = world.objects("apps", "ReplicaSet");
-        let owned = sets.iter().filter(|set| owners.iter().any(|uid| uid == text(set, "/metadata/ownerReferences/0/uid")));
-        let owned: Vec<_> = owned.map(|set| meta::uid(set).to_owned()).collect();
-        owners.extend(owned);
-        owners
-    }
+/// Uids of what owns the pods of workloads: they themselves, and their ReplicaSets.
+pub(super) fn owners(world: &World, workloads: &[&Value]) -> Vec<String> {
+    let mut owners: Vec<_> = workloads.iter().map(|workload| meta::uid(workload).to_owned()).collect();
+    let mut sets = world.objects("apps", "ReplicaSet");
+    sets.retain(|set| owners.iter().any(|uid| uid == text(set, "/metadata/ownerReferences/0/uid")));
+    owners.extend(sets.iter().map(|set| meta::uid(set).to_owned()));
+    owners
 }
 
 /// A number or a percentage of a size.
