@@ -9,6 +9,7 @@ mod known;
 mod plans;
 mod play;
 mod routes;
+mod scaling;
 mod secrets;
 mod signing;
 mod superseding;
