@@ -31,11 +31,13 @@ pub enum Mutant {
     EndTooEarly,
     /// Any change passes as a standard one.
     AnythingIsStandard,
+    /// The next wave begins as soon as the one before is complete.
+    SkipTheSoak,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -48,6 +50,7 @@ impl Mutant {
         Self::ForgetOneOnTheWayBack,
         Self::EndTooEarly,
         Self::AnythingIsStandard,
+        Self::SkipTheSoak,
     ];
 }
 

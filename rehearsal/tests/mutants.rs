@@ -116,6 +116,7 @@ caught! {
     an_object_is_forgotten_on_the_way_back: ForgetOneOnTheWayBack => "going back restores everything";
     it_ends_too_early: EndTooEarly => "what succeeded was carried out";
     anything_is_standard: AnythingIsStandard => "nothing unapproved runs";
+    a_wave_is_not_observed: SkipTheSoak => "a wave begins when those before it were observed and it is signed";
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod batches;
 mod blue_green;
 mod known;
+mod order;
 mod plans;
 mod play;
 mod routes;
