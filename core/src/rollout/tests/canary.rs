@@ -70,6 +70,37 @@ fn r10_superseded_goes_to_weight_0_before_the_next_begins() {
 }
 
 #[test]
+fn r10_while_the_route_cannot_be_written_the_superseded_version_keeps_its_pods() {
+    let mut game = route_game(json!([{"setWeight": 5}, {"pause": {}}]), 4);
+    game.run_for(10);
+    game.superseded_by = Some("cr-3".into());
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        let decision = game.decide();
+        let of_route: Vec<_> = decision.writes.iter().filter(|write| write.id.kind == "HTTPRoute").collect();
+        if refused < 5 && !of_route.is_empty() {
+            // Somebody else writes it at the same moment.
+            game.cluster.edit("HTTPRoute", "teller", |route| route["metadata"]["labels"]["by"] = json!("another"));
+            for write in of_route {
+                game.cluster.apply(write).unwrap_err();
+            }
+            game.status.clone_from(&decision.status);
+            refused += 1;
+            assert_eq!(
+                (game.phase(), game.effective_share(), game.cluster.ready_of("teller-canary")),
+                (RolloutPhase::Aborting, 5, 1)
+            );
+        } else if !game.pass() {
+            let Some(event) = game.cluster.events().into_iter().next() else { break };
+            game.happen(&event);
+        }
+    }
+    assert_eq!(refused, 5);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [5, 0].as_slice()));
+}
+
+#[test]
 fn r13_an_inconclusive_analysis_holds_and_does_not_abort() {
     let mut game = route_game(json!([{"setWeight": 10}, {"analysis": ["errors"]}]), 2);
     game.verdicts.insert("errors".into(), Verdict::Inconclusive);
