@@ -41,11 +41,13 @@ pub enum Mutant {
     PassWithoutAnAnswer,
     /// T0 is read anew whenever a drill is looked at.
     ReadT0Anew,
+    /// The next wave begins as soon as the one before is complete.
+    SkipTheSoak,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -63,6 +65,7 @@ impl Mutant {
         Self::ForgetWhatDrillsNeed,
         Self::PassWithoutAnAnswer,
         Self::ReadT0Anew,
+        Self::SkipTheSoak,
     ];
 }
 

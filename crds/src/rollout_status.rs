@@ -107,7 +107,8 @@ pub struct RolloutStatus {
     /// When the controller will look again, if time alone changes the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_transition: Option<Time>,
-    /// Ready, Progressing, Paused, Stalled.
+    /// Progressing, Paused, Healthy; Ready (False with reason Missing: something that the release needs is not there);
+    /// Measured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub conditions: Vec<Condition>,

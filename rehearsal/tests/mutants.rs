@@ -126,6 +126,7 @@ caught! {
     what_a_drill_needs_is_forgotten: ForgetWhatDrillsNeed => "no prune forgets what a drill restores or judges";
     a_drill_passes_without_an_answer: PassWithoutAnAnswer => "a drill passes with its proofs only";
     t0_is_read_anew: ReadT0Anew => "T0 and the verdict of a drill never change";
+    a_wave_is_not_observed: SkipTheSoak => "a wave begins when those before it were observed and it is signed";
 }
 
 #[test]

@@ -16,8 +16,8 @@ impl Pass<'_> {
     /// Begins if everything is there; else says what is missing and waits for it.
     pub fn begin_sides(&mut self, v: &View<'_>) {
         if let Some(missing) = self.missing(v) {
-            self.say(missing);
-            return;
+            let missing = self.lacks(missing);
+            return self.say(missing);
         }
         if v.version == workload::Version::New && v.stable_health().is_healthy() {
             self.started();

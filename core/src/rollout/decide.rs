@@ -260,7 +260,11 @@ impl Pass<'_> {
         match self.status.phase {
             RolloutPhase::Aborting => self.never_begun(),
             RolloutPhase::Succeeded | RolloutPhase::RolledBack | RolloutPhase::Failed => {}
-            _ => self.say(format!("workload {name} does not exist; create it again or delete the Rollout")),
+            _ => {
+                let missing = format!("workload {name} does not exist; create it again or delete the Rollout");
+                let missing = self.lacks(missing);
+                self.say(missing);
+            }
         }
     }
 
@@ -364,8 +368,18 @@ impl Pass<'_> {
         let message = self.status.message.clone().unwrap_or_default();
         let mut conditions: Vec<_> =
             all.into_iter().map(|(type_, status)| self.condition(type_, status, &reason, &message)).collect();
+        conditions.extend(self.ready());
         conditions.extend(self.measured());
         conditions
+    }
+
+    /// Whether everything is there that it needs to go forward; none when it does not.
+    fn ready(&self) -> Option<Condition> {
+        use RolloutPhase::{Paused, Pending, Progressing, Promoting};
+        matches!(self.status.phase, Pending | Progressing | Paused | Promoting).then(|| match &self.lacking {
+            Some(what) => self.condition("Ready", "False", "Missing", what),
+            None => self.condition("Ready", "True", "Complete", "everything that the release needs is there"),
+        })
     }
 
     /// Whether what is to be measured can be; none while nothing is.

@@ -90,6 +90,8 @@ pub(super) struct Pass<'a> {
     pub wakes: Vec<Timestamp>,
     pub reasons: Vec<String>,
     pub completed: Vec<u32>,
+    /// What it needs to go on and is not there.
+    pub lacking: Option<String>,
 }
 
 impl<'a> Pass<'a> {
@@ -103,6 +105,7 @@ impl<'a> Pass<'a> {
             wakes: Vec::new(),
             reasons: Vec::new(),
             completed: Vec::new(),
+            lacking: None,
         }
     }
 
@@ -111,6 +114,12 @@ impl<'a> Pass<'a> {
         if !message.is_empty() && !self.reasons.contains(&message) {
             self.reasons.push(message);
         }
+    }
+
+    /// Notes what it needs and is not there; the same for a person.
+    pub fn lacks(&mut self, what: String) -> String {
+        self.lacking.get_or_insert_with(|| what.clone());
+        what
     }
 
     pub fn wake(&mut self, at: Timestamp) {

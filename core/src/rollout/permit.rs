@@ -107,8 +107,12 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
     let live_object = before.ok_or("there is no live object");
     let number = || entry.number.and_then(|n| u32::try_from(n).ok()).ok_or("its number is missing");
     let start = facts.status.start.as_ref().ok_or("nothing was recorded at the start");
+    // A ConfigMap and a Secret may have the same name.
+    let is_entry = |object: &Value| {
+        live::text(object, "/metadata/name") == entry.name && live::text(object, "/kind") == entry.kind
+    };
     let config_of = |target: &'_ super::facts::TargetFacts| {
-        target.configs.iter().find(|config| live::text(&config.wanted, "/metadata/name") == entry.name).cloned()
+        target.configs.iter().find(|config| is_entry(&config.wanted)).cloned()
     };
     Ok(match entry.form {
         Form::CanaryWorkload | Form::GreenWorkload => match before {
@@ -121,7 +125,7 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
         Form::ConfigCopy => {
             let target = target?;
             let copies = config::config_copies(&target.wanted, &target.configs, facts.uid);
-            let wanted = copies.into_iter().find(|copy| live::text(copy, "/metadata/name") == entry.name);
+            let wanted = copies.into_iter().find(is_entry);
             wanted.ok_or("the change has no such ConfigMap or Secret")?
         }
         Form::ConfigPromoted => {

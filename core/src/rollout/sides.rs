@@ -100,7 +100,7 @@ impl Pass<'_> {
         let old = v.old_hash().to_owned();
         if let Some(name) = v.service_name.clone() {
             let Some(own) = v.own_service() else {
-                return Some(Reach::waiting(format!("Service {name} does not exist"), 0));
+                return Some(Reach::waiting(self.lacks(format!("Service {name} does not exist")), 0));
             };
             let is_promoting = self.status.promotion.is_some();
             if !is_promoting && service::selected_hash(own) != Some(old.as_str()) {
@@ -191,7 +191,7 @@ impl Pass<'_> {
     fn split_route(&mut self, v: &View<'_>, goal: &Goal) -> Reach {
         let Some(live_route) = v.route() else {
             let name = v.route_name.as_deref().unwrap_or_default();
-            return Reach::waiting(format!("HTTPRoute {name} does not exist"), 0);
+            return Reach::waiting(self.lacks(format!("HTTPRoute {name} does not exist")), 0);
         };
         if let Some(why) =
             route::refusal(live_route, v.backend(), !goal.headers.is_empty()).filter(|_| v.split().is_none())

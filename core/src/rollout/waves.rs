@@ -12,7 +12,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use super::{FINALIZER, ROLLOUT_LABEL, facts::RolloutFacts, live, pass::Pass, sign_off, steps::Outcome};
-use crate::object::{Health, health};
+use crate::{
+    mutants::{self, Mutant},
+    object::{Health, health},
+};
 
 /// Why the Rollouts of this wave are to return, if they are: the fact `return_asked` of each.
 pub fn return_asked(parent: &RolloutStatus, wave: &str) -> Option<String> {
@@ -347,7 +350,7 @@ impl<'a> Pass<'a> {
     fn soaks(&mut self, position: usize, wave: &Wave, record: &WaveRecord) -> bool {
         let end = wave
             .soak
-            .filter(|_| !self.status.fully)
+            .filter(|_| !self.status.fully && !mutants::is(Mutant::SkipTheSoak))
             .zip(record.completed_at.as_ref())
             .map(|(soak, since)| since.0.checked_add(soak.signed()).unwrap_or(Timestamp::MAX));
         if let Some(end) = end.filter(|end| *end > self.now) {

@@ -1,6 +1,9 @@
 //! How changes end, and what must hold once everything is quiet.
 
+use interlock_core::object::ObjectId;
 use interlock_crds::{ChangePhase, GROUP, StepState};
+use interlock_sim::api::meta;
+use serde_json::Value;
 
 use super::{Broken, Start, Watchdog, backups, drills, gray, of_controller, read, read::plain};
 use crate::{
@@ -76,6 +79,7 @@ pub(super) fn quiet(dog: &Watchdog, world: &World) -> Result<(), Broken> {
         let is_over = status.finished.as_ref().is_some_and(|end| ends.contains(&end.phase));
         if let Some(start) = dog.started.get(&uid).filter(|_| is_over) {
             gray::nothing_is_left(world, start)
+                .and_then(|()| gray::one_version_runs(dog, world, start, &uid))
                 .or_else(|what| broken("after a release only one version serves, and nothing else is left", what))?;
         }
     }
@@ -92,10 +96,28 @@ fn restored(dog: &Watchdog, world: &World, start: &Start, uid: &str) -> Result<(
             continue;
         }
         let Some(id) = read::ids(&start.change).into_iter().find(|id| id.key() == *object) else { continue };
-        let (now, was) = (plain(world.live(&id).as_deref()), plain(before.as_deref()));
+        let counts = |object: Option<&Value>| plain(unscaled(world, &id, object).as_ref());
+        let (now, was) = (counts(world.live(&id).as_deref()), counts(before.as_deref()));
         if now != was {
             return Err(format!("{id} is {} and was {}", now.unwrap_or_default(), was.unwrap_or_default()));
         }
     }
     Ok(())
+}
+
+/// The object without the number of replicas that an autoscaler gives it.
+fn unscaled(world: &World, id: &ObjectId, object: Option<&Value>) -> Option<Value> {
+    let mut object = object?.clone();
+    let scales = |autoscaler: &Value| {
+        let target = |field: &str| autoscaler.pointer(&format!("/spec/scaleTargetRef/{field}")).and_then(Value::as_str);
+        Some(meta::namespace(autoscaler)) == id.namespace.as_deref()
+            && target("kind") == Some(id.kind.as_str())
+            && target("name") == Some(id.name.as_str())
+    };
+    if world.objects("autoscaling", "HorizontalPodAutoscaler").iter().any(|autoscaler| scales(autoscaler))
+        && let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.remove("replicas");
+    }
+    Some(object)
 }

@@ -58,6 +58,8 @@ pub struct Watchdog {
     replaced: Vec<(Instant, ObjectId, Arc<Value>)>,
     /// Services that lately had a ready endpoint.
     ready: gray::Ready,
+    /// When a node was last seen that nobody hears of.
+    node_was_lost: Option<Instant>,
 }
 
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
@@ -71,7 +73,9 @@ pub const ON_WRITES: [(&str, Check); 21] = [
     ("no step is taken twice", writes::no_step_twice),
     ("the before-state is there before the first write", writes::before_state_first),
     ("the old version is not touched before the canary proved itself", gray::steps_come_first),
+    ("a wave begins when those before it were observed and it is signed", gray::waves_begin_in_turn),
     ("no pod of the old version is given up for a canary", gray::capacity_stays),
+    ("as many ready pods serve as before a release", gray::ready_pods_stay),
     ("weights sum up and rise to ready endpoints only (R30)", gray::weights_follow_endpoints),
     ("a Service selects a version that is ready", gray::services_follow_ready_pods),
     ("pods go after their traffic", gray::pods_go_after_their_traffic),

@@ -163,25 +163,37 @@ pub(super) fn evidence_is_there(dog: &mut Watchdog, world: &World, audit: &Audit
 
 /// A change that its policy holds to a calendar starts in no freeze of it.
 pub(super) fn nothing_starts_frozen(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
-    if starting(dog, audit).is_none() {
-        return Ok(());
-    }
-    for calendar in world.objects(GROUP, "Calendar") {
-        for freeze in calendar.pointer("/spec/freezes").and_then(Value::as_array).into_iter().flatten() {
-            let zone = calendar.pointer("/spec/timeZone").and_then(Value::as_str).unwrap_or("UTC");
-            let at = |field: &str| -> Option<Timestamp> {
-                let local: jiff::civil::DateTime = freeze.get(field)?.as_str()?.parse().ok()?;
-                Some(local.in_tz(zone).ok()?.timestamp())
-            };
-            let (Some(from), Some(to)) = (at("from"), at("until")) else { continue };
-            // A start that was decided in time may be on its way so long, and the time may be reckoned two seconds off.
-            let off = SignedDuration::from_secs(2);
-            let slack = crate::faults::ON_ITS_WAY + off;
-            let inside = |at: Timestamp| at > from + slack && at < to - off;
-            if inside(audit.at) && world.before_it_was_set().is_none_or(inside) {
-                return Err(format!("it started at {} in the freeze from {from} to {to}", audit.at));
-            }
+    let Some(change) = starting(dog, audit) else { return Ok(()) };
+    let policies = policies(dog, world, &change);
+    let holds = |calendar: &Value| {
+        let of_type = |policy: &Value, pointer: &str| {
+            policy.pointer(pointer).and_then(Value::as_str) == Some(meta::name(calendar))
+        };
+        let types = ["/spec/types/normal/calendarRef/name", "/spec/types/standard/calendarRef/name"];
+        policies.iter().any(|policy| types.iter().any(|pointer| of_type(policy, pointer)))
+    };
+    for calendar in world.objects(GROUP, "Calendar").iter().filter(|calendar| holds(calendar)) {
+        if let Some((from, to)) = freeze_at(world, calendar, audit.at) {
+            return Err(format!("it started at {} in the freeze from {from} to {to}", audit.at));
         }
     }
     Ok(())
+}
+
+/// The freeze of a calendar inside which something happened.
+pub(super) fn freeze_at(world: &World, calendar: &Value, at: Timestamp) -> Option<(Timestamp, Timestamp)> {
+    let zone = calendar.pointer("/spec/timeZone").and_then(Value::as_str).unwrap_or("UTC");
+    let mut freezes = calendar.pointer("/spec/freezes").and_then(Value::as_array).into_iter().flatten();
+    freezes.find_map(|freeze| {
+        let end = |field: &str| -> Option<Timestamp> {
+            let local: jiff::civil::DateTime = freeze.get(field)?.as_str()?.parse().ok()?;
+            Some(local.in_tz(zone).ok()?.timestamp())
+        };
+        let (from, to) = (end("from")?, end("until")?);
+        // What was decided in time may be on its way so long, and the time may be reckoned two seconds off.
+        let off = SignedDuration::from_secs(2);
+        let slack = crate::faults::ON_ITS_WAY + off;
+        let inside = |at: Timestamp| at > from + slack && at < to - off;
+        (inside(at) && world.before_it_was_set().is_none_or(inside)).then_some((from, to))
+    })
 }

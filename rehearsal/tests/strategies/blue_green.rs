@@ -18,7 +18,12 @@ fn service() -> Value {
 }
 
 fn switch(image: &str) -> History {
-    let plan = json!({"blueGreen": {"service": "shop", "steps": [{"pause": {"duration": "10s"}}], "keepOld": "30s"}});
+    keeping("30s", image)
+}
+
+/// The old version is kept so long after the switch.
+fn keeping(old: &str, image: &str) -> History {
+    let plan = json!({"blueGreen": {"service": "shop", "steps": [{"pause": {"duration": "10s"}}], "keepOld": old}});
     history(&plan, vec![service()], &[deployment("web-0", image)], Vec::new())
 }
 
@@ -138,4 +143,17 @@ fn a_controller_killed_after_any_single_write_switches_as_if_nothing_had_happene
             is_as_before(world);
         });
     }
+}
+
+#[test]
+fn r29_a_controller_killed_after_any_single_write_switches_back_all_the_same() {
+    let mut history = keeping("10m", "web:new");
+    // Later than a new leader needs to switch.
+    history.acts.push(command(240_000, Verb::Abort));
+    each_kill(&history, |world, timeline, why| {
+        assert_eq!((&status(world)["phase"], image(world)), (&json!("RolledBack"), json!("web:zero")), "{why}");
+        assert_eq!(selected(timeline), [Some(0), Some(1), Some(0), None], "{why}");
+        assert!(stored(timeline, &id("apps", "Deployment", "web-0")).is_empty(), "{why}");
+        is_as_before(world);
+    });
 }

@@ -4,6 +4,7 @@ use interlock_crds::Verb;
 use interlock_rehearsal::{
     faults::Faults,
     history::{History, deployment},
+    people::{Act, user},
     world::{Happening, World},
 };
 use jiff::SignedDuration;
@@ -85,12 +86,16 @@ fn a_version_that_never_gets_ready_gets_no_traffic() {
     is_as_before(&world);
 }
 
+/// A release that somebody aborts while it has most of the traffic, later than a new leader needs.
+fn aborted() -> History {
+    let mut history = split(&json!([{"setWeight": 60}, {"pause": {}}]), "web:new");
+    history.acts.push(command(240_000, Verb::Abort));
+    history
+}
+
 #[test]
 fn an_abort_takes_the_traffic_back_first() {
-    let waits = json!([{"setWeight": 60}, {"pause": {}}]);
-    let mut history = split(&waits, "web:new");
-    history.acts.push(command(120_000, Verb::Abort));
-    let (world, timeline) = play(&history);
+    let (world, timeline) = play(&aborted());
     assert_eq!(status(&world)["phase"], "RolledBack", "{}", told(&world));
     assert_eq!((image(&world), weights(&timeline)), (json!("web:zero"), vec![Some(60), None]));
     is_as_before(&world);
@@ -113,9 +118,10 @@ fn headers_and_copies_go_to_the_new_version_while_its_weight_is_zero() {
 #[test]
 fn a_release_begins_when_the_gateway_has_accepted_its_route_and_no_weight_counts_before() {
     let mut history = split(&json!([{"setWeight": 20}]), "web:new");
-    history.gateway_delay = SignedDuration::from_secs(40);
+    history.gateway_delay = SignedDuration::from_secs(50);
     let (world, timeline) = play(&history);
     assert_eq!(status(&world)["phase"], "Succeeded", "{}", told(&world));
+    assert_eq!(readiness(&timeline), [("False", "no Gateway has accepted HTTPRoute teller yet"), COMPLETE]);
     assert_eq!(weights(&timeline), [Some(20), Some(100), None]);
     let at: Vec<_> = timeline
         .iter()
@@ -123,6 +129,66 @@ fn a_release_begins_when_the_gateway_has_accepted_its_route_and_no_weight_counts
         .map(Happening::at)
         .collect();
     assert!(at.windows(2).all(|pair| pair[1].duration_since(pair[0]) >= history.gateway_delay), "{at:?}");
+}
+
+const COMPLETE: (&str, &str) = ("True", "everything that the release needs is there");
+
+/// What the Rollouts said of what they need, in its order: status and message of the condition Ready.
+fn readiness(timeline: &[Happening]) -> Vec<(&str, &str)> {
+    let mut said = Vec::new();
+    for happening in timeline {
+        let Happening::Stored(audit) = happening else { continue };
+        let new = audit.new.as_deref().filter(|_| audit.id.kind == "Rollout");
+        let mut conditions = new.and_then(|new| new.pointer("/status/conditions")?.as_array()).into_iter().flatten();
+        let Some(ready) = conditions.find(|condition| condition["type"] == "Ready") else { continue };
+        let one = (ready["status"].as_str().unwrap(), ready["message"].as_str().unwrap());
+        said.extend((said.last() != Some(&one)).then_some(one));
+    }
+    said
+}
+
+#[test]
+fn what_a_release_needs_and_is_missing_is_told_and_it_begins_by_itself_when_that_is_there() {
+    let admin = || user("admin", &["system:masters"]);
+    let mut elsewhere = route();
+    elsewhere["spec"]["rules"].as_array_mut().unwrap().remove(0);
+    let corrected = json!({"spec": {"rules": route()["spec"]["rules"]}});
+    let id_of_route = id("gateway.networking.k8s.io", "HTTPRoute", "teller");
+    for (kind, instead, mends, says) in [
+        ("Service", None, Act::Create(admin(), service()), "Service shop does not exist"),
+        ("HTTPRoute", None, Act::Create(admin(), route()), "HTTPRoute teller does not exist"),
+        (
+            "HTTPRoute",
+            Some(elsewhere),
+            Act::Patch(admin(), id_of_route, corrected),
+            "HTTPRoute teller sends nothing to Service shop; name the backend whose share is to be split",
+        ),
+    ] {
+        let mut release = split(&careful(), "web:new");
+        release.objects.retain(|object| object["kind"] != kind);
+        release.objects.extend(instead);
+        // Whoever runs the Gateway writes both without a change.
+        let free = json!([{"kind": "Service"}, {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute"}]);
+        for system in release.objects.iter_mut().filter(|object| object["kind"] == "System") {
+            system["spec"]["governs"] = json!({"remove": free});
+        }
+        release.acts.push((60_000, mends));
+        let (world, timeline) = play(&release);
+        assert_eq!(status(&world)["phase"], "Succeeded", "{says}: {}", told(&world));
+        assert_eq!(readiness(&timeline).first(), Some(&("False", says)));
+        assert_eq!(readiness(&timeline).last(), Some(&COMPLETE));
+        let mended = timeline.iter().find_map(|happening| match happening {
+            Happening::Act { at, what, came: Ok(_) } if what.starts_with("admin") => Some(*at),
+            _ => None,
+        });
+        let written = timeline.iter().find_map(|happening| match happening {
+            Happening::Stored(audit) if audit.user.ends_with(":executor") => Some(audit.at),
+            _ => None,
+        });
+        assert!(mended.unwrap() <= written.unwrap(), "{says}: nothing is written before");
+        assert_eq!(weights(&timeline), [Some(20), Some(60), Some(100), None], "{says}");
+        is_as_before(&world);
+    }
 }
 
 #[test]
@@ -152,4 +218,13 @@ fn r29_a_controller_killed_after_any_single_write_moves_the_same_weights_to_the_
             is_as_before(world);
         });
     }
+}
+
+#[test]
+fn r29_a_controller_killed_after_any_single_write_takes_the_traffic_back_all_the_same() {
+    each_kill(&aborted(), |world, timeline, why| {
+        assert_eq!((&status(world)["phase"], image(world)), (&json!("RolledBack"), json!("web:zero")), "{why}");
+        assert_eq!(weights(timeline), [Some(60), None], "{why}");
+        is_as_before(world);
+    });
 }

@@ -1,16 +1,18 @@
 //! Waves: the counters of the branches first, in a namespace of their own, then mobile banking, signed.
 
 use interlock_crds::{
+    API_VERSION,
     ApprovalDecision::{self, Approve},
     Verb,
 };
 use interlock_rehearsal::{
     faults::Faults,
-    history::{History, deployment},
+    history::{History, deployment, start},
     people::{Act, user},
     world::{Happening, World},
 };
 use interlock_sim::workloads::{Behaviour, Effect};
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::play::{command, each_kill, history, play, status, system, the_change, told};
@@ -84,6 +86,58 @@ fn r31_a_signature_given_early_does_not_shorten_the_soak() {
     assert_eq!(status(&world)["phase"], "Succeeded", "{}", told(&world));
     let written = written(&timeline);
     assert!(written[2].1 - written[1].1 >= 60, "{written:?}");
+}
+
+/// A Calendar with one freeze, in minutes from the start of the history.
+fn night(from: i64, until: i64) -> Value {
+    let local =
+        |minutes: i64| (start() + SignedDuration::from_mins(minutes)).strftime("%Y-%m-%dT%H:%M").to_string();
+    let freezes = json!([{"name": "evening", "from": local(from), "until": local(until)}]);
+    json!({
+        "apiVersion": API_VERSION, "kind": "Calendar", "metadata": {"name": "night"},
+        "spec": {"timeZone": "UTC", "freezes": freezes},
+    })
+}
+
+fn said(timeline: &[Happening], text: &str) -> bool {
+    timeline.iter().any(|happening| match happening {
+        Happening::Stored(audit) if audit.id.kind == "Rollout" => {
+            let message = audit.new.as_ref().and_then(|new| new.pointer("/status/message")?.as_str());
+            message.is_some_and(|message| message.contains(text))
+        }
+        _ => false,
+    })
+}
+
+#[test]
+fn r25_a_wave_with_a_calendar_of_its_own_begins_when_that_opens() {
+    let mut plan = plan("Stay");
+    plan["waves"][1]["calendarRef"] = json!({"name": "night"});
+    let mut history = launch(&plan, ["web:new"; 3], vec![sign(20_000, Approve)]);
+    history.objects.push(night(-60, 10));
+    let (world, timeline) = play(&history);
+    assert_eq!(status(&world)["phase"], "Succeeded", "{}", told(&world));
+    assert!(said(&timeline, "wave mobile: Calendar night is closed"));
+    let (written, opens) = (written(&timeline), start().as_second() + 600);
+    assert!(written[1].1 < opens - 120, "it had soaked and was signed before: {written:?}");
+    assert!(written[2].1 >= opens, "{written:?}");
+}
+
+#[test]
+fn r25_a_window_that_closes_between_two_workloads_of_a_wave_keeps_the_second_waiting() {
+    let mut plan = plan("Stay");
+    plan["waves"][0]["calendarRef"] = json!({"name": "night"});
+    // The first one is under way when it closes, and goes on.
+    plan["waves"][0]["canary"] = json!({"steps": [{"setWeight": 50}, {"pause": {"duration": "60s"}}]});
+    let mut history = launch(&plan, ["web:new"; 3], vec![sign(20_000, Approve)]);
+    history.objects.push(night(1, 10));
+    let (world, timeline) = play(&history);
+    assert_eq!(status(&world)["phase"], "Succeeded", "{}", told(&world));
+    assert!(said(&timeline, "wave counters: Calendar night is closed"));
+    let (written, opens) = (written(&timeline), start().as_second() + 600);
+    let names: Vec<_> = written.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["counter-0", "counter-1", "web-0"]);
+    assert!(written[0].1 < opens && written[1].1 >= opens, "{written:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use interlock_tests::{
-    Installation, Options, Stage, World, audit::Event, config_map, eventually, patch_of, path_of, world::SOON,
+    Change, Installation, Options, Stage, World, audit::Event, config_map, eventually, patch_of, path_of, world::SOON,
 };
 use serde_json::{Value, json};
 
@@ -58,6 +58,29 @@ pub fn is_step(event: &Event, stage: &Stage<'_>) -> bool {
     by_controller && event.is_stored_write() && about && !matches!(resource, "leases" | "events")
 }
 
+/// What the controller stores for a change until that has ended. At each look `each` is told how much it is so far.
+pub fn watched(
+    stage: &Stage<'_>,
+    tail: &mut Tail,
+    change: &Change<'_>,
+    limit: Duration,
+    mut each: impl FnMut(usize),
+) -> Vec<Event> {
+    let (mut writes, start) = (Vec::new(), Instant::now());
+    loop {
+        writes.extend(tail.next().into_iter().filter(|event| is_step(event, stage)));
+        each(writes.len());
+        if change.get()["status"]["finished"].is_object() {
+            break;
+        }
+        assert!(start.elapsed() < limit, "{:#}", change.status());
+        thread::sleep(Duration::from_millis(4));
+    }
+    thread::sleep(Duration::from_millis(50));
+    writes.extend(tail.next().into_iter().filter(|event| is_step(event, stage)));
+    writes
+}
+
 fn small_change(number: usize) -> Vec<Value> {
     vec![
         patch_of(config_map("web", &[("greeting", &format!("hi {number}"))])),
@@ -71,24 +94,15 @@ fn run(stage: &Stage<'_>, number: usize, after: Option<usize>, disturb: impl Fn(
     let mut tail = Tail::of(stage.world);
     let change = stage.propose("alice", &format!("change-{number}"), small_change(number));
     change.approve(&["bob", "carol"]);
-    let (mut writes, mut disturbed) = (Vec::new(), after.is_none());
-    let start = Instant::now();
-    loop {
-        writes.extend(tail.next().into_iter().filter(|event| is_step(event, stage)));
-        if !disturbed && after.is_some_and(|after| writes.len() >= after) {
+    let mut due = after;
+    let writes = watched(stage, &mut tail, &change, SOON, |writes| {
+        // It may end before there are so many.
+        if due.is_some_and(|after| writes >= after) {
             disturb();
-            disturbed = true;
+            due = None;
         }
-        // It may end before there were so many writes.
-        if change.get()["status"]["finished"].is_object() {
-            break;
-        }
-        assert!(start.elapsed() < SOON, "{:#}", change.status());
-        thread::sleep(Duration::from_millis(4));
-    }
+    });
     let status = change.wait("Succeeded");
-    thread::sleep(Duration::from_millis(50));
-    writes.extend(tail.next().into_iter().filter(|event| is_step(event, stage)));
     assert_eq!(status["run"]["votes"].as_array().unwrap().len(), 2, "{status:#}");
     assert_eq!(stage.data("web")["greeting"], format!("hi {number}"));
     // Each object got its new content by one write of the executor.

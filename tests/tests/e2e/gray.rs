@@ -9,7 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use interlock_tests::{
@@ -23,7 +23,7 @@ use interlock_tests::{
 use serde_json::{Value, json};
 
 use crate::{
-    alone::{Tail, alone, is_step},
+    alone::{Tail, alone, watched},
     assert_refused,
 };
 
@@ -383,19 +383,18 @@ fn routed(steps: Value) -> Options {
     options
 }
 
-/// Percent for the new version in each write of the route; all weights together are 100.
-fn weights(events: &[Event]) -> Vec<i64> {
+/// Percent for the new version in each write of the route, none for its own form; all weights together are 100.
+fn weights(events: &[Event]) -> Vec<Option<i64>> {
     let mut shares = Vec::new();
     for event in events {
         let backends = event.response()["spec"]["rules"][0]["backendRefs"].as_array().unwrap().clone();
         let weight =
             |name: &str| backends.iter().find(|b| b["name"] == name).map_or(0, |b| b["weight"].as_i64().unwrap_or(1));
-        if backends.len() == 1 && backends[0]["name"] == "web" {
-            continue;
-        }
-        assert_eq!(weight("web-stable") + weight("web-canary"), 100, "{backends:?}");
-        if shares.last() != Some(&weight("web-canary")) {
-            shares.push(weight("web-canary"));
+        let is_own = backends.len() == 1 && backends[0]["name"] == "web";
+        assert!(is_own || weight("web-stable") + weight("web-canary") == 100, "{backends:?}");
+        let share = (!is_own).then(|| weight("web-canary"));
+        if shares.last() != Some(&share) {
+            shares.push(share);
         }
     }
     shares
@@ -422,7 +421,7 @@ fn r11_a_weight_counts_when_the_gateway_has_accepted_it_and_the_route_is_as_befo
     let _gateway = Gateway::start(stage.admin().clone(), path);
     change.wait("Succeeded");
     let events = written(&stage, "httproutes", "web");
-    let shares = weights(&events);
+    let shares: Vec<_> = weights(&events).into_iter().flatten().collect();
     assert_eq!(shares.iter().filter(|share| [10, 60, 100].contains(share)).count(), 3, "{shares:?}");
     let rising = shares.iter().position(|share| *share == 100).unwrap();
     assert!(shares[..rising].is_sorted() && shares[rising..].is_sorted_by(|a, b| a >= b), "{shares:?}");
@@ -433,46 +432,69 @@ fn r11_a_weight_counts_when_the_gateway_has_accepted_it_and_the_route_is_as_befo
     has_no_canary(&stage);
 }
 
-/// Kills the controller after each write that it makes for this release, and starts it anew.
-fn kill_after_each_write(world: &World, stage: &Stage<'_>, tail: &mut Tail, change: &Change<'_>) -> usize {
-    let (mut kills, start) = (0, Instant::now());
-    while !change.get()["status"]["finished"].is_object() {
-        if tail.next().iter().any(|event| is_step(event, stage)) {
-            world.kill_controller();
-            world.launch_controller();
-            kills += 1;
+/// A release whose controller is killed after the write of this number (0: not at all); `abort`ed as soon as it waits at
+/// step 1. How many writes there were, and those of the route.
+fn killed_after(
+    stage: &Stage<'_>,
+    release: &Change<'_>,
+    tail: &mut Tail,
+    kill: usize,
+    abort: bool,
+) -> (usize, Vec<Event>) {
+    let is_there = |one: &Value| {
+        one["spec"]["changeRequest"]["uid"] == *release.uid
+            && one["status"]["currentStep"] == 1
+            && one["status"]["phase"] == "Paused"
+    };
+    let (mut due, mut aborts) = (kill > 0, abort);
+    let mut events = watched(stage, tail, release, Duration::from_mins(3), |writes| {
+        if due && writes >= kill {
+            stage.world.kill_controller();
+            stage.world.launch_controller();
+            due = false;
         }
-        assert!(start.elapsed() < Duration::from_mins(6), "{:#}", rollout_of(stage, change)["status"]);
-        thread::sleep(Duration::from_millis(4));
-    }
-    kills
+        // Nobody takes a command while the controller is away: it is given again.
+        if aborts && stage.get("rollouts")["items"].as_array().unwrap().iter().any(is_there) {
+            aborts = command(stage, release, "bob", "Abort").is_err();
+        }
+    });
+    let writes = events.len();
+    events.retain(|event| event.user() == stage.executor() && event.is_about(&stage.namespace, "httproutes", "web"));
+    (writes, events)
 }
 
 #[test]
-fn r29_a_controller_that_is_killed_again_and_again_takes_the_same_way_to_the_same_end() {
+fn r29_a_controller_killed_after_each_write_moves_the_same_weights_to_the_same_end() {
     let world = alone();
     install_routes(&world);
-    for (number, (image, end)) in [("web:2.0.0", "Succeeded"), ("web:broken", "RolledBack")].into_iter().enumerate() {
-        let mut ways = Vec::new();
-        for disturbed in [false, true] {
-            let mut options = routed(json!([{"setWeight": 25}, {"setWeight": 75}]));
-            // A new leader takes some seconds each time; only the one that never gets ready must run into it.
-            options.objects[3]["spec"]["progressDeadline"] = json!(if end == "Succeeded" { "5m" } else { "40s" });
-            let stage = Stage::set(&world, &format!("r29-{number}"), options);
-            let gateway = Gateway::start(stage.admin().clone(), stage.path("httproutes/web"));
+    for (end, steps, moved) in [
+        ("Succeeded", json!([{"setWeight": 25}, {"setWeight": 75}]), vec![Some(25), Some(75), Some(100), None]),
+        ("RolledBack", json!([{"setWeight": 60}, {"pause": {}}]), vec![Some(60), None]),
+    ] {
+        let mut options = routed(steps);
+        // A new leader takes some seconds.
+        options.objects[3]["spec"]["progressDeadline"] = json!("2m");
+        let stage = Stage::set(&world, &format!("r29-{}", end.to_lowercase()), options);
+        let _gateway = Gateway::start(stage.admin().clone(), stage.path("httproutes/web"));
+        let before = stage.get("httproutes/web")["spec"].clone();
+        let (mut kill, mut undisturbed) = (0, 0);
+        while kill <= undisturbed {
             world.wait_ready();
-            let mut tail = Tail::of(&world);
-            let change = release(&stage, "release", image);
-            let kills = if disturbed { kill_after_each_write(&world, &stage, &mut tail, &change) } else { 0 };
-            assert!(!disturbed || kills > 8, "killed {kills} times");
+            let (mut tail, image) = (Tail::of(&world), format!("web:2.{kill}.0"));
+            let change = release(&stage, &format!("release-{kill}"), &image);
+            let (writes, events) = killed_after(&stage, &change, &mut tail, kill, end == "RolledBack");
             change.wait(end);
-            world.wait_ready();
+            let why = format!("{end}, killed after write {kill} of {undisturbed}");
+            assert_eq!(weights(&events), moved, "{why}");
+            assert_eq!(stage.get("httproutes/web")["spec"], before, "{why}");
+            assert_eq!(stage.image("web"), if end == "Succeeded" { image.as_str() } else { "web:1.0.0" }, "{why}");
             has_no_canary(&stage);
-            assert_eq!(stage.image("web"), if end == "Succeeded" { "web:2.0.0" } else { "web:1.0.0" });
-            ways.push(weights(&written(&stage, "httproutes", "web")));
-            drop(gateway);
-            println!("{image}: killed {kills} times; weights {:?}", ways.last());
+            if kill == 0 {
+                undisturbed = writes;
+                assert!(undisturbed > 20, "only {undisturbed} writes were seen");
+            }
+            kill += 1;
         }
-        assert_eq!(ways[0], ways[1], "{image}: the same weights in the same order");
+        println!("{end}: killed after each of {undisturbed} writes");
     }
 }

@@ -66,6 +66,11 @@ fn a_missing_or_unusable_plan_is_waited_for_and_says_what_to_do() {
     let mut case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
     case.plan = PlanFacts::Missing { key: "teller/cautious".into(), is_default: false };
     assert_eq!(message(&mut case), "RolloutPlan teller/cautious does not exist; create it or leave rolloutPlanRef out");
+    case.plan = PlanFacts::Missing { key: "bank/usual".into(), is_default: true };
+    assert_eq!(
+        message(&mut case),
+        "RolloutPlan bank/usual, the System's default, does not exist; create it or name another one with rolloutPlanRef"
+    );
     case.plan = plan_of(&json!([{"analysis": ["errors"]}]));
     assert!(
         message(&mut case).contains("a step names the analysis errors, and it lists none"),

@@ -87,6 +87,21 @@ fn r14_a_preview_that_never_becomes_ready_changes_nothing_for_callers() {
 }
 
 #[test]
+fn r14_a_preview_that_never_becomes_ready_is_kept_for_a_person_if_the_plan_says_so() {
+    let mut game = game("bad", &json!({}));
+    game.spec.plan.on_failure = interlock_crds::OnFailure::Pause;
+    game.run_for(600);
+    assert_eq!((game.phase(), serves(&game)), (RolloutPhase::Paused, vec!["v1".to_owned()]), "{}", game.message());
+    assert_eq!(game.status.hold.as_ref().map(|hold| hold.reason), Some(HoldReason::Failure));
+    assert_eq!(game.cluster.images("teller-canary")["bad"], 3, "to be looked at");
+    // What kept it from being ready is mended: it goes on where it was.
+    game.cluster.bad_images.clear();
+    game.command(RolloutVerb::Retry);
+    game.run_for(600);
+    assert_eq!((game.phase(), serves(&game)), (RolloutPhase::Succeeded, vec!["bad".to_owned()]), "{}", game.message());
+}
+
+#[test]
 fn r24_the_autoscaler_is_held_and_released() {
     let mut game = game("v2", &json!({"steps": [{"pause": {}}]}));
     game.run_for(30);

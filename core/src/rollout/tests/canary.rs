@@ -90,6 +90,37 @@ fn r10_superseded_goes_to_weight_0_before_the_next_begins() {
 }
 
 #[test]
+fn r10_while_the_route_cannot_be_written_the_superseded_version_keeps_its_pods() {
+    let mut game = route_game(json!([{"setWeight": 5}, {"pause": {}}]), 4);
+    game.run_for(10);
+    game.superseded_by = Some("cr-3".into());
+    let mut refused = 0;
+    for _ in 0..1_000 {
+        let decision = game.decide();
+        let of_route: Vec<_> = decision.writes.iter().filter(|write| write.id.kind == "HTTPRoute").collect();
+        if refused < 5 && !of_route.is_empty() {
+            // Somebody else writes it at the same moment.
+            game.cluster.edit("HTTPRoute", "teller", |route| route["metadata"]["labels"]["by"] = json!("another"));
+            for write in of_route {
+                game.cluster.apply(write).unwrap_err();
+            }
+            game.status.clone_from(&decision.status);
+            refused += 1;
+            assert_eq!(
+                (game.phase(), game.effective_share(), game.cluster.ready_of("teller-canary")),
+                (RolloutPhase::Aborting, 5, 1)
+            );
+        } else if !game.pass() {
+            let Some(event) = game.cluster.events().into_iter().next() else { break };
+            game.happen(&event);
+        }
+    }
+    assert_eq!(refused, 5);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [5, 0].as_slice()));
+}
+
+#[test]
 fn r13_an_inconclusive_analysis_holds_and_does_not_abort() {
     let mut game = route_game(json!([{"setWeight": 10}, {"analysis": ["errors"]}]), 2);
     game.verdicts.insert("errors".into(), Verdict::Inconclusive);
@@ -518,13 +549,49 @@ fn foreign_backends_headers_and_mirrors() {
 
 #[test]
 fn a_plan_that_names_what_is_missing_waits_and_heals() {
-    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[route()]);
-    game.run_for(600);
-    assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, "Service teller does not exist"));
-    game.cluster.put(service());
+    let lacks = |game: &Game| {
+        let ready = game.status.conditions.iter().find(|condition| condition.type_ == "Ready")?;
+        (ready.status == "False" && ready.reason == "Missing").then(|| ready.message.clone())
+    };
+    let (before, wanted) = (deployment("v1", 2), deployment("v2", 2));
+    let mut elsewhere = route();
+    elsewhere["spec"]["rules"].as_array_mut().unwrap().remove(0);
+    for (there, absent, says) in [
+        (vec![route()], service(), "Service teller does not exist"),
+        (vec![service()], route(), "HTTPRoute teller does not exist"),
+        (
+            vec![service(), elsewhere],
+            route(),
+            "HTTPRoute teller sends nothing to Service teller; name the backend whose share is to be split",
+        ),
+    ] {
+        let mut game =
+            Game::new(routed(json!([{"setWeight": 10}, {"pause": {}}])), before.clone(), wanted.clone(), &there);
+        game.run_for(600);
+        assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, says));
+        assert_eq!(lacks(&game).as_deref(), Some(says));
+        game.cluster.put(absent);
+        game.remember();
+        game.run_for(60);
+        assert_eq!((game.phase(), lacks(&game)), (RolloutPhase::Paused, None), "{}", game.message());
+        game.command(RolloutVerb::Promote);
+        game.run_for(300);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    }
+}
+
+#[test]
+fn a_route_that_no_gateway_has_accepted_keeps_a_release_from_beginning() {
+    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[service()]);
+    game.cluster.gateway_is_down = true;
+    game.cluster.put(route());
     game.remember();
-    game.run_for(60);
-    assert_eq!(game.phase(), RolloutPhase::Succeeded);
+    game.run_for(600);
+    let says = "no Gateway has accepted HTTPRoute teller yet";
+    assert_eq!((game.phase(), game.message()), (RolloutPhase::Pending, says));
+    game.cluster.gateway_is_down = false;
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
 }
 
 #[test]

@@ -258,8 +258,7 @@ fn r16_what_ends_a_release_keeps_its_times_and_what_begins_it_anew_resets_them()
 }
 
 #[test]
-fn r22_a_live_edit_of_the_plan_changes_nothing() {
-    // The Rollout has its own copy; the schema refuses to change it. Steps that were taken are not taken again.
+fn r22_steps_that_were_taken_are_not_taken_again() {
     let mut game = game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]));
     game.run_for(20);
     assert_eq!(game.status.current_step, 1);
@@ -321,6 +320,46 @@ fn a_configuration_is_released_gradually_and_returns() {
             abort,
             "pods start anew with the new configuration"
         );
+    }
+}
+
+#[test]
+fn a_secret_is_released_beside_the_configuration_of_its_name_and_returns_with_it() {
+    let of = |kind: &str, value: &str| json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "settings", "namespace": "teller"}, "data": {"value": value}});
+    let workload = |image: &str| {
+        let mut object = deployment(image, 2);
+        object["spec"]["template"]["spec"]["volumes"] = json!([
+            {"name": "c", "configMap": {"name": "settings"}}, {"name": "s", "secret": {"secretName": "settings"}},
+        ]);
+        object
+    };
+    let value =
+        |game: &Game, kind: &str| game.cluster.get(kind, "settings").map(|found| found["data"]["value"].clone());
+    for existed in [true, false] {
+        let target = |kind: &str, existed: bool| ConfigTarget {
+            before: existed.then(|| of(kind, "old")),
+            wanted: of(kind, "new"),
+        };
+        let steps = by_pods(json!([{"setWeight": 50}, {"pause": {}}]));
+        let mut game = Game::new(steps, workload("v1"), workload("v2"), &[])
+            .with_configs(vec![target("ConfigMap", true), target("Secret", existed)]);
+        let (old, new) = (existed.then(|| json!("old")), Some(json!("new")));
+        game.run_for(20);
+        assert_eq!(game.phase(), RolloutPhase::Paused, "{}", game.message());
+        assert_eq!((value(&game, "Secret"), value(&game, "ConfigMap")), (old.clone(), Some(json!("old"))));
+        let volumes = &game.cluster.get("Deployment", "teller-canary").unwrap()["spec"]["template"]["spec"]["volumes"];
+        for (kind, pointer) in [("ConfigMap", "/0/configMap/name"), ("Secret", "/1/secret/secretName")] {
+            let copy = game.cluster.get(kind, volumes.pointer(pointer).unwrap().as_str().unwrap()).unwrap();
+            assert_eq!((&copy["data"]["value"], &copy["immutable"]), (&json!("new"), &json!(true)), "{kind}");
+        }
+        game.command(RolloutVerb::Promote);
+        game.run_for(100);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+        assert_eq!((value(&game, "Secret"), value(&game, "ConfigMap")), (new.clone(), new));
+        game.return_asked = Some("wave mobile: 1 of 1 workloads went back".into());
+        game.run_for(100);
+        assert_eq!(game.phase(), RolloutPhase::RolledBack, "{}", game.message());
+        assert_eq!((value(&game, "Secret"), value(&game, "ConfigMap")), (old, Some(json!("old"))));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
-    ApprovalDecision, ChangeRequestRef, OnFailure, PersonSpec, RolloutPhase, RolloutPlanSpec, RolloutSpec,
+    ApprovalDecision, ChangeRequestRef, NameRef, OnFailure, PersonSpec, RolloutPhase, RolloutPlanSpec, RolloutSpec,
     RolloutStatus, RolloutTarget, WavePhase, WorkloadKind,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -233,6 +233,38 @@ fn waves_wait_for_signatures_windows_and_health() {
     waves.live.insert(sick);
     waves.run();
     assert_eq!(waves.made.last().map(String::as_str), Some("big-0-mobile-0"));
+}
+
+#[test]
+fn a_window_that_closes_between_two_workloads_of_a_wave_keeps_the_second_waiting_until_it_opens() {
+    let mut plan = two_waves();
+    let first = &mut plan.waves.as_mut().unwrap()[0];
+    first.calendar_ref = Some(NameRef { name: "night".into() });
+    first.max_parallel = 1;
+    let mut waves = Waves::new(plan);
+    let window = |open: bool, seconds: i64| {
+        let message = format!("Calendar night is {}", if open { "open" } else { "closed" });
+        GateFact { open, message, changes_at: Some(at(seconds)) }
+    };
+    let waits_until = |waves: &Waves, seconds: i64| {
+        let message = waves.status.message.clone().unwrap();
+        assert!(message.contains("wave counters: Calendar night is closed"), "{message}");
+        assert_eq!(waves.status.next_transition.as_ref().map(|next| next.0), Some(at(seconds)));
+    };
+    waves.windows.insert("night".into(), window(false, 600));
+    waves.run();
+    assert_eq!((waves.made.len(), waves.phases()[0]), (0, WavePhase::Waiting));
+    waits_until(&waves, 600);
+    waves.windows.insert("night".into(), window(true, 900));
+    waves.pass(600);
+    assert_eq!((waves.made.len(), waves.phases()[0]), (1, WavePhase::Running));
+    waves.windows.insert("night".into(), window(false, 1_200));
+    waves.ends("c1", "Succeeded");
+    assert_eq!((waves.made.len(), waves.phases()[0]), (1, WavePhase::Running));
+    waits_until(&waves, 1_200);
+    waves.windows.insert("night".into(), window(true, 1_500));
+    waves.pass(600);
+    assert_eq!(waves.made, ["big-0-counters-0", "big-0-counters-1"]);
 }
 
 #[test]

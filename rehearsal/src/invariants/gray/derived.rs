@@ -22,7 +22,7 @@ pub(in crate::invariants) fn is_derived(dog: &Watchdog, world: &World, audit: &A
             super::canary_of(&id).same_object(&audit.id)
                 && audit.new.as_deref().is_none_or(|new| meta::is_terminating(new) || has_pods_of(new, manifest, &id))
         });
-        second || is_copy(change, audit) || of_change(world, change).iter().any(|rollout| is_of_release(rollout, audit))
+        second || is_copy(world, change, audit) || of_change(world, change).iter().any(|rollout| is_of_release(rollout, audit))
     })
 }
 
@@ -138,15 +138,25 @@ pub(super) fn has_pods_of(object: &Value, manifest: &Value, id: &ObjectId) -> bo
     stated.peek().is_some() && stated.all(|(path, value)| get(object, path).unwrap_or(&Value::Null) == value)
 }
 
-fn is_copy(change: &ChangeRequest, audit: &Audit) -> bool {
-    let manifests = change.spec.content.manifests.iter().flatten();
-    let Some(new) = audit.new.as_deref().filter(|_| audit.id.kind == "ConfigMap") else {
-        return audit.id.kind == "ConfigMap" && audit.new.is_none() && audit.old.as_deref().is_some_and(is_releases);
-    };
-    let mut of = manifests.filter(|m| {
-        ObjectId::of(m).is_ok_and(|id| id.kind == "ConfigMap" && audit.id.name.starts_with(&format!("{}-", id.name)))
+/// A copy, under a name of its own, of a ConfigMap that the change states or of a Secret that it stages.
+fn is_copy(world: &World, change: &ChangeRequest, audit: &Audit) -> bool {
+    if !matches!(audit.id.kind.as_str(), "ConfigMap" | "Secret") {
+        return false;
+    }
+    let Some(new) = audit.new.as_deref() else { return audit.old.as_deref().is_some_and(is_releases) };
+    let is_of = |name: &str| audit.id.name.starts_with(&format!("{name}-"));
+    let has_data_of = |object: &Value| object.get("data") == new.get("data");
+    let mut manifests = change.spec.content.manifests.iter().flatten();
+    let is_stated = manifests.any(|manifest| {
+        ObjectId::of(manifest).is_ok_and(|id| id.kind == audit.id.kind && is_of(&id.name)) && has_data_of(manifest)
     });
-    is_releases(new) && of.any(|manifest| manifest.get("data") == new.get("data"))
+    let namespace = change.metadata.namespace.as_deref().unwrap_or_default();
+    let mut staged = change.spec.content.secret_refs.iter().filter(|reference| is_of(&reference.target));
+    let is_staged = staged.any(|reference| {
+        let values = world.object("", "Secret", namespace, &reference.name);
+        audit.id.kind == "Secret" && values.is_some_and(|values| has_data_of(&values))
+    });
+    is_releases(new) && (is_stated || is_staged)
 }
 
 /// The workload as it counts for what a change states: how its pods are replaced meanwhile is the release's.

@@ -1,7 +1,9 @@
 //! Gray releases: what they may write beside what a change states, and in which order.
 
 mod derived;
+mod ready;
 mod traffic;
+mod waves;
 
 use std::sync::Arc;
 
@@ -11,7 +13,9 @@ use interlock_sim::api::meta;
 use serde_json::Value;
 
 pub(super) use derived::{beside_strategy, is_derived};
+pub(super) use ready::ready_pods_stay;
 pub(super) use traffic::{Ready, pods_go_after_their_traffic, services_follow_ready_pods, weights_follow_endpoints};
+pub(super) use waves::waves_begin_in_turn;
 
 use super::{Start, Watchdog};
 use crate::{cluster::Audit, world::World};
@@ -91,11 +95,23 @@ fn steps(plan: &RolloutPlanSpec) -> &[RolloutStep] {
     canary.or(blue_green).or(plan.batches.as_ref().map(|plan| plan.steps.as_slice())).unwrap_or_default()
 }
 
-/// A Deployment is given the new version only when every step of its Rollout is complete; a StatefulSet no more pods of it
-/// than its steps so far say.
+/// How many pods of a workload in batches may have the new version: what the steps up to this one say.
+fn batch(steps: &[RolloutStep], at: usize, size: u64) -> u64 {
+    let of_step = |step: &RolloutStep| {
+        let weight = step.set_weight.map(|weight| (size * u64::from(weight)).div_ceil(100));
+        step.set_replicas.map(u64::from).or(weight)
+    };
+    steps.iter().take(at + 1).filter_map(of_step).next_back().unwrap_or(0)
+}
+
+/// A Deployment is given the new version only when every step of its Rollout is complete; of a StatefulSet and a DaemonSet
+/// no more pods than the steps so far say.
 pub(super) fn steps_come_first(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
     if !audit.user.ends_with(":executor") {
         return Ok(());
+    }
+    if audit.id.kind == "Pod" {
+        return pods_go_in_batches(dog, world, audit);
     }
     for start in dog.running_changes().filter(|start| start.is_gradual) {
         let Some((_, manifest)) = workloads(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
@@ -121,13 +137,75 @@ pub(super) fn steps_come_first(dog: &mut Watchdog, world: &World, audit: &Audit)
                     number_of(audit, "/spec/replicas"),
                     number_of(audit, "/spec/updateStrategy/rollingUpdate/partition"),
                 );
-                let weight = steps.iter().take(at + 1).filter_map(|step| step.set_weight).next_back().unwrap_or(0);
-                let most = (size * u64::from(weight)).div_ceil(100);
+                let most = batch(steps, at, size);
                 if size.saturating_sub(new) > most {
-                    return Err(format!("{} has partition {new} of {size} at {weight} percent", audit.id));
+                    return Err(format!("{} has partition {new} of {size}, and {most} may be new", audit.id));
                 }
             }
             _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Pods of a DaemonSet that still have the old version are deleted only as far as the steps so far say.
+fn pods_go_in_batches(dog: &Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+    let Some(pod) = audit.old.as_deref() else { return Ok(()) };
+    let owner = ObjectId {
+        group: "apps".to_owned(),
+        kind: text(pod, "/metadata/ownerReferences/0/kind").to_owned(),
+        name: text(pod, "/metadata/ownerReferences/0/name").to_owned(),
+        ..audit.id.clone()
+    };
+    for start in dog.running_changes().filter(|start| start.is_gradual && owner.kind == "DaemonSet") {
+        let Some((_, manifest)) = workloads(&start.change).find(|(id, _)| id.same_object(&owner)) else { continue };
+        let wanted = images(manifest.pointer("/spec/template/spec"));
+        let Some(rollout) = rollout_of(world, start, &owner) else { continue };
+        let status = rollout.status.clone().unwrap_or_default();
+        let steps = steps(&rollout.spec.plan);
+        let at = status.current_step as usize;
+        if images(pod.get("spec")) == wanted || status.phase == RolloutPhase::Aborting || at >= steps.len() {
+            continue;
+        }
+        let uid = text(pod, "/metadata/ownerReferences/0/uid");
+        let pods = world.objects("", "Pod");
+        let is_old = |other: &Value| {
+            text(other, "/metadata/ownerReferences/0/uid") == uid
+                && !meta::is_terminating(other)
+                && images(other.get("spec")) != wanted
+        };
+        let left = pods.iter().filter(|other| is_old(other)).count() as u64;
+        let size = status.start.as_ref().map_or(0, |start| u64::from(start.replicas));
+        let most = batch(steps, at, size);
+        if size.saturating_sub(left) > most {
+            return Err(format!("{} goes: {left} of {size} are old, and {most} may be new", audit.id));
+        }
+    }
+    Ok(())
+}
+
+/// Images of a pod's containers.
+fn images(spec: Option<&Value>) -> Vec<&str> {
+    let containers = spec.and_then(|spec| spec.get("containers")?.as_array());
+    containers.into_iter().flatten().map(|container| text(container, "/image")).collect()
+}
+
+/// Every pod of a workload that this change wrote last has the version that the workload states.
+pub(super) fn one_version_runs(dog: &Watchdog, world: &World, start: &Start, uid: &str) -> Result<(), String> {
+    for (id, _) in workloads(&start.change).filter(|_| start.is_gradual) {
+        let key = id.key();
+        if dog.written.keys().any(|(other, written)| other != uid && *written == key) {
+            continue;
+        }
+        let Some(workload) = world.live(&id) else { continue };
+        let stated = images(workload.pointer("/spec/template/spec"));
+        let owners = ready::owners(world, &[&workload]);
+        let is_other = |pod: &&Arc<Value>| {
+            let owner = text(pod, "/metadata/ownerReferences/0/uid");
+            owners.iter().any(|uid| uid == owner) && !meta::is_terminating(pod) && images(pod.get("spec")) != stated
+        };
+        if let Some(pod) = world.objects("", "Pod").iter().find(is_other) {
+            return Err(format!("pod {} of {id} has {:?}, and {stated:?} is stated", meta::name(pod), images(pod.get("spec"))));
         }
     }
     Ok(())
@@ -137,14 +215,10 @@ fn number_of(audit: &Audit, pointer: &str) -> u64 {
     audit.new.as_deref().map_or(0, |object| number(object, pointer))
 }
 
-/// What the executor writes for a release leaves the old version as many replicas as it had; and of a workload whose
-/// pods are replaced in place no more pods are away than it allows.
-pub(super) fn capacity_stays(dog: &mut Watchdog, world: &World, audit: &Audit) -> Result<(), String> {
+/// What the executor writes for a release leaves the old version as many replicas as it had.
+pub(super) fn capacity_stays(dog: &mut Watchdog, _: &World, audit: &Audit) -> Result<(), String> {
     if !audit.user.ends_with(":executor") {
         return Ok(());
-    }
-    if audit.id.kind == "Pod" {
-        return enough_pods_stay(world, audit);
     }
     for start in dog.running_changes().filter(|start| start.is_gradual) {
         let Some((_, manifest)) = deployments(&start.change).find(|(id, _)| id.same_object(&audit.id)) else {
@@ -170,20 +244,6 @@ fn is_ready(pod: &Value) -> bool {
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array);
     !meta::is_terminating(pod)
         && conditions.into_iter().flatten().any(|c| text(c, "/type") == "Ready" && text(c, "/status") == "True")
-}
-
-/// A ready pod is taken from a DaemonSet only while no more are away than it states (1 unless it states more, before the
-/// release changed its strategy). Where pods fall by themselves, what was read a moment ago may be wrong.
-fn enough_pods_stay(world: &World, audit: &Audit) -> Result<(), String> {
-    let Some(pod) = audit.old.as_deref().filter(|pod| is_ready(pod)) else { return Ok(()) };
-    if world.faults != crate::faults::Faults::default() {
-        return Ok(());
-    }
-    let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
-    let mut others = world.objects("", "Pod");
-    others.retain(|other| owner(other) == owner(pod) && meta::uid(other) != meta::uid(pod));
-    let away = others.iter().filter(|pod| !is_ready(pod)).count();
-    if away > 0 { Err(format!("{} is deleted while {away} others are not ready", audit.id)) } else { Ok(()) }
 }
 
 /// Whether a release waits for what only people can give: a signature, a promotion, a decision, or an object.

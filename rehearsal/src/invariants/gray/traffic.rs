@@ -22,7 +22,7 @@ fn is_route(audit: &Audit) -> bool {
 }
 
 /// Weights of a route's backends, by name; the most where several rules name one.
-fn weights(route: &Value) -> BTreeMap<String, i64> {
+pub(super) fn weights(route: &Value) -> BTreeMap<String, i64> {
     let mut weights = BTreeMap::new();
     let rules = route.pointer("/spec/rules").and_then(Value::as_array).into_iter().flatten();
     for reference in rules.filter_map(|rule| rule.get("backendRefs")?.as_array()).flatten() {
