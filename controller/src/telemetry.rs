@@ -340,9 +340,7 @@ mod tests {
 
     /// A policy, its repository and its drill, and others that are gone.
     fn show_backups(metrics: &Metrics) {
-        let slots = |total: u64| {
-            serde_json::json!({"total": total, "count": 1, "first": "2026-11-22T00:00:00Z", "last": "2026-11-22T00:00:00Z"})
-        };
+        let slots = |total: u64| serde_json::json!({"total": total, "count": 1, "first": "2026-11-22T00:00:00Z", "last": "2026-11-22T00:00:00Z"});
         let policy: BackupPolicy = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "db", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
             "spec": {"repositoryRef": {"name": "v"}, "source": {"files": {"persistentVolumeClaim": "d"}},
@@ -359,12 +357,8 @@ mod tests {
             },
         }))
         .expect("a policy");
-        let runs = RunsSummary {
-            points: 3,
-            consecutive_failures: 1,
-            last_run_seconds: Some(95),
-            ..RunsSummary::default()
-        };
+        let runs =
+            RunsSummary { points: 3, consecutive_failures: 1, last_run_seconds: Some(95), ..RunsSummary::default() };
         metrics.set_backup_policy("teller/db", Some(&policy), &runs);
         metrics.set_backup_policy("teller/gone", Some(&policy), &runs);
         metrics.set_backup_policy("teller/gone", None, &runs);
@@ -482,7 +476,9 @@ mod tests {
         show(&lived, &index);
         index.backup_stored(&good);
         show(&lived, &index);
-        assert!(lived.render(None).contains("interlock_backup_last_duration_seconds{namespace=\"teller\",name=\"db\"} 95"));
+        assert!(
+            lived.render(None).contains("interlock_backup_last_duration_seconds{namespace=\"teller\",name=\"db\"} 95")
+        );
         index.backup_stored(&bad);
         index.backup_policy_stored(&policy(after.clone(), 2));
         show(&lived, &index);

@@ -16,9 +16,7 @@ use interlock_core::{
     object::Health,
     port::{DryRun, Identity, Note, Port, PortError},
 };
-use interlock_crds::{
-    ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState, Supersede,
-};
+use interlock_crds::{ChangePhase, ChangeRequestStatus, ObjectStatus, RunDirection, RunRecord, StepState, Supersede};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;

@@ -7,10 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use interlock_core::{
-    change::{
-        facts::Vote,
-        gradual,
-    },
+    change::{facts::Vote, gradual},
     object::ObjectId,
     people::People,
     port::{Identity, Port, PortError, live_of},

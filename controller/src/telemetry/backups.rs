@@ -74,7 +74,11 @@ impl Backups {
             &all.duration,
         );
         add("backup_missed_slots", "Slots without a run, as nothing could begin it in time", &all.missed);
-        add("backup_skipped_slots", "Slots without a run, as an earlier run or another schedule was there", &all.skipped);
+        add(
+            "backup_skipped_slots",
+            "Slots without a run, as an earlier run or another schedule was there",
+            &all.skipped,
+        );
         add("backup_overdue", "1 if a slot was missed and nothing was begun since", &all.overdue);
         add("backup_repository_size_bytes", "Size of the repository after its last prune", &all.size);
         add("backup_repository_checked_timestamp_seconds", "When the repository was last checked", &all.checked);
@@ -126,8 +130,8 @@ impl Backups {
         };
         self.missed.get_or_create(named).set(total(|schedule| schedule.missed_slots.as_ref()));
         self.skipped.get_or_create(named).set(total(|schedule| schedule.skipped_slots.as_ref()));
-        let overdue = status
-            .is_some_and(|status| status.conditions.iter().any(|c| c.type_ == "Overdue" && c.status == "True"));
+        let overdue =
+            status.is_some_and(|status| status.conditions.iter().any(|c| c.type_ == "Overdue" && c.status == "True"));
         self.overdue.get_or_create(named).set(i64::from(overdue));
     }
 

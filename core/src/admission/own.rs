@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use interlock_crds::{
-    ActionSpec, ApprovalSpec, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, EvidenceSpec, ExecutorType,
-    Mode, OnFailure, PersonSpec, Rollout, RolloutPlanSpec, SystemSpec, Verb,
+    ActionSpec, ApprovalSpec, CalendarSpec, ChangePhase, ChangePolicySpec, ChangeRequestSpec, EvidenceSpec,
+    ExecutorType, Mode, OnFailure, PersonSpec, Rollout, RolloutPlanSpec, SystemSpec, Verb,
 };
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;

@@ -240,8 +240,7 @@ fn shown(policies: &[PolicyProof<'_>]) -> Shown {
                 return Shown::Failed(failed.finished_at.0, said);
             }
         }
-        let newest =
-            drills.iter().filter_map(|of| Some((of.results.passed.as_ref()?.finished_at.0, of.drill))).max();
+        let newest = drills.iter().filter_map(|of| Some((of.results.passed.as_ref()?.finished_at.0, of.drill))).max();
         match newest {
             Some((at, drill)) if oldest.as_ref().is_none_or(|(known, _)| at < *known) => {
                 oldest = Some((at, format!("drill {drill} of {policy} passed {at}")));
@@ -310,7 +309,13 @@ pub fn gate(proof: &Proof, rule: &RestoreProofGate, now: Timestamp) -> Option<Ga
         until = earlier(until, Some(*from));
     }
     let Some(&(reason, _)) = closed.first() else {
-        return Some(GateAnswer { open: true, holds_back: false, until, reason: "DrillPassed", sentence: said.clone() });
+        return Some(GateAnswer {
+            open: true,
+            holds_back: false,
+            until,
+            reason: "DrillPassed",
+            sentence: said.clone(),
+        });
     };
     let sentence: Vec<_> = closed.iter().map(|(_, why)| why.as_str()).collect();
     Some(GateAnswer {

@@ -184,11 +184,7 @@ pub fn overdue(facts: &ScheduleFacts<'_>) -> Overdue {
 }
 
 /// From when on a pass of a drill is overdue if no run passes, and the sentence that then holds; none if none is ever owed.
-pub fn owed(
-    spec: &RestoreDrillSpec,
-    created_at: Timestamp,
-    passed: Option<Timestamp>,
-) -> Option<(Timestamp, String)> {
+pub fn owed(spec: &RestoreDrillSpec, created_at: Timestamp, passed: Option<Timestamp>) -> Option<(Timestamp, String)> {
     let schedule = compile(spec).ok()??;
     let since = passed.unwrap_or(created_at);
     let cadence = cadence(&schedule, since)?;

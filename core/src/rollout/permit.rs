@@ -111,9 +111,8 @@ fn form(facts: &RolloutFacts<'_>, entry: &JournalEntry, before: Option<&Value>) 
     let is_entry = |object: &Value| {
         live::text(object, "/metadata/name") == entry.name && live::text(object, "/kind") == entry.kind
     };
-    let config_of = |target: &'_ super::facts::TargetFacts| {
-        target.configs.iter().find(|config| is_entry(&config.wanted)).cloned()
-    };
+    let config_of =
+        |target: &'_ super::facts::TargetFacts| target.configs.iter().find(|config| is_entry(&config.wanted)).cloned();
     Ok(match entry.form {
         Form::CanaryWorkload | Form::GreenWorkload => match before {
             None => workload::canary_deployment(target?, facts.uid, number()?),

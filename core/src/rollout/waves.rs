@@ -202,7 +202,9 @@ impl<'a> Pass<'a> {
             self.say("every wave has the new version");
         } else {
             let missed = missed.join(", ");
-            self.say(format!("every wave has the new version, but for {missed}, which went back: the plan tolerates it"));
+            self.say(format!(
+                "every wave has the new version, but for {missed}, which went back: the plan tolerates it"
+            ));
         }
     }
 

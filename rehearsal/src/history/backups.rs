@@ -19,10 +19,9 @@ fn object(kind: &str, name: &str, spec: &Value) -> Value {
 /// the hour in which histories begin: after it everything can be quiet.
 pub(super) fn objects() -> Vec<Value> {
     let labels = json!({"app": "echo"});
-    let of_core = |version: &str, kind: &str, name: &str, spec: &Value| {
-        json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "teller"}, "spec": spec})
-    };
-    let template = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "echo", "image": "echo:1"}]}});
+    let of_core = |version: &str, kind: &str, name: &str, spec: &Value| json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "namespace": "teller"}, "spec": spec});
+    let template =
+        json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "echo", "image": "echo:1"}]}});
     vec![
         of_core(
             "v1",
@@ -69,7 +68,8 @@ pub(super) fn objects() -> Vec<Value> {
 
 /// How long everything takes; at times the one critical validation cannot run.
 pub(super) fn behaviours(rng: &mut fastrand::Rng) -> Vec<Behaviour> {
-    let of = |workload: &str, effect: Effect| Behaviour { workload: Some(workload.to_owned()), ..Behaviour::of(effect) };
+    let of =
+        |workload: &str, effect: Effect| Behaviour { workload: Some(workload.to_owned()), ..Behaviour::of(effect) };
     let mut within = |least: i64, most: i64| Effect::JobSucceedsAfter(SignedDuration::from_secs(rng.i64(least..most)));
     let (backup, prune, restore) = (within(5, 150), within(5, 120), within(5, 200));
     let validation = within(30, 540);

@@ -105,7 +105,8 @@ pub(super) fn nothing_needed_is_forgotten(_: &mut Watchdog, world: &World, audit
         // One that waits may lose what it has chosen: it chooses anew.
         let needs = status.phase > DrillPhase::Queued && !status.phase.is_terminal();
         let Some(chosen) = status.chosen.filter(|_| needs) else { continue };
-        if let Some(id) = told.forget.iter().find(|id| **id == chosen.snapshot_id || Some(*id) == chosen.base_id.as_ref())
+        if let Some(id) =
+            told.forget.iter().find(|id| **id == chosen.snapshot_id || Some(*id) == chosen.base_id.as_ref())
         {
             let name = run.metadata.name.unwrap_or_default();
             return Err(format!("{} forgets {id}, which {name} needs ({:?})", audit.id.name, status.phase));

@@ -122,9 +122,8 @@ pub(super) fn under_way(world: &World) -> Option<String> {
 /// What is left of a run: its sandbox.
 pub(super) fn leftover(world: &World) -> Option<String> {
     let namespaces = world.objects("", "Namespace");
-    let of_drills = |object: &&std::sync::Arc<Value>| {
-        label(object, "app.kubernetes.io/component") == Some(SANDBOX_COMPONENT)
-    };
+    let of_drills =
+        |object: &&std::sync::Arc<Value>| label(object, "app.kubernetes.io/component") == Some(SANDBOX_COMPONENT);
     namespaces.iter().find(of_drills).map(|object| format!("sandbox {} is left", object["metadata"]["name"]))
 }
 

@@ -65,7 +65,7 @@ pub struct Watchdog {
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 21] = [
+pub const ON_WRITES: [(&str, Check); 23] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),

@@ -60,7 +60,8 @@ fn phases(timeline: &[Happening], kind: &str) -> Vec<String> {
     let mut phases = Vec::new();
     for happening in timeline {
         let Happening::Stored(audit) = happening else { continue };
-        let phase = audit.new.as_ref().filter(|_| audit.id.kind == kind).and_then(|new| new["status"]["phase"].as_str());
+        let phase =
+            audit.new.as_ref().filter(|_| audit.id.kind == kind).and_then(|new| new["status"]["phase"].as_str());
         phases.extend(phase.filter(|phase| phases.last().map(String::as_str) != Some(*phase)).map(str::to_owned));
     }
     phases
@@ -131,13 +132,23 @@ fn r01_what_somebody_aborted_waits_until_somebody_ends_it() {
     assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Paused"), json!("web:zero")), "{}", told(&world));
     let acts = vec![bob(60_000, Verb::Abort), command(120_000, Verb::Rollback)];
     let (world, _) = play(&asking(&paused(), acts));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("RolledBack"), json!("web:zero")), "{}", told(&world));
+    assert_eq!(
+        (&status(&world)["phase"], image(&world)),
+        (&json!("RolledBack"), json!("web:zero")),
+        "{}",
+        told(&world)
+    );
 }
 
 #[test]
 fn r01_by_default_a_change_ends_with_its_abort_and_a_retry_is_told_so() {
     let (world, timeline) = play(&release(&paused(), vec![bob(60_000, Verb::Abort), bob(120_000, Verb::Retry)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("RolledBack"), json!("web:zero")), "{}", told(&world));
+    assert_eq!(
+        (&status(&world)["phase"], image(&world)),
+        (&json!("RolledBack"), json!("web:zero")),
+        "{}",
+        told(&world)
+    );
     let refusals = came(&timeline, "Retry");
     let why = refusals[0].clone().unwrap_err();
     assert!(why.contains("its contingency.onFailure is Rollback") && why.contains("propose a new change"), "{why}");
@@ -161,13 +172,23 @@ fn r18_a_promotion_that_failed_goes_back_when_somebody_aborts_it_and_its_change_
     assert!(said.contains("went back") && said.contains("Abort by bob"), "it says what became of it: {said}");
     let acts = vec![bob(200_000, Verb::Abort), command(300_000, Verb::Rollback)];
     let (world, _) = play(&fails_to_promote(None, acts));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("RolledBack"), json!("web:zero")), "{}", told(&world));
+    assert_eq!(
+        (&status(&world)["phase"], image(&world)),
+        (&json!("RolledBack"), json!("web:zero")),
+        "{}",
+        told(&world)
+    );
 }
 
 #[test]
 fn r18_a_change_that_is_rolled_back_takes_its_failed_promotion_back() {
     let (world, timeline) = play(&fails_to_promote(None, vec![command(200_000, Verb::Rollback)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("RolledBack"), json!("web:zero")), "{}", told(&world));
+    assert_eq!(
+        (&status(&world)["phase"], image(&world)),
+        (&json!("RolledBack"), json!("web:zero")),
+        "{}",
+        told(&world)
+    );
     assert!(phases(&timeline, "Rollout").contains(&"Failed".to_owned()), "{:?}", phases(&timeline, "Rollout"));
 }
 
@@ -177,5 +198,10 @@ fn r10_a_newer_change_takes_the_place_of_one_that_went_back_and_waits() {
     acts.extend(votes("newer", 125_000));
     let (world, _) = play(&asking(&paused(), acts));
     let ends = [status(&world), status_of(&world, "newer")].map(|status| status["phase"].clone());
-    assert_eq!((ends, image(&world)), ([json!("RolledBack"), json!("Succeeded")], json!("web:two")), "{}", told(&world));
+    assert_eq!(
+        (ends, image(&world)),
+        ([json!("RolledBack"), json!("Succeeded")], json!("web:two")),
+        "{}",
+        told(&world)
+    );
 }

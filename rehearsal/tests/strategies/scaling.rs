@@ -26,8 +26,7 @@ fn growing(more: (i64, Act)) -> History {
     let plan = json!({"canary": {"steps": [{"setWeight": 50}, {"pause": {}}]}});
     let mut history = history(&plan, vec![autoscaler], &[workload], vec![(90_000, raised), more]);
     for system in history.objects.iter_mut().filter(|object| object["kind"] == "System") {
-        system["spec"]["governs"] =
-            json!({"remove": [{"group": "autoscaling", "kind": "HorizontalPodAutoscaler"}]});
+        system["spec"]["governs"] = json!({"remove": [{"group": "autoscaling", "kind": "HorizontalPodAutoscaler"}]});
     }
     let load = Behaviour::of(Effect::WantsReplicas(6));
     history.behaviours.push(Behaviour { workload: Some("web-0".to_owned()), ..load });
@@ -49,10 +48,9 @@ fn given(timeline: &[Happening], kind: (&str, &str), name: &str, pointer: &str) 
 #[test]
 fn r24_an_autoscaler_that_scales_up_in_a_pause_is_followed_and_given_back_at_either_end() {
     let promote = Act::CommandRelease(user("bob", &["sre"]), the_change(), Verb::Promote, "looked at it".to_owned());
-    for (act, phase, serves) in [
-        ((180_000, promote), "Succeeded", "web:new"),
-        (command(180_000, Verb::Abort), "RolledBack", "web:zero"),
-    ] {
+    for (act, phase, serves) in
+        [((180_000, promote), "Succeeded", "web:new"), (command(180_000, Verb::Abort), "RolledBack", "web:zero")]
+    {
         let (world, timeline) = play(&growing(act));
         assert_eq!(status(&world)["phase"], phase, "{}", told(&world));
         let live = world.live(&id("apps", "Deployment", "web-0")).unwrap();

@@ -90,8 +90,7 @@ fn r31_a_signature_given_early_does_not_shorten_the_soak() {
 
 /// A Calendar with one freeze, in minutes from the start of the history.
 fn night(from: i64, until: i64) -> Value {
-    let local =
-        |minutes: i64| (start() + SignedDuration::from_mins(minutes)).strftime("%Y-%m-%dT%H:%M").to_string();
+    let local = |minutes: i64| (start() + SignedDuration::from_mins(minutes)).strftime("%Y-%m-%dT%H:%M").to_string();
     let freezes = json!([{"name": "evening", "from": local(from), "until": local(until)}]);
     json!({
         "apiVersion": API_VERSION, "kind": "Calendar", "metadata": {"name": "night"},

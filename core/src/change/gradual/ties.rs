@@ -56,7 +56,8 @@ fn keeps_some(rollout: &Value) -> bool {
 /// Positions of what the waves of a Rollout went on without: workloads that went back, and what only their pods read.
 pub fn missed(rollout: &Value, before: &BeforeState) -> Vec<usize> {
     let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
-    let missed = waves.filter_map(|wave| serde_json::from_value::<Vec<RolloutTarget>>(wave.get("missed")?.clone()).ok());
+    let missed =
+        waves.filter_map(|wave| serde_json::from_value::<Vec<RolloutTarget>>(wave.get("missed")?.clone()).ok());
     let missed: Vec<_> = missed.flatten().map(|target| rollout::live::workload_id(&target)).collect();
     let workloads: Vec<_> = before
         .entries
@@ -228,8 +229,8 @@ pub fn commands(facts: &ChangeFacts<'_>, rollout: &Rollout, given: &[Command], n
 /// The command by which somebody resumed the change since its Rollout went back or failed.
 fn resumed<'a>(facts: &ChangeFacts<'a>, rollout: &Rollout) -> Option<&'a Command> {
     let status = rollout.status.as_ref()?;
-    let is_asked = rollout.spec.part_of.is_none()
-        && matches!(status.phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
+    let is_asked =
+        rollout.spec.part_of.is_none() && matches!(status.phase, RolloutPhase::RolledBack | RolloutPhase::Failed);
     let since = status.finished_at.as_ref().filter(|_| is_asked)?.0;
     let own = facts.commands.iter().filter(|command| command.target_uid == facts.request.uid);
     let resumes = own.filter(|command| command.verb == Verb::Resume && command.created >= since);

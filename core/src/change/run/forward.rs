@@ -80,7 +80,8 @@ impl<'a> Pass<'_, 'a> {
 
     /// What came of the change, with what the waves of its plan went on without.
     fn carried_out(&self) -> String {
-        let missed = (0..self.plan_len()).filter(|i| self.is_gradual(*i) && self.state(*i) == Some(StepState::Reverted));
+        let missed =
+            (0..self.plan_len()).filter(|i| self.is_gradual(*i) && self.state(*i) == Some(StepState::Reverted));
         let missed: Vec<_> = missed.filter_map(|index| self.id(index)).map(|id| id.to_string()).collect();
         if missed.is_empty() {
             return "carried out; every object is healthy".to_owned();
@@ -302,8 +303,7 @@ impl<'a> Pass<'_, 'a> {
 
     /// Whether nobody can try a Rollout again: it is gone or going, or a newer change takes the place of what it took back.
     fn cannot_be_tried_again(&self, live: Option<&Value>) -> bool {
-        live.is_none_or(is_deleting)
-            || (self.facts.superseded_by.is_some() && live.is_some_and(gradual::has_returned))
+        live.is_none_or(is_deleting) || (self.facts.superseded_by.is_some() && live.is_some_and(gradual::has_returned))
     }
 
     pub(super) fn paused(&mut self) -> Step {

@@ -430,7 +430,8 @@ fn a_change_follows_its_rollout_that_went_back_only_where_it_waits_for_a_person(
         let mut waiting = Waiting::new();
         let said = waiting.step(OnFailure::Pause, Some(&stands(phase)), None);
         assert_eq!((waiting.phase, waiting.run.direction), (ChangePhase::Paused, RunDirection::Forward));
-        for way in ["Abort by bob", "`interlock rollout retry`", "`interlock rollout promote --full`", "`interlock rollback`"]
+        for way in
+            ["Abort by bob", "`interlock rollout retry`", "`interlock rollout promote --full`", "`interlock rollback`"]
         {
             assert!(said.contains(way), "{said}");
         }

@@ -438,12 +438,17 @@ fn r18_a_promotion_that_fails_stays_where_it_serves() {
 fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
     let mut game = stuck_promotion(None);
     assert_eq!(game.phase(), RolloutPhase::Failed, "{}", game.message());
-    let (began, waited) = (game.status.started_at.clone(), game.now.duration_since(game.status.finished_at.clone().unwrap().0));
+    let (began, waited) =
+        (game.status.started_at.clone(), game.now.duration_since(game.status.finished_at.clone().unwrap().0));
     game.cluster.bad_images.retain(|image| image != "v2");
     game.command(RolloutVerb::Retry);
     game.run_for(300);
     let status = &game.status;
-    assert_eq!((&status.started_at, status.held_seconds), (&began, waited.as_secs()), "it waited for a person, and goes on");
+    assert_eq!(
+        (&status.started_at, status.held_seconds),
+        (&began, waited.as_secs()),
+        "it waited for a person, and goes on"
+    );
     assert_eq!((game.phase(), game.cluster.images("teller")["v2"]), (RolloutPhase::Succeeded, 4), "{}", game.message());
     assert_eq!(game.weights, [50, 100, 0]);
 }
@@ -452,7 +457,12 @@ fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
 fn a_workload_of_a_wave_whose_promotion_fails_goes_back_by_itself() {
     let wave = PartOf { name: "big".into(), uid: "parent".into(), wave: "counters".into() };
     let game = stuck_promotion(Some(wave));
-    assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4), "{}", game.message());
+    assert_eq!(
+        (game.phase(), game.cluster.images("teller")["v1"]),
+        (RolloutPhase::RolledBack, 4),
+        "{}",
+        game.message()
+    );
     assert!(!game.phases.contains(&RolloutPhase::Failed), "{:?}", game.phases);
     assert!(game.message().contains("the promotion failed"), "{}", game.message());
     assert_eq!(game.weights, [50, 100, 0]);
@@ -464,7 +474,12 @@ fn nobody_tries_again_what_its_change_takes_back() {
     game.return_asked = Some("the change goes back: Rollback by li-na".into());
     game.command(RolloutVerb::Retry);
     game.run_for(300);
-    assert_eq!((game.phase(), game.cluster.images("teller")["v1"]), (RolloutPhase::RolledBack, 4), "{}", game.message());
+    assert_eq!(
+        (game.phase(), game.cluster.images("teller")["v1"]),
+        (RolloutPhase::RolledBack, 4),
+        "{}",
+        game.message()
+    );
     assert_eq!((game.status.obeyed.len(), game.status.attempt), (1, 0));
 }
 
@@ -582,7 +597,8 @@ fn a_plan_that_names_what_is_missing_waits_and_heals() {
 
 #[test]
 fn a_route_that_no_gateway_has_accepted_keeps_a_release_from_beginning() {
-    let mut game = Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[service()]);
+    let mut game =
+        Game::new(routed(json!([{"setWeight": 10}])), deployment("v1", 2), deployment("v2", 2), &[service()]);
     game.cluster.gateway_is_down = true;
     game.cluster.put(route());
     game.remember();

@@ -216,7 +216,11 @@ fn r16_what_ends_a_release_keeps_its_times_and_what_begins_it_anew_resets_them()
         // What happens after 120 s, of which somebody held it 100; then when it began, when it ended and how long it was held.
         let cases: [(&str, fn(&mut Game), _); 4] = [
             ("aborted", |game| game.command(RolloutVerb::Abort), (RolloutPhase::RolledBack, 0, Some(120), 100)),
-            ("superseded", |game| game.superseded_by = Some("cr-3".into()), (RolloutPhase::RolledBack, 0, Some(120), 100)),
+            (
+                "superseded",
+                |game| game.superseded_by = Some("cr-3".into()),
+                (RolloutPhase::RolledBack, 0, Some(120), 100),
+            ),
             (
                 "tried again",
                 |game| {
@@ -245,7 +249,12 @@ fn r16_what_ends_a_release_keeps_its_times_and_what_begins_it_anew_resets_them()
             game.run_for(50);
             let (phase, started, finished, held) = expected;
             let times = (game.status.started_at.as_ref().map(|t| t.0), game.status.finished_at.as_ref().map(|t| t.0));
-            assert_eq!((game.phase(), times), (phase, (Some(at(started)), finished.map(at))), "{what}: {}", game.message());
+            assert_eq!(
+                (game.phase(), times),
+                (phase, (Some(at(started)), finished.map(at))),
+                "{what}: {}",
+                game.message()
+            );
             assert_eq!(game.status.held_seconds, held, "{what}");
         }
     }

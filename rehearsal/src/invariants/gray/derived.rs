@@ -22,7 +22,9 @@ pub(in crate::invariants) fn is_derived(dog: &Watchdog, world: &World, audit: &A
             super::canary_of(&id).same_object(&audit.id)
                 && audit.new.as_deref().is_none_or(|new| meta::is_terminating(new) || has_pods_of(new, manifest, &id))
         });
-        second || is_copy(world, change, audit) || of_change(world, change).iter().any(|rollout| is_of_release(rollout, audit))
+        second
+            || is_copy(world, change, audit)
+            || of_change(world, change).iter().any(|rollout| is_of_release(rollout, audit))
     })
 }
 

@@ -205,7 +205,11 @@ pub(super) fn one_version_runs(dog: &Watchdog, world: &World, start: &Start, uid
             owners.iter().any(|uid| uid == owner) && !meta::is_terminating(pod) && images(pod.get("spec")) != stated
         };
         if let Some(pod) = world.objects("", "Pod").iter().find(is_other) {
-            return Err(format!("pod {} of {id} has {:?}, and {stated:?} is stated", meta::name(pod), images(pod.get("spec"))));
+            return Err(format!(
+                "pod {} of {id} has {:?}, and {stated:?} is stated",
+                meta::name(pod),
+                images(pod.get("spec"))
+            ));
         }
     }
     Ok(())

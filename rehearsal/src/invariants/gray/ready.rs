@@ -67,7 +67,9 @@ impl<'a> Release<'a> {
         let had = recorded.get("ready").and_then(Value::as_u64).unwrap_or(size);
         // Fewer where the change itself says so, or somebody scaled the workload down.
         let manifest = workloads(&start.change).find(|(id, _)| {
-            id.kind == self.kind && id.name == meta::name(&self.workload) && id.namespace.as_deref() == Some(self.namespace)
+            id.kind == self.kind
+                && id.name == meta::name(&self.workload)
+                && id.namespace.as_deref() == Some(self.namespace)
         });
         let stated = manifest.and_then(|(_, manifest)| manifest.pointer("/spec/replicas")?.as_u64());
         let has = self.workload.pointer("/spec/replicas").and_then(Value::as_u64);

@@ -67,9 +67,8 @@ impl<'a> Begins<'a> {
     /// An earlier wave has given its workloads the new version, but for those that it may lose, and was observed long enough.
     fn after(&self, earlier: &'a Wave) -> Result<(), String> {
         let namespace = self.parent.metadata.namespace.as_deref().unwrap_or_default();
-        let targets: Vec<_> = waves::workloads(earlier, namespace)
-            .filter(|target| self.parent.spec.targets.contains(target))
-            .collect();
+        let targets: Vec<_> =
+            waves::workloads(earlier, namespace).filter(|target| self.parent.spec.targets.contains(target)).collect();
         let ended = |target: &RolloutTarget| {
             let mut phases = self.members(earlier).filter(|one| one.spec.targets.contains(target)).filter_map(phase);
             phases.any(|phase| phase.is_at_rest())
@@ -104,8 +103,7 @@ impl<'a> Begins<'a> {
     fn is_hurried(&self) -> bool {
         let uid = self.parent.metadata.uid.as_deref().unwrap_or_default();
         let hurries = |action: &Value| {
-            text(action, "/spec/target/uid") == uid
-                && ["Promote", "PromoteFully"].contains(&text(action, "/spec/verb"))
+            text(action, "/spec/target/uid") == uid && ["Promote", "PromoteFully"].contains(&text(action, "/spec/verb"))
         };
         self.parent.status.as_ref().is_some_and(|status| status.fully)
             || self.world.objects(GROUP, "Action").iter().any(|action| hurries(action))
@@ -140,7 +138,8 @@ impl<'a> Begins<'a> {
         let mut persons = BTreeSet::new();
         for object in dog.versions(self.world, "Person") {
             let Ok(person) = serde_json::from_value::<Person>((*object).clone()) else { continue };
-            let may = |told: &Vec<String>| told.iter().chain(&person.spec.groups).any(|group| rule.groups.contains(group));
+            let may =
+                |told: &Vec<String>| told.iter().chain(&person.spec.groups).any(|group| rule.groups.contains(group));
             if person.spec.identities.iter().filter_map(|identity| signers.get(identity)).any(may) {
                 persons.insert(meta::name(&object).to_owned());
             }
