@@ -281,6 +281,66 @@ fn nodes_whose_new_pod_never_becomes_ready_are_tolerated_as_far_as_the_plan_says
     }
 }
 
+#[test]
+fn r23_a_batch_counts_when_all_but_the_threshold_are_ready() {
+    let pause = json!({"pause": {}});
+    let steps = json!([{"setWeight": 10}, pause, {"setWeight": 30}, pause, {"setWeight": 60}, pause]);
+    let mut game = game("DaemonSet", "v2", steps, 20);
+    for (step, new) in [(1, 1), (3, 2), (5, 4)] {
+        let waits = |game: &Game| game.phase() == RolloutPhase::Paused && game.status.current_step == step;
+        play_with_broken(&mut game, &["teller-2", "teller-5"], waits);
+        assert!(waits(&game), "step {step}: {}", game.message());
+        assert_eq!((game.status.replicas.unwrap().new, game.cluster.set_images(true)["v2"]), (new, new));
+        game.command(RolloutVerb::Promote);
+    }
+    play_with_broken(&mut game, &["teller-2", "teller-5"], |game| game.phase().is_at_rest());
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert_eq!((game.cluster.set_images(true)["v2"], game.cluster.set_images(false)["v2"]), (8, 2));
+}
+
+#[test]
+fn r23_an_ordered_set_has_given_the_whole_batch_the_new_version_before_any_failure_is_tolerated() {
+    // Half of the batch may be broken; but an ordered set waits for the first broken pod, and the next ones stay old.
+    for (broken, ready, end) in [("teller-6", 3, RolloutPhase::Paused), ("teller-7", 0, RolloutPhase::RolledBack)] {
+        let mut game = game("StatefulSet", "v2", json!([{"setWeight": 40}, {"pause": {}}]), 50);
+        play_with_broken(&mut game, &[broken], |game| game.phase() == end);
+        assert_eq!(game.phase(), end, "{broken}: {}", game.message());
+        assert_eq!(game.cluster.set_images(true).get("v2").copied().unwrap_or(0), ready);
+        if end == RolloutPhase::RolledBack {
+            let cause = game.status.cause.clone().unwrap();
+            assert!(cause.contains("2 of 4 pods of the batch are ready and 3 have the new version"), "{cause}");
+            continue;
+        }
+        set_ready(&mut game, broken, true);
+        game.command(RolloutVerb::Promote);
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+        assert_eq!(game.cluster.set_images(true)["v2"], 10);
+    }
+}
+
+#[test]
+fn r23_a_newer_version_from_the_second_batch_on_begins_where_all_pods_are_old_again() {
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let steps = json!([{"setWeight": 10}, {"setWeight": 30}, {"pause": {}}]);
+        let mut game = game(kind, "v2", steps, 20);
+        game.run_for(30);
+        assert_eq!((game.status.current_step, game.cluster.set_images(true)["v2"]), (2, 3), "{kind}");
+        game.superseded_by = Some("cr-3".into());
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::RolledBack, "{kind}: {}", game.message());
+        assert_eq!(game.status.cause.as_deref(), Some("superseded by cr-3"));
+        game.next_change(game.spec.plan.clone(), "0b5e7f52-0000-4000-8000-000000000003", "v3");
+        game.run_for(30);
+        let images: Vec<_> = game.cluster.set_images(true).into_iter().collect();
+        assert_eq!((game.phase(), images), (RolloutPhase::Paused, vec![("v1".into(), 7), ("v3".into(), 3)]), "{kind}");
+        game.command(RolloutVerb::Promote);
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{kind}: {}", game.message());
+        assert_eq!(game.cluster.set_images(true).into_iter().collect::<Vec<_>>(), [("v3".to_owned(), 10)]);
+    }
+}
+
 /// What `kubectl rollout restart` does.
 fn restart(game: &mut Game, kind: &str) {
     game.cluster.edit(kind, "teller", |set| {
