@@ -29,6 +29,13 @@ use kube::{
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
+/// The Gateway API's own definition of HTTPRoutes, with its defaults and its rules.
+pub fn definition_of_routes() -> Value {
+    let folder = interlock_cluster::gateway_api().unwrap_or_else(|error| panic!("no definition of routes: {error:?}"));
+    let text = std::fs::read_to_string(folder.join("gateway.networking.k8s.io_httproutes.yaml")).unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
 /// Name of the controller in `status.parents`.
 const CONTROLLER: &str = "interlock.dev/test-gateway";
 

@@ -26,6 +26,9 @@ pub struct Arguments {
     /// With --rollouts: without Argo Rollouts beside it.
     #[arg(long, requires = "rollouts")]
     alone: bool,
+    /// With --rollouts: each behind an HTTPRoute, from a pod being ready to the weight written into it. Interlock alone.
+    #[arg(long, requires = "rollouts")]
+    routed: bool,
     /// Deployments in the measurement of gray releases.
     #[arg(long, default_value_t = 1_000)]
     count: u32,
@@ -37,7 +40,7 @@ const PROFILE: [&str; 2] = ["--profile", "dist"];
 /// Runs the benchmarks.
 pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     if arguments.rollouts {
-        return rollouts(arguments.count, arguments.alone);
+        return rollouts(arguments.count, arguments.alone || arguments.routed, arguments.routed);
     }
     if arguments.backups {
         println!("== backups and drills of a GiB on a real node");
@@ -59,15 +62,18 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     println!("== changes on a real API server");
     let mut bench = on_a_cluster("bench_changes")?;
     shell::run(bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string()))?;
-    rollouts(arguments.count, false)
+    rollouts(arguments.count, false, false)
 }
 
-fn rollouts(count: u32, alone: bool) -> Result<(), ShellError> {
+fn rollouts(count: u32, alone: bool, routed: bool) -> Result<(), ShellError> {
     println!("== gray releases on a real API server{}", if alone { "" } else { ", and the same by Argo Rollouts" });
     let mut bench = on_a_cluster("bench_rollouts")?;
     bench.env("INTERLOCK_BENCH_JSON", shell::target().join("bench-rollouts.json"));
     if alone {
         bench.env("INTERLOCK_BENCH_ALONE", "1");
+    }
+    if routed {
+        bench.env("INTERLOCK_BENCH_ROUTED", "1");
     }
     shell::run(bench.env("INTERLOCK_BENCH_COUNT", count.to_string()))
 }

@@ -1,5 +1,7 @@
 //! StatefulSets by partition, DaemonSets by nodes: pods are replaced in place, some at a time.
 
+use std::collections::BTreeSet;
+
 use interlock_crds::{
     BatchStrategy, Form, RolloutPhase, StartRecord, VersionCounts, VersionHashes, Weights, WorkloadKind,
 };
@@ -13,6 +15,9 @@ use super::{
     pass::{Pass, Reach, Strategy},
 };
 use crate::object::{Health, health};
+
+/// Added to a message when a disruption budget holds a batch up.
+const NO_DISRUPTION: &str = "; a PodDisruptionBudget allows no further pod to be replaced now";
 
 /// A workload in batches, as one pass sees it.
 struct Batches<'a> {
@@ -83,6 +88,20 @@ impl<'a> Batches<'a> {
 
     fn old_ready(&self) -> u32 {
         self.pods.iter().filter(|pod| self.is_old(pod) && is_ready(pod)).count() as u32
+    }
+
+    /// Where a pod stands in its StatefulSet, from 0 on.
+    fn index(&self, pod: &Value) -> Option<u32> {
+        let (_, ordinal) = live::text(pod, "/metadata/name").rsplit_once('-')?;
+        ordinal.parse::<u32>().ok()?.checked_sub(live::count(self.workload, "/spec/ordinals/start"))
+    }
+
+    /// From which index on the pods of a StatefulSet are given the new version already; its size if none is.
+    fn given_from(&self) -> u32 {
+        let rolls = live::text(self.workload, "/spec/updateStrategy/type") != "OnDelete";
+        let is_new = self.version == workload::Version::New;
+        let partition = live::count(self.workload, "/spec/updateStrategy/rollingUpdate/partition").min(self.size);
+        if is_new && rolls { partition } else { self.size }
     }
 
     /// Pods that are missing, or not ready for as long as the workload asks (`minReadySeconds`).
@@ -245,15 +264,17 @@ impl Pass<'_> {
             return Reach::There;
         }
         let Some(target) = self.facts.target else { return Reach::waiting("the stored plan could not be read", 0) };
+        let (mut given, mut hindered) = (batch_size, "");
         let (form, number, object) = if b.is_daemon_set {
             (Form::OnDelete, None, batch::on_delete(b.workload, target))
         } else {
-            let partition = b.size.saturating_sub(batch_size);
+            let (partition, why) = self.lowered(b, b.size.saturating_sub(batch_size));
+            (given, hindered) = (b.size.saturating_sub(partition), why);
             (Form::Partition, Some(i64::from(partition)), batch::partitioned(b.workload, target, partition))
         };
         self.write(form, number, "", Some(b.workload), object);
         if self.has_planned() {
-            return Reach::waiting(format!("{batch_size} of {} pods are given the new version", b.size), 0);
+            return Reach::waiting(format!("{given} of {} pods are given the new version{hindered}", b.size), 0);
         }
         let Some(new) = b.stated.clone().filter(|_| b.version == workload::Version::New) else {
             return Reach::waiting("its controller has not looked at the new version yet", 0);
@@ -261,7 +282,6 @@ impl Pass<'_> {
         let ready = b.ready_of(&new);
         let required = capacity::required_ready(batch_size, threshold);
         let tolerated = batch_size.saturating_sub(required);
-        let mut hindered = "";
         if b.is_daemon_set {
             // Counted by the pods that are left, as a deleted pod's successor may not be there yet.
             let others = b.pods.iter().filter(|pod| !has(pod, &new) && !live::is_deleting(pod)).count() as u32;
@@ -269,10 +289,16 @@ impl Pass<'_> {
             hindered = self.replace_pods(b, missing, tolerated, &|pod| !has(pod, &new));
         }
         // What the plan tolerates is unready pods, not pods that were never given the new version.
-        if ready >= required && (!b.is_daemon_set || b.of_revision(&new) >= batch_size) {
+        let given = b.of_revision(&new);
+        if ready >= required && given >= batch_size {
             return Reach::There;
         }
-        let message = format!("{ready} of {batch_size} pods of the batch are ready, {required} must be{hindered}");
+        let message = if ready < required {
+            format!("{ready} of {batch_size} pods of the batch are ready, {required} must be{hindered}")
+        } else {
+            let ready = format!("{ready} of {batch_size} pods of the batch are ready");
+            format!("{ready} and {given} have the new version, which all must have{hindered}")
+        };
         Reach::waiting(message, ready)
     }
 
@@ -312,7 +338,7 @@ impl Pass<'_> {
             let costs = is_ready(pod);
             if left == 0 || (costs && (allowed == 0 || budget == Some(0))) {
                 let by_budget = left > 0 && costs && budget == Some(0);
-                return if by_budget { "; a PodDisruptionBudget allows no further pod to be replaced now" } else { "" };
+                return if by_budget { NO_DISRUPTION } else { "" };
             }
             left -= 1;
             if costs {
@@ -346,6 +372,22 @@ impl Pass<'_> {
         over_ours
             .map(|budget| if live::is_observed(budget) { live::count(budget, "/status/disruptionsAllowed") } else { 0 })
             .min()
+    }
+
+    /// The partition on the way to `goal` that may be written now: the StatefulSet's controller asks no disruption budget, so
+    /// it is given no more ready pods than these allow. Says what else holds it up, to be added to a message.
+    fn lowered(&self, b: &Batches<'_>, goal: u32) -> (u32, &'static str) {
+        let Some(budget) = self.disruptions(b) else { return (goal, "") };
+        let new = b.stated.as_deref().filter(|_| b.version == workload::Version::New);
+        let ready_ones = b.pods.iter().filter(|pod| is_ready(pod) && new.is_none_or(|new| !has(pod, new)));
+        let costly: BTreeSet<u32> = ready_ones.filter_map(|pod| b.index(pod)).filter(|index| *index < b.size).collect();
+        let from = b.given_from();
+        // What was given before and is not taken yet, and what a budget may not have counted yet.
+        let pending = costly.iter().filter(|index| **index >= from).count() as u32;
+        let away = b.size.saturating_sub(b.pods.iter().filter(|pod| !live::is_deleting(pod)).count() as u32);
+        let left = budget.saturating_sub(pending.saturating_add(away));
+        let too_many = costly.iter().rev().filter(|index| (goal..from).contains(*index)).nth(left as usize);
+        too_many.map_or((goal, ""), |index| (index + 1, NO_DISRUPTION))
     }
 
     fn promote_batches(&mut self, b: &Batches<'_>, threshold: u8) {

@@ -130,11 +130,13 @@ fn a_disruption_budget_that_allows_nothing_is_waited_for() {
         "spec": {"minAvailable": 3, "selector": {"matchLabels": {"app": "db"}}},
     });
     let plan = json!({"batches": {"steps": [{"setWeight": 30}]}});
-    let manifests = [set("DaemonSet", "web:new")];
-    let (world, timeline) = play(&history(&plan, vec![set("DaemonSet", "web:zero"), budget], &manifests, Vec::new()));
-    assert_eq!(status(&world)["phase"], "RolledBack", "{}", told(&world));
-    assert!(told(&world).contains("a PodDisruptionBudget allows no further pod"), "{}", told(&world));
-    assert!(!timeline.iter().any(|h| matches!(h, Happening::Stored(a) if a.id.kind == "Pod")));
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let objects = vec![set(kind, "web:zero"), budget.clone()];
+        let (world, timeline) = play(&history(&plan, objects, &[set(kind, "web:new")], Vec::new()));
+        assert_eq!(status(&world)["phase"], "RolledBack", "{kind} {}", told(&world));
+        assert!(told(&world).contains("a PodDisruptionBudget allows no further pod"), "{kind} {}", told(&world));
+        assert!(!timeline.iter().any(|h| matches!(h, Happening::Stored(a) if a.id.kind == "Pod")), "{kind}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     ALONE, THREADS,
-    figures::{self, Figures},
+    figures::{self, Answer, Figures},
     in_parallel, names, steps,
 };
 
@@ -63,7 +63,7 @@ pub fn measure(program: &Path, count: usize) -> Figures {
     let seconds = begun.elapsed().as_secs_f64();
     let (cpu, peak_mib) = figures::usage(process);
     let requests = figures::requests(&log, start, is_theirs);
-    let crowded = figures::percentiles(figures::reactions(&log, start, is_theirs));
+    let crowded = figures::percentiles(figures::reactions(&log, start, Answer::Replicas, is_theirs));
     let spread = figures::spread(&log, start, is_theirs);
     println!("Argo Rollouts: {count} releases in {seconds:.1} s");
     let idle = figures::idle(&log, is_theirs);
@@ -72,7 +72,7 @@ pub fn measure(program: &Path, count: usize) -> Figures {
         release(&admin, name, "web:3.0.0");
         healthy(&admin, name, "web:3.0.0");
     }
-    let alone = figures::percentiles(figures::reactions(&log, start, is_theirs));
+    let alone = figures::percentiles(figures::reactions(&log, start, Answer::Replicas, is_theirs));
     // What it needed to make the workloads is no part of a release.
     Figures { seconds, spread, cpu: cpu - cpu_before, cpu_before: 0.0, peak_mib, requests, alone, crowded, idle }
 }

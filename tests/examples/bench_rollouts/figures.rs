@@ -190,21 +190,32 @@ fn workload_of(name: &str) -> Option<&str> {
     workload.strip_prefix('w')?.bytes().all(|byte| byte.is_ascii_digit()).then_some(workload)
 }
 
-/// Milliseconds from the last status of a workload's pods (stored and answered) to the controller's next write of its
-/// Deployments or ReplicaSets (received), for each such pair since `from`.
-pub fn reactions(log: &Path, from: Timestamp, is_theirs: impl Fn(&Event) -> bool) -> Vec<f64> {
+/// What a controller writes when pods have become ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// How many pods the workload's Deployments or ReplicaSets are to have.
+    Replicas,
+    /// The weight in the workload's HTTPRoute, which answers to pods of its second Deployment.
+    Weight,
+}
+
+/// Milliseconds from the last status of a workload's pods (stored and answered) to the controller's next `answer`
+/// (received), for each such pair since `from`.
+pub fn reactions(log: &Path, from: Timestamp, answer: Answer, is_theirs: impl Fn(&Event) -> bool) -> Vec<f64> {
     let mut by_workload: BTreeMap<String, Vec<(Timestamp, bool)>> = BTreeMap::new();
     each(log, from, |event| {
         let reference = &event.0["objectRef"];
         let text = |field: &str| reference[field].as_str().unwrap_or_default();
         let Some(workload) = workload_of(text("name")).filter(|_| event.is_stored_write()) else { return };
-        let seen = match (text("resource"), text("subresource")) {
-            ("pods", "status") => (instant(event, "stageTimestamp"), true),
-            ("deployments" | "replicasets", "" | "scale") if is_theirs(event) => {
-                (instant(event, "requestReceivedTimestamp"), false)
-            }
+        let is_new = || text("name").get(NAME_LENGTH..).is_some_and(|rest| rest.starts_with("-canary-"));
+        let is_pod = match (text("resource"), text("subresource"), answer) {
+            ("pods", "status", Answer::Replicas) => true,
+            ("pods", "status", Answer::Weight) if is_new() => true,
+            ("deployments" | "replicasets", "" | "scale", Answer::Replicas) if is_theirs(event) => false,
+            ("httproutes", "", Answer::Weight) if is_theirs(event) => false,
             _ => return,
         };
+        let seen = (instant(event, if is_pod { "stageTimestamp" } else { "requestReceivedTimestamp" }), is_pod);
         by_workload.entry(workload.to_owned()).or_default().push(seen);
     });
     let mut found = Vec::new();

@@ -32,18 +32,23 @@ fn main() {
     let count: usize = std::env::var("INTERLOCK_BENCH_COUNT").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000);
     assert!((1..=9_999).contains(&count), "INTERLOCK_BENCH_COUNT is 1 to 9999");
     println!("{count} workloads of 3 pods each, from version 1 to 2 by 20, 35 and 50 percent without pauses");
-    let is_alone = std::env::var_os("INTERLOCK_BENCH_ALONE").is_some();
+    let routed = std::env::var_os("INTERLOCK_BENCH_ROUTED").is_some();
+    if routed {
+        println!("each behind an HTTPRoute: what answers to a pod is the weight that is written into it");
+    }
+    // Argo Rollouts writes no HTTPRoute without a plugin.
+    let is_alone = routed || std::env::var_os("INTERLOCK_BENCH_ALONE").is_some();
     let program = if is_alone { Err("it is not asked for".to_owned()) } else { argo::program() };
     if let (Err(why), false) = (&program, is_alone) {
         println!("Argo Rollouts cannot be built, so there is nothing to compare with: {why}");
     }
-    let ours = ours::measure(count);
+    let ours = ours::measure(count, routed);
     println!("Interlock: {}", ours.json());
     let theirs = program.ok().map(|program| argo::measure(&program, count));
     table::print(&ours, theirs.as_ref(), count);
     if let Some(path) = std::env::var_os("INTERLOCK_BENCH_JSON") {
-        let both =
-            json!({"count": count, "interlock": ours.json(), "argoRollouts": theirs.map(|theirs| theirs.json())});
+        let theirs = theirs.map(|theirs| theirs.json());
+        let both = json!({"count": count, "routed": routed, "interlock": ours.json(), "argoRollouts": theirs});
         fs::write(&path, format!("{both:#}\n")).expect("the figures as JSON");
         println!("the same as JSON: {}", path.display());
     }

@@ -16,6 +16,8 @@ use interlock_tests::{
     Api, Change, Options, Stage, World,
     audit::Event,
     config_map, deployment, deployment_image, eventually,
+    gateway::definition_of_routes,
+    served,
     stage::policy_of,
     world,
     world::{SOON, condition},
@@ -27,8 +29,16 @@ use crate::{
     assert_refused,
 };
 
-/// A namespace with a workload of four pods, what leads traffic to it, and a RolloutPlan.
-fn options(plan: Value) -> Options {
+/// A namespace with these objects and the RolloutPlan `cautious`.
+pub fn with_plan(mut objects: Vec<Value>, plan: Value) -> Options {
+    objects.push(json!({
+        "apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": "cautious"}, "spec": plan,
+    }));
+    Options { policy: policy_of(1, "sre"), objects, ..Options::default() }
+}
+
+/// One with a workload of four pods and what leads traffic to it.
+pub fn options(plan: Value) -> Options {
     let mut web = deployment("web", "web:1.0.0");
     web["spec"]["replicas"] = json!(4);
     let objects = vec![
@@ -36,24 +46,23 @@ fn options(plan: Value) -> Options {
         web,
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
             "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]}}),
-        json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "RolloutPlan", "metadata": {"name": "cautious"}, "spec": plan}),
     ];
-    Options { policy: policy_of(1, "sre"), objects, ..Options::default() }
+    with_plan(objects, plan)
 }
 
-fn release<'s>(stage: &'s Stage<'_>, name: &str, image: &str) -> Change<'s> {
-    let change = stage.propose_with(
-        "alice",
-        name,
-        vec![deployment_image("web", image)],
-        json!({"rolloutPlanRef": {"name": "cautious"}}),
-    );
+/// A change that is carried out by the plan.
+pub fn approved<'s>(stage: &'s Stage<'_>, name: &str, manifests: Vec<Value>) -> Change<'s> {
+    let change = stage.propose_with("alice", name, manifests, json!({"rolloutPlanRef": {"name": "cautious"}}));
     change.approve(&["bob"]);
     change
 }
 
+pub fn release<'s>(stage: &'s Stage<'_>, name: &str, image: &str) -> Change<'s> {
+    approved(stage, name, vec![deployment_image("web", image)])
+}
+
 /// The Rollout of a change, once it is there.
-fn rollout_of(stage: &Stage<'_>, change: &Change<'_>) -> Value {
+pub fn rollout_of(stage: &Stage<'_>, change: &Change<'_>) -> Value {
     eventually(SOON, || {
         let all = stage.get("rollouts");
         let found =
@@ -62,7 +71,7 @@ fn rollout_of(stage: &Stage<'_>, change: &Change<'_>) -> Value {
     })
 }
 
-fn until(stage: &Stage<'_>, change: &Change<'_>, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
+pub fn until(stage: &Stage<'_>, change: &Change<'_>, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
     eventually(SOON, || {
         let found = rollout_of(stage, change);
         if holds(&found) { Ok(found) } else { Err(format!("{what}: {:#}", found["status"])) }
@@ -70,13 +79,18 @@ fn until(stage: &Stage<'_>, change: &Change<'_>, what: &str, holds: impl Fn(&Val
 }
 
 /// It stands at this step, which waits.
-fn at_step(stage: &Stage<'_>, change: &Change<'_>, step: u64) -> Value {
+pub fn at_step(stage: &Stage<'_>, change: &Change<'_>, step: u64) -> Value {
     until(stage, change, &format!("step {step}"), |rollout| {
         rollout["status"]["currentStep"] == step && rollout["status"]["phase"] == "Paused"
     })
 }
 
-fn command(stage: &Stage<'_>, change: &Change<'_>, user: &str, verb: &str) -> Result<Value, interlock_tests::Refusal> {
+pub fn command(
+    stage: &Stage<'_>,
+    change: &Change<'_>,
+    user: &str,
+    verb: &str,
+) -> Result<Value, interlock_tests::Refusal> {
     let rollout = rollout_of(stage, change);
     stage.user(user).create(&json!({
         "apiVersion": "interlock.dev/v1alpha1", "kind": "Action",
@@ -88,14 +102,14 @@ fn command(stage: &Stage<'_>, change: &Change<'_>, user: &str, verb: &str) -> Re
     }))
 }
 
-fn has_no_canary(stage: &Stage<'_>) {
+pub fn has_no_canary(stage: &Stage<'_>) {
     for left in ["deployments/web-canary", "services/web-stable", "services/web-canary"] {
         eventually(SOON, || if stage.exists(left) { Err(format!("{left} is still there")) } else { Ok(()) });
     }
 }
 
 /// Writes of this stage's executor, in their order.
-fn written(stage: &Stage<'_>, resource: &str, name: &str) -> Vec<Event> {
+pub fn written(stage: &Stage<'_>, resource: &str, name: &str) -> Vec<Event> {
     let mut events = stage.world.audit(&format!("/namespaces/{}/{resource}", stage.namespace));
     events.retain(|event| {
         event.is_stored_write() && event.user() == stage.executor() && event.is_about(&stage.namespace, resource, name)
@@ -311,33 +325,18 @@ fn r14_blue_green_switches_a_service_once_and_returns_it_when_it_fails_after_the
     has_no_canary(&stage);
 }
 
-/// The HTTPRoute kind, as far as a release looks at it.
-fn install_routes(world: &World) {
-    let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let kind = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": "httproutes.gateway.networking.k8s.io",
-            "annotations": {"api-approved.kubernetes.io": "unapproved, a test's own"},
-        },
-        "spec": {
-            "group": "gateway.networking.k8s.io", "scope": "Namespaced",
-            "names": {"kind": "HTTPRoute", "plural": "httproutes", "singular": "httproute"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
-                "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": open, "status": open}}}}],
-        },
-    });
-    world.ensure(&kind).unwrap();
-    eventually(SOON, || {
-        world.admin().get("/apis/gateway.networking.k8s.io/v1/httproutes").map_err(|refusal| refusal.to_string())
-    });
+/// The HTTPRoute kind as the Gateway API defines it.
+pub fn install_routes(world: &World) {
+    let definition = definition_of_routes();
+    world.ensure(&definition).unwrap();
+    served(world.admin(), &definition);
 }
 
 /// Accepts every generation of a route, as a Gateway does, until it is dropped.
-struct Gateway(Arc<AtomicBool>);
+pub struct Gateway(Arc<AtomicBool>);
 
 impl Gateway {
-    fn start(api: Api, path: String) -> Self {
+    pub fn start(api: Api, path: String) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
         thread::spawn(move || {
@@ -366,7 +365,7 @@ impl Drop for Gateway {
     }
 }
 
-fn routed(steps: Value) -> Options {
+pub fn routed(steps: Value) -> Options {
     let plan = json!({"canary": {"route": {"httpRoute": "web", "backend": "web"}, "steps": steps}});
     let mut options = options(plan);
     options.objects.push(json!({

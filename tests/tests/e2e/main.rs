@@ -17,6 +17,7 @@ mod examples;
 mod fidelity;
 mod gray;
 mod gray_cli;
+mod gray_strategies;
 mod heartbeat;
 mod kinds;
 mod races;

@@ -26,7 +26,7 @@ fn disguises() -> Vec<String> {
     [CANARY, CANARY_NEW].iter().flat_map(|text| [(*text).to_owned(), encoded(text)]).collect()
 }
 
-fn staged(stage: &Stage<'_>, name: &str, value: &str) -> Value {
+pub fn staged(stage: &Stage<'_>, name: &str, value: &str) -> Value {
     let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": "interlock.dev/staged", "immutable": true,
         "metadata": {"name": name, "namespace": stage.namespace}, "stringData": {"password": value}});
     let stored = stage.user("alice").create(&secret).unwrap();

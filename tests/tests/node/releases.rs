@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use interlock_cluster::{Node, NodeOptions, PodNetwork, gateway_api, web};
+use interlock_cluster::{Node, NodeOptions, PodNetwork, web};
 use interlock_tests::{
     Change, Installation, Options, Stage, World, deployment_image, eventually,
-    gateway::Gateway,
+    gateway::{Gateway, definition_of_routes},
     load::{Load, Seen},
+    served,
     stage::policy_of,
     world::{SOON, block_on},
 };
@@ -30,19 +31,10 @@ fn world() -> Option<World> {
         let image = web(&format!("web:{version}")).unwrap().env("VERSION", version).env("ERROR_RATE", error_rate);
         image.import(world.node().unwrap()).unwrap();
     }
-    install_routes(&world);
-    Some(world)
-}
-
-/// The Gateway API's own definition of routes, with its defaults and its rules.
-fn install_routes(world: &World) {
-    let text =
-        std::fs::read_to_string(gateway_api().unwrap().join("gateway.networking.k8s.io_httproutes.yaml")).unwrap();
-    let definition: Value = serde_saphyr::from_str(&text).unwrap();
+    let definition = definition_of_routes();
     world.ensure(&definition).unwrap();
-    eventually(SOON, || {
-        world.admin().get("/apis/gateway.networking.k8s.io/v1/httproutes").map_err(|refusal| refusal.to_string())
-    });
+    served(world.admin(), &definition);
+    Some(world)
 }
 
 fn objects(prometheus: &str) -> Vec<Value> {

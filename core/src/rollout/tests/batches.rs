@@ -96,21 +96,75 @@ fn r23_an_abort_deletes_broken_pods_of_an_ordered_set() {
 
 #[test]
 fn r15_a_disruption_budget_is_honoured() {
-    let mut game = game("DaemonSet", "v2", json!([{"setWeight": 20}]), 0);
     let budget = |allowed: u32| {
         json!({
             "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "teller", "namespace": "teller", "generation": 1},
             "spec": {"selector": {"matchLabels": {"app": "teller"}}}, "status": {"disruptionsAllowed": allowed, "observedGeneration": 9},
         })
     };
-    game.cluster.put(budget(0));
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let mut game = game(kind, "v2", json!([{"setWeight": 20}]), 0);
+        game.cluster.put(budget(0));
+        game.run_for(30);
+        assert_eq!(game.cluster.set_images(true)["v1"], 10, "{kind}");
+        assert!(game.message().contains("a PodDisruptionBudget allows no further pod"), "{kind}: {}", game.message());
+        game.cluster.put(budget(1));
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{kind}: {}", game.message());
+        let count = |form: &str| game.log.iter().filter(|line| line.contains(form)).count();
+        if kind == "DaemonSet" {
+            assert_eq!(count("ReplacedPod"), 10);
+        } else {
+            let expected: Vec<_> = (0..=10).rev().map(|partition| partition.to_string()).collect();
+            assert_eq!(partitions(&game), expected, "by one pod at a time");
+        }
+    }
+}
+
+/// The partitions that a StatefulSet was given, in their order.
+fn partitions(game: &Game) -> Vec<&str> {
+    game.log.iter().filter_map(|line| line.strip_prefix("Update Partition teller ")).collect()
+}
+
+#[test]
+fn r15_a_budget_for_a_few_pods_lowers_the_partition_by_a_few() {
+    let mut game = game("StatefulSet", "v2", json!([{"setWeight": 60}, {"pause": {}}]), 0);
+    // Two pods are not ready anyway: what replaces them costs nothing.
+    for name in ["teller-9", "teller-7"] {
+        set_ready(&mut game, name, false);
+    }
+    game.cluster.put(json!({
+        "apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "teller", "namespace": "teller", "generation": 1},
+        "spec": {"selector": {"matchLabels": {"app": "teller"}}}, "status": {"disruptionsAllowed": 2, "observedGeneration": 9},
+    }));
+    while partitions(&game).is_empty() {
+        assert!(game.pass(), "{}", game.message());
+    }
+    assert_eq!(partitions(&game), ["6"], "9 and 7 for nothing, 8 and 6 within the budget");
+    for name in ["teller-9", "teller-7"] {
+        set_ready(&mut game, name, true);
+    }
     game.run_for(30);
-    assert_eq!(game.cluster.set_images(true)["v1"], 10);
-    assert!(game.message().contains("a PodDisruptionBudget allows no further pod"), "{}", game.message());
-    game.cluster.put(budget(1));
-    game.run_for(60);
-    assert_eq!(game.phase(), RolloutPhase::Succeeded);
-    assert!(game.log.iter().filter(|line| line.contains("ReplacedPod")).count() == 10);
+    assert_eq!((game.phase(), partitions(&game)), (RolloutPhase::Paused, vec!["6", "4"]), "{}", game.message());
+}
+
+#[test]
+fn r15_a_workload_that_does_not_fit_is_told_and_goes_on_when_it_is_put_right() {
+    for (kind, wrong, told) in [
+        ("StatefulSet", json!({"type": "OnDelete"}), "has updateStrategy OnDelete"),
+        ("DaemonSet", json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}), "has maxSurge"),
+    ] {
+        let mut game = game(kind, "v2", json!([{"setWeight": 20}]), 0);
+        let own = strategy(&game, kind);
+        game.cluster.edit(kind, "teller", |set| set["spec"]["updateStrategy"] = wrong);
+        game.run_for(600);
+        assert_eq!((game.phase(), game.log.len()), (RolloutPhase::Pending, 0), "{kind}: {}", game.message());
+        assert!(game.message().contains(told), "{kind}: {}", game.message());
+        game.cluster.edit(kind, "teller", |set| set["spec"]["updateStrategy"] = own.clone());
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{kind}: {}", game.message());
+        assert_eq!(strategy(&game, kind), own);
+    }
 }
 
 #[test]
@@ -182,38 +236,108 @@ fn a_daemon_set_that_surges_is_not_replaced_in_place() {
     assert!(game.message().contains("has maxSurge"), "{}", game.message());
 }
 
+fn set_ready(game: &mut Game, name: &str, ready: bool) {
+    let status = if ready { "True" } else { "False" };
+    game.cluster.edit("Pod", name, |pod| pod["status"]["conditions"][0]["status"] = json!(status));
+}
+
+/// Plays until `ended`, or nothing happens any more. The new pods of these names stay broken.
+fn play_with_broken(game: &mut Game, names: &[&str], ended: impl Fn(&Game) -> bool) {
+    for _ in 0..5_000 {
+        let broken: Vec<String> = game
+            .cluster
+            .set_pods()
+            .iter()
+            .filter(|pod| pod["spec"]["image"] == "v2" && is_up(pod))
+            .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
+            .filter(|name| names.contains(&name.as_str()))
+            .collect();
+        for name in broken {
+            set_ready(game, &name, false);
+        }
+        if game.pass() {
+            continue;
+        }
+        if ended(game) {
+            return;
+        }
+        if let Some(event) = game.cluster.events().first().cloned() {
+            game.happen(&event);
+        } else if let Some(wake) = game.decide().wake_at {
+            game.now = wake;
+        } else {
+            return;
+        }
+    }
+}
+
 #[test]
 fn nodes_whose_new_pod_never_becomes_ready_are_tolerated_as_far_as_the_plan_says() {
     for (threshold, end) in [(30, RolloutPhase::Succeeded), (10, RolloutPhase::RolledBack)] {
         let mut game = game("DaemonSet", "v2", json!([{"setWeight": 100}]), threshold);
         // Of the new pods the first three stay broken.
-        for _ in 0..5_000 {
-            let broken: Vec<String> = game
-                .cluster
-                .set_pods()
-                .iter()
-                .filter(|pod| pod["spec"]["image"] == "v2")
-                .map(|pod| pod["metadata"]["name"].as_str().unwrap().to_owned())
-                .filter(|name| ["teller-0", "teller-1", "teller-2"].contains(&name.as_str()))
-                .collect();
-            for name in broken {
-                game.cluster.edit("Pod", &name, |pod| pod["status"]["conditions"][0]["status"] = json!("False"));
-            }
-            if game.pass() {
-                continue;
-            }
-            if let Some(event) = game.cluster.events().first().cloned() {
-                game.happen(&event);
-            } else if let Some(wake) = game.decide().wake_at {
-                game.now = wake;
-            } else {
-                break;
-            }
-            if game.phase().is_at_rest() {
-                break;
-            }
-        }
+        play_with_broken(&mut game, &["teller-0", "teller-1", "teller-2"], |game| game.phase().is_at_rest());
         assert_eq!(game.phase(), end, "{threshold}: {}", game.message());
+    }
+}
+
+#[test]
+fn r23_a_batch_counts_when_all_but_the_threshold_are_ready() {
+    let pause = json!({"pause": {}});
+    let steps = json!([{"setWeight": 10}, pause, {"setWeight": 30}, pause, {"setWeight": 60}, pause]);
+    let mut game = game("DaemonSet", "v2", steps, 20);
+    for (step, new) in [(1, 1), (3, 2), (5, 4)] {
+        let waits = |game: &Game| game.phase() == RolloutPhase::Paused && game.status.current_step == step;
+        play_with_broken(&mut game, &["teller-2", "teller-5"], waits);
+        assert!(waits(&game), "step {step}: {}", game.message());
+        assert_eq!((game.status.replicas.unwrap().new, game.cluster.set_images(true)["v2"]), (new, new));
+        game.command(RolloutVerb::Promote);
+    }
+    play_with_broken(&mut game, &["teller-2", "teller-5"], |game| game.phase().is_at_rest());
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert_eq!((game.cluster.set_images(true)["v2"], game.cluster.set_images(false)["v2"]), (8, 2));
+}
+
+#[test]
+fn r23_an_ordered_set_has_given_the_whole_batch_the_new_version_before_any_failure_is_tolerated() {
+    // Half of the batch may be broken; but an ordered set waits for the first broken pod, and the next ones stay old.
+    for (broken, ready, end) in [("teller-6", 3, RolloutPhase::Paused), ("teller-7", 0, RolloutPhase::RolledBack)] {
+        let mut game = game("StatefulSet", "v2", json!([{"setWeight": 40}, {"pause": {}}]), 50);
+        play_with_broken(&mut game, &[broken], |game| game.phase() == end);
+        assert_eq!(game.phase(), end, "{broken}: {}", game.message());
+        assert_eq!(game.cluster.set_images(true).get("v2").copied().unwrap_or(0), ready);
+        if end == RolloutPhase::RolledBack {
+            let cause = game.status.cause.clone().unwrap();
+            assert!(cause.contains("2 of 4 pods of the batch are ready and 3 have the new version"), "{cause}");
+            continue;
+        }
+        set_ready(&mut game, broken, true);
+        game.command(RolloutVerb::Promote);
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+        assert_eq!(game.cluster.set_images(true)["v2"], 10);
+    }
+}
+
+#[test]
+fn r23_a_newer_version_from_the_second_batch_on_begins_where_all_pods_are_old_again() {
+    for kind in ["StatefulSet", "DaemonSet"] {
+        let steps = json!([{"setWeight": 10}, {"setWeight": 30}, {"pause": {}}]);
+        let mut game = game(kind, "v2", steps, 20);
+        game.run_for(30);
+        assert_eq!((game.status.current_step, game.cluster.set_images(true)["v2"]), (2, 3), "{kind}");
+        game.superseded_by = Some("cr-3".into());
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::RolledBack, "{kind}: {}", game.message());
+        assert_eq!(game.status.cause.as_deref(), Some("superseded by cr-3"));
+        game.next_change(game.spec.plan.clone(), "0b5e7f52-0000-4000-8000-000000000003", "v3");
+        game.run_for(30);
+        let images: Vec<_> = game.cluster.set_images(true).into_iter().collect();
+        assert_eq!((game.phase(), images), (RolloutPhase::Paused, vec![("v1".into(), 7), ("v3".into(), 3)]), "{kind}");
+        game.command(RolloutVerb::Promote);
+        game.run_for(60);
+        assert_eq!(game.phase(), RolloutPhase::Succeeded, "{kind}: {}", game.message());
+        assert_eq!(game.cluster.set_images(true).into_iter().collect::<Vec<_>>(), [("v3".to_owned(), 10)]);
     }
 }
 

@@ -207,8 +207,8 @@ impl Game {
 
     /// The next change, on the cluster as this release leaves it.
     pub fn next_change(&mut self, plan: RolloutPlanSpec, uid: &str, image: &str) {
-        let live = self.cluster.get("Deployment", "teller").unwrap().clone();
-        let mut before = live;
+        let kind = self.target.before["kind"].as_str().unwrap();
+        let mut before = self.cluster.get(kind, "teller").unwrap().clone();
         crate::object::strip_server_fields(&mut before);
         let mut wanted = before.clone();
         wanted["spec"]["template"]["spec"]["containers"][0]["image"] = json!(image);
