@@ -102,23 +102,21 @@ fn log_tail(pod: &Value) -> Option<String> {
     messages.filter(|message| !message.is_empty()).last().map(ToOwned::to_owned)
 }
 
-/// What a pod waits for, if none of its containers ever ran.
+/// What a pod waits for: none of its containers runs, and this keeps the next one from ever having run.
 fn waiting(pod: &Value) -> Option<String> {
-    let ran = |container: &Value| {
-        container.pointer("/state/running").is_some()
-            || container.pointer("/state/terminated").is_some()
-            || container.pointer("/lastState/terminated").is_some()
-    };
-    if containers(pod).any(ran) {
+    if containers(pod).any(|container| container.pointer("/state/running").is_some()) {
         return None;
     }
+    let never_ran = |container: &&Value| {
+        container.pointer("/state/terminated").is_none() && container.pointer("/lastState/terminated").is_none()
+    };
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let mut unscheduled =
         conditions.filter(|c| text(c, "/type") == Some("PodScheduled") && text(c, "/status") == Some("False"));
     if let Some(why) = unscheduled.find_map(|condition| text(condition, "/message")) {
         return Some(format!("no node takes it: {why}"));
     }
-    containers(pod).find_map(|container| {
+    containers(pod).filter(never_ran).find_map(|container| {
         let reason = text(container, "/state/waiting/reason").filter(|reason| *reason != "PodInitializing")?;
         let name = text(container, "/name").unwrap_or_default();
         Some(match text(container, "/state/waiting/message") {

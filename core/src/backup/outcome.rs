@@ -139,7 +139,7 @@ pub struct PodEnd {
     pub reason: Option<String>,
     /// A container was ended for using more memory than its limit.
     pub out_of_memory: bool,
-    /// What the pod was waiting for when it last was seen, if no container ever ran.
+    /// What the pod was waiting for when it last was seen, if its next container could not run.
     pub waiting: Option<String>,
     /// Termination message of the last container.
     pub message: Option<String>,

@@ -194,7 +194,10 @@ pub fn validation(spec: &DrillValidation, end: &PodEnd, deadline_exceeded: bool,
     let too_long = || Validated::timed_out(format!("it did not end within {}", spec.timeout));
     let report = match DrillReport::decode(end.message.as_deref(), run) {
         Ok(report) => report,
-        Err(ResultError::Missing) if deadline_exceeded => return too_long(),
+        Err(ResultError::Missing) if deadline_exceeded => {
+            let never = |why: &str| Validated::error("NeverStarted", format!("it could not be started: {why}"));
+            return end.waiting.as_deref().map_or_else(too_long, never);
+        }
         Err(error) => return Validated::error("NoResult", silence(end, &error).message),
     };
     if report.timed_out {

@@ -106,7 +106,7 @@ pub struct JobState {
     pub ended: Option<JobEnd>,
     /// Whether it has a pod.
     pub has_pod: bool,
-    /// What its pod is waiting for, if no container ever ran.
+    /// What its pod is waiting for, if its next container cannot run.
     pub waiting: Option<String>,
     /// The end of the tool's log, if the tool has ended and left one.
     pub log_tail: Option<String>,

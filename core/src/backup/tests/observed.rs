@@ -85,14 +85,32 @@ fn a_pod_of_which_nothing_is_left_was_evicted_or_deleted() {
 }
 
 #[test]
-fn what_a_pod_waits_for_is_told_until_a_container_ran() {
+fn what_a_pod_waits_for_is_told_until_its_next_container_runs() {
     let waiting = |status: &Value| state(observed::job(Some(&job(&json!({}))), &[pod(status)], "run-uid")).waiting;
     let unscheduled = json!({"conditions": [{"type": "PodScheduled", "status": "False", "message": "no room"}]});
     assert_eq!(waiting(&unscheduled).as_deref(), Some("no node takes it: no room"));
     let pulling = json!({"initContainerStatuses": [{"name": "install", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}]});
     assert_eq!(waiting(&pulling).as_deref(), Some("container install: ImagePullBackOff: no such image"));
-    let ran = json!({"initContainerStatuses": [{"name": "install", "state": {"terminated": {}}}, {"name": "tool", "state": {"waiting": {"reason": "X"}}}]});
-    assert_eq!(waiting(&ran), None);
+    let then = |tool: Value| {
+        waiting(&json!({
+            "initContainerStatuses": [{"name": "install", "state": {"terminated": {}}}, tool],
+            "containerStatuses": [{"name": "report", "state": {"waiting": {"reason": "PodInitializing"}}}],
+        }))
+    };
+    let refused = json!({"waiting": {"reason": "ErrImagePull"}});
+    assert_eq!(
+        then(json!({"name": "tool", "state": refused})).as_deref(),
+        Some("container tool: ErrImagePull"),
+        "what was copied before does not make it start"
+    );
+    for goes_on in [
+        json!({"name": "tool", "state": {"waiting": {"reason": "PodInitializing"}}}),
+        json!({"name": "tool", "state": {"running": {}}}),
+        json!({"name": "tool", "state": {"terminated": {}}}),
+        json!({"name": "tool", "state": refused, "lastState": {"terminated": {}}}),
+    ] {
+        assert_eq!(then(goes_on), None);
+    }
     let evicted = json!({"reason": "Evicted", "conditions": []});
     let ended = state(observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[pod(&evicted)], "run-uid")).ended;
     assert_eq!(ended.unwrap().pod.reason.as_deref(), Some("Evicted"));

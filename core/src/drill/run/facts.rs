@@ -109,7 +109,7 @@ pub struct JobState {
     pub created_at: Timestamp,
     /// How it ended, if it is terminal with no pod left that may still write.
     pub ended: Option<Ended>,
-    /// What its pod waits for, if no container ever ran.
+    /// What its pod waits for, if its next container cannot run.
     pub waiting: Option<String>,
     /// Images that it ran.
     pub images: Vec<ImageRecord>,
@@ -137,7 +137,7 @@ pub struct PodState {
     pub ready_at: Option<Timestamp>,
     /// How it ended.
     pub ended: Option<Ended>,
-    /// What it waits for, if no container ever ran.
+    /// What it waits for, if its next container cannot run.
     pub waiting: Option<String>,
     /// Images that it ran.
     pub images: Vec<ImageRecord>,

@@ -6,9 +6,12 @@ use serde_json::json;
 
 use super::{
     drill_spec, on,
-    world::{Script, World, heart, matches, number, plus},
+    world::{Script, UID, World, heart, matches, number, plus},
 };
-use crate::drill::{clock::segment_seconds, names::PodRole, reason::Reason, report::DrillReport, run::DrillWrite};
+use crate::{
+    backup::outcome::PodEnd,
+    drill::{clock::segment_seconds, names::PodRole, outcome, reason::Reason, report::DrillReport, run::DrillWrite},
+};
 
 pub(super) fn run(change: impl FnOnce(&mut World)) -> World {
     let mut world = World::new(Script::good());
@@ -192,6 +195,19 @@ fn d8_a_critical_check_that_fails_hangs_or_never_runs_fails_the_run() {
         (DrillPhase::Passed, Failed),
         "it was not critical"
     );
+}
+
+#[test]
+fn d8_a_check_whose_image_is_missing_says_so_instead_of_being_slow() {
+    let spec = drill_spec(|_| ());
+    let over = |waiting: Option<&str>| {
+        let end = PodEnd { waiting: waiting.map(ToOwned::to_owned), ..PodEnd::default() };
+        outcome::validation(&spec.validations[0], &end, true, UID)
+    };
+    assert_eq!(over(None).verdict, ValidationVerdict::TimedOut);
+    let never = over(Some("container tool: ErrImagePull"));
+    assert_eq!(never.verdict, ValidationVerdict::Error);
+    assert!(never.message.contains("could not be started: container tool: ErrImagePull"), "{}", never.message);
 }
 
 #[test]
