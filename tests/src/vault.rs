@@ -5,6 +5,7 @@ mod drills;
 pub use drills::{DRILL, instant, outcome, segments};
 
 use std::{
+    collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -172,9 +173,7 @@ impl<'w> Scene<'w> {
     pub fn ended(&self, run: &str) -> Value {
         eventually(RUN, || {
             let status = self.status(&format!("backups/{run}"));
-            let phase = status["phase"].as_str().unwrap_or_default();
-            let has_ended = ["Succeeded", "PartiallyFailed", "Failed", "Skipped"].contains(&phase);
-            if has_ended { Ok(status) } else { Err(format!("{run}: {status:#}")) }
+            if has_ended(&status) { Ok(status) } else { Err(format!("{run}: {status:#}")) }
         })
     }
 
@@ -215,6 +214,12 @@ impl<'w> Scene<'w> {
         found.iter().map(|snapshot| snapshot["id"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// The packs of the repository at the top of the vault.
+    pub fn packs(&self) -> BTreeSet<PathBuf> {
+        let folders = fs::read_dir(self.volume("vault").join("data")).unwrap().map(|entry| entry.unwrap().path());
+        folders.flat_map(|folder| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())).collect()
+    }
+
     /// psql in a pod of the Deployment.
     pub fn psql(&self, deployment: &str, query: &str) -> Result<String, String> {
         let pod = format!("deploy/{deployment}");
@@ -236,6 +241,12 @@ impl<'w> Scene<'w> {
     }
 }
 
+/// Whether the run with this status has ended.
+pub fn has_ended(status: &Value) -> bool {
+    let phase = status["phase"].as_str().unwrap_or_default();
+    ["Succeeded", "PartiallyFailed", "Failed", "Skipped"].contains(&phase)
+}
+
 /// The name in what a command said it made: `KIND/NAME was asked for`.
 pub fn named(told: &str, kind: &str) -> String {
     let name = told.split(&format!("{kind}/")).nth(1).and_then(|rest| rest.split_whitespace().next());
@@ -243,7 +254,7 @@ pub fn named(told: &str, kind: &str) -> String {
 }
 
 /// A file that everybody may read.
-pub fn write(folder: &Path, name: &str, text: &str) {
-    fs::write(folder.join(name), text).unwrap();
+pub fn write(folder: &Path, name: &str, content: impl AsRef<[u8]>) {
+    fs::write(folder.join(name), content).unwrap();
     fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o644)).unwrap();
 }

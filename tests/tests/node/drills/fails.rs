@@ -46,6 +46,11 @@ fn beside_each_other(scene: &Scene<'_>) {
     let alive = json!({"validations": [{"name": "every file", "files": {}}, {"name": "heartbeat", "heartbeat": {}}]});
     let strict = with(alive.clone(), &json!({"objectives": {"rpo": "1s"}}));
     let hangs = json!({"validations": [{"name": "hangs", "timeout": "5s", "command": sleeping(600)}]});
+    let absent = "127.0.0.1:1/nothing:1";
+    let cannot = json!({"validations": [
+        {"name": "no image", "timeout": "1s", "command": {"image": absent, "command": ["true"]}},
+        {"name": "no program", "command": {"image": "postgres:15", "command": ["/no/such/program"]}},
+    ]});
     let late = json!({
         "validations": [
             {"name": "late", "timeout": "15s", "command": sleeping(600)},
@@ -62,13 +67,14 @@ fn beside_each_other(scene: &Scene<'_>) {
             scene.drill_of("fails", "files", &by("restic:fails")),
             scene.drill_of("strict", "files", &strict),
             scene.drill_of("hangs", "files", &hangs),
+            scene.drill_of("cannot", "files", &cannot),
             scene.drill_of("late", "files", &late),
             scene.drill_of("alive", "files", &alive),
         ],
     );
-    let runs =
-        ["never", "lies", "fails", "strict", "hangs", "late", "alive"].map(|drill| scene.ask_for_drill(drill, &[]));
-    let [never, lies, fails, strict, hangs, late, alive] = runs.map(|run| scene.drilled(&run));
+    let drills = ["cannot", "never", "lies", "fails", "strict", "hangs", "late", "alive"];
+    let runs = drills.map(|drill| scene.ask_for_drill(drill, &[]));
+    let [cannot, never, lies, fails, strict, hangs, late, alive] = runs.map(|run| scene.drilled(&run));
     assert_eq!(outcome(&alive), ("Passed", "Complete"), "{alive:#}");
     // D2: nothing to restore, and nothing restored although restic ends with 0.
     assert_eq!(outcome(&never), ("Failed", "NoRecoveryPoint"), "{never:#}");
@@ -84,6 +90,12 @@ fn beside_each_other(scene: &Scene<'_>) {
     assert!(at("atLeastSeconds") <= measured && measured <= at("atMostSeconds"), "{strict:#}");
     // D8: one that takes longer than it may.
     assert_eq!(outcome(&hangs), ("Failed", "TimedOut"), "{hangs:#}");
+    // D8: one that cannot be started, and says why; neither is taken for a slow one.
+    assert_eq!(outcome(&cannot), ("Failed", "ValidationError"), "{cannot:#}");
+    let [image, program] = [0, 1].map(|index| &cannot["validations"][index]);
+    assert_eq!((&image["verdict"], &program["verdict"]), (&json!("Error"), &json!("Error")), "{cannot:#}");
+    let why = image["message"].as_str().unwrap();
+    assert!(why.contains("could not be started") && why.contains(absent), "{cannot:#}");
     // D11: the window of all closes: what runs has timed out, what was not begun is skipped.
     assert_eq!(outcome(&late), ("Failed", "TimedOut"), "{late:#}");
     let verdicts = [0, 1].map(|index| late["validations"][index]["verdict"].as_str().unwrap());
