@@ -1,6 +1,12 @@
 //! Drills that pass, and damage that they find.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    collections::BTreeSet,
+    fs, iter,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use interlock_cluster::{PodNetwork, Tool, Tools};
 use interlock_tests::{
@@ -8,7 +14,7 @@ use interlock_tests::{
     vault::{PASSWORD, Scene, outcome, policy, repository, segments, write},
     world::SOON,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{set, world};
 
@@ -18,32 +24,86 @@ fn what_is_backed_up_comes_back_in_a_sandbox_that_is_cut_off_and_damage_is_found
     let scene = set(&world);
     let data = scene.data_with_a_heartbeat();
     write(&data, "accounts", "1000");
-    let point = scene.backup("files", &[]);
-    assert!(point["heartbeat"]["seq"].as_i64().is_some_and(|seq| seq > 0), "{point:#}");
-    files(&scene);
-    corrupt(&scene);
+    let first = scene.backup("files", &[]);
+    assert!(first["heartbeat"]["seq"].as_i64().is_some_and(|seq| seq > 0), "{first:#}");
+    files(&scene, &first["point"]);
+    let packs = scene.packs();
+    write(&data, "ledger", noise(100_000));
+    let second = scene.backup("files", &[]);
+    newer(&scene, &second["point"]);
+    corrupt(&scene, &packs, &first["point"]);
+    b16_what_is_gone_is_told_and_not_made_anew(&scene);
     sql(&scene);
 }
 
-/// D4, D5, D6, D9, D10: files and heartbeat come back; measured; the certificate holds.
-fn files(scene: &Scene<'_>) {
+/// Bytes that nothing makes fewer.
+fn noise(count: usize) -> Vec<u8> {
+    let next = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    iter::successors(Some(1_u64), next).map(|state| state.to_be_bytes()[0]).take(count).collect()
+}
+
+/// What serves the file of the folder at the port, once `begin` is done.
+fn server(port: u16, begin: &str, folder: &str, file: &str) -> Value {
+    json!({"spec": {
+        "terminationGracePeriodSeconds": 1,
+        "securityContext": {"runAsUser": 65_532},
+        "containers": [{
+            "name": "main", "image": "postgres:15",
+            "command": ["sh", "-c", format!("{begin} && exec httpd -f -p {port} -h {folder}")],
+            "readinessProbe": {
+                "exec": {"command": ["wget", "-q", "-O", "/dev/null", format!("http://127.0.0.1:{port}/{file}")]},
+                "periodSeconds": 1, "timeoutSeconds": 5,
+            },
+            "resources": {"limits": {"cpu": "200m", "memory": "64Mi"}},
+        }],
+    }})
+}
+
+/// An application on the files that needs one dependency, which needs another. Each finds the one before by its name, at once.
+fn application() -> Value {
+    let fetch = |from: &str, to: &str| format!("until wget -q -O {to} http://{from}/rates; do sleep 1; done");
+    let own = "mkdir /tmp/www";
+    let rates = server(8081, &format!("{own} && echo 7 > /tmp/www/rates"), "/tmp/www", "rates");
+    let branch = format!("{own} && {}", fetch("rates:8081", "/tmp/www/rates"));
+    let branch = server(8082, &branch, "/tmp/www", "rates");
+    let mut application = server(8080, &fetch("branch:8082", "/tmp/rates"), "/www", "accounts");
+    application["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "restored", "mountPath": "/www"}]);
+    json!({
+        "dependencies": [
+            {"name": "rates", "ports": [8081], "podTemplate": rates},
+            {"name": "branch", "ports": [8082], "podTemplate": branch},
+        ],
+        "application": {"podTemplate": application},
+    })
+}
+
+/// D5, D6, D9, D10: files and heartbeat come back, to an application that serves them and to what it needs; measured; the
+/// certificate holds.
+fn files(scene: &Scene<'_>, point: &Value) {
+    let look = "grep 1000 /restored/accounts && wget -q -O - http://branch:8082/rates | grep 7";
     let validations = json!([
         {"name": "every file", "files": {"verifyAll": true, "minimumFiles": 2}},
         {"name": "heartbeat", "heartbeat": {}},
-        {"name": "accounts", "command": {"image": "postgres:15", "command": ["sh", "-c", "grep 1000 /restored/accounts"]}},
+        {"name": "accounts", "command": {"image": "postgres:15", "command": ["sh", "-c", look]}},
+        {"name": "served", "http": {"port": 8080, "path": "/accounts", "expectText": "1000"}},
         {"name": "not there", "critical": false, "command": {"image": "postgres:15", "command": ["sh", "-c", "exit 3"]}},
     ]);
     let objectives = json!({"rto": "10m", "rpo": "1h"});
-    scene.drill("files", "files", &json!({"validations": validations, "objectives": objectives}));
+    let drill = json!({"validations": validations, "objectives": objectives, "sandbox": application()});
+    scene.drill("files", "files", &drill);
     let status = scene.run_drill("files", &[]);
     assert_eq!(outcome(&status), ("Passed", "Complete"), "{status:#}");
+    assert_eq!(status["chosen"]["snapshotId"], point["snapshotId"], "{status:#}");
     assert_eq!(
         (&status["isolation"]["outside"], &status["isolation"]["inside"]),
         (&json!("Connected"), &json!("Blocked"))
     );
     let verdicts: Vec<_> =
         status["validations"].as_array().unwrap().iter().map(|v| v["verdict"].as_str().unwrap()).collect();
-    assert_eq!(verdicts, ["Passed", "Passed", "Passed", "Failed"], "{status:#}");
+    assert_eq!(verdicts, ["Passed", "Passed", "Passed", "Passed", "Failed"], "{status:#}");
+    let made = status["jobs"].as_array().unwrap().iter().filter_map(|job| job["name"].as_str());
+    let served: Vec<_> = made.filter(|name| name.starts_with("dependency") || *name == "application").collect();
+    assert_eq!(served, ["dependency-0", "dependency-1", "application"], "{status:#}");
     let total: i64 = segments(&status).iter().map(|(_, seconds)| seconds).sum();
     assert_eq!(status["rto"]["seconds"], total, "the segments are the whole: {status:#}");
     assert_eq!((&status["rto"]["met"], &status["rpo"]["met"]), (&json!(true), &json!(true)), "{status:#}");
@@ -65,40 +125,61 @@ fn files(scene: &Scene<'_>) {
     let text = fs::read_to_string(&file).unwrap().replacen("Passed", "passed", 1);
     fs::write(&file, text).unwrap();
     assert!(!verify(&file).0, "a changed byte is found");
+}
 
-    // D16: a heartbeat that is set back in the restored copy is noticed.
+/// D4 and D16: each run takes the newest point anew, and a heartbeat that is set back in the restored copy is noticed.
+fn newer(scene: &Scene<'_>, point: &Value) {
     let status = scene.run_drill("files", &["--fault", "tamper-heartbeat"]);
     assert_eq!(outcome(&status), ("Failed", "StaleData"), "{status:#}");
+    assert_eq!(status["chosen"]["snapshotId"], point["snapshotId"], "{status:#}");
     scene.nothing_is_left();
 }
 
-/// D1: a byte of a pack is flipped, and the restore finds it; the point is no longer the last good one.
-fn corrupt(scene: &Scene<'_>) {
-    let vault = scene.volume("vault");
-    let packs = Command::new("find").arg(vault.join("data")).args(["-type", "f"]).output().unwrap();
-    for pack in String::from_utf8(packs.stdout).unwrap().lines() {
-        let mut bytes = fs::read(pack).unwrap();
-        let middle = bytes.len() / 3;
-        bytes[middle] ^= 1;
-        fs::set_permissions(pack, fs::Permissions::from_mode(0o644)).unwrap();
-        fs::write(pack, bytes).unwrap();
-    }
+/// D1: a byte is flipped in a pack that the newest point alone has. restic's own check passes, as it reads no data; the restore
+/// finds it, and the point `before` is the last good one again.
+fn corrupt(scene: &Scene<'_>, packs: &BTreeSet<PathBuf>, before: &Value) {
+    let now = scene.packs();
+    let pack = now.difference(packs).max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = fs::read(pack).unwrap();
+    let middle = bytes.len() / 3;
+    bytes[middle] ^= 1;
+    fs::set_permissions(pack, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(pack, bytes).unwrap();
+    scene.restic("", &["check"]);
     let status = scene.run_drill("files", &[]);
     assert_eq!(outcome(&status), ("Failed", "DataCorrupt"), "{status:#}");
     scene.nothing_is_left();
     eventually(SOON, || {
-        let policy = scene.stage.get("backuppolicies/files")["status"].clone();
-        if policy["lastGood"].is_null() { Ok(()) } else { Err(format!("{policy:#}")) }
+        let policy = scene.status("backuppolicies/files");
+        let falls_back = policy["lastGood"]["snapshotId"] == before["snapshotId"];
+        if falls_back { Ok(()) } else { Err(format!("{policy:#}")) }
     });
-    fs::remove_dir_all(vault.join("data")).unwrap();
-    for folder in fs::read_dir(&vault).unwrap().flatten() {
-        let _ = fs::remove_dir_all(folder.path());
-        let _ = fs::remove_file(folder.path());
+    let bad = scene.status(&format!("backups/{}", status["chosen"]["backup"].as_str().unwrap()));
+    assert_eq!(bad["verified"]["verdict"], "Corrupt", "{bad:#}");
+}
+
+/// Where a repository was, none is made: that it is gone is told, and what was there before is still known.
+fn b16_what_is_gone_is_told_and_not_made_anew(scene: &Scene<'_>) {
+    let vault = scene.volume("vault");
+    for entry in fs::read_dir(&vault).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
-    // B16: a repository that is gone is never made anew by itself: another one takes its place.
+    let made = scene.status("backuprepositories/vault")["lastInitialize"].clone();
     let (well, told) = scene.run("files", &[]);
-    assert!(!well && told.contains("there is no repository at the address any more"), "{told}");
-    assert!(!vault.join("config").exists(), "and none is made there");
+    assert!(!well, "{told}");
+    let run = scene.newest("files")["status"].clone();
+    assert_eq!(outcome(&run), ("Failed", "RepositoryMissing"), "{run:#}");
+    assert!(run["message"].as_str().unwrap().contains("Interlock makes no new one"), "{run:#}");
+    let status = eventually(SOON, || {
+        let status = scene.status("backuprepositories/vault");
+        if status["phase"] == "Unreachable" { Ok(status) } else { Err(format!("{status:#}")) }
+    });
+    assert_eq!((&status["lastInitialize"], &status["active"]), (&made, &Value::Null), "{status:#}");
+    assert!(scene.status("backuppolicies/files")["lastGood"].is_object());
+    assert!(!vault.join("config").exists() && !vault.join("keys").exists());
+
+    // Another one takes its place beside it.
     let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
     let made = Command::new(tools.path(Tool::Restic))
         .args(["init", "--no-cache"])
