@@ -1,11 +1,14 @@
 //! Backups with real restic and real PostgreSQL in real pods.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+mod halfway;
+mod troubles;
 
-use interlock_cluster::{NodeOptions, POOL, SMALL, Tool, Tools};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+
+use interlock_cluster::{NodeOptions, POOL, SMALL};
 use interlock_tests::{
     eventually,
-    vault::{self, PASSWORD, RUN, Scene, claim, database, named, policy, repository, secret, write},
+    vault::{self, RUN, Scene, claim, database, named, policy, repository, secret, write},
     world::SOON,
 };
 use serde_json::{Value, json};
@@ -22,8 +25,17 @@ fn command(script: &str) -> Value {
     json!({"command": {"image": "postgres:15", "command": ["sh", "-c", script]}})
 }
 
+/// What of a policy's points stays.
+fn kept() -> Value {
+    json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}})
+}
+
+/// When the vault is checked and pruned.
+fn upkeep() -> Value {
+    json!({"prune": {"schedule": "* * * * *"}, "check": {"schedule": "*/2 * * * *", "readDataSubset": "1/1"}})
+}
+
 fn objects() -> Vec<Value> {
-    let kept = json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}});
     let short = json!({"deadline": "1m"});
     let mut small = claim("small");
     small["spec"]["storageClassName"] = json!(SMALL);
@@ -31,26 +43,21 @@ fn objects() -> Vec<Value> {
     unbound["spec"]["storageClassName"] = json!("nobody-provides-it");
     let mut full = repository("full", "", "vault", &json!({}));
     full["spec"]["restic"]["volume"] = json!({"persistentVolumeClaim": "small"});
-    let upkeep =
-        json!({"prune": {"schedule": "* * * * *"}, "check": {"schedule": "*/2 * * * *", "readDataSubset": "1/1"}});
     let mut objects = vec![
         small,
         unbound,
         claim("empty"),
         secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
-        repository("vault", "", "vault", &upkeep),
+        repository("vault", "", "vault", &upkeep()),
         repository("locked-out", "", "wrong", &json!({"initialize": false})),
         repository("second", "/second", "vault", &json!({})),
+        repository("third", "/third", "vault", &json!({})),
         full,
-        policy("slow", "vault", command("sleep 300"), &kept),
-        policy("half", "vault", command("echo half; exit 7"), &kept),
-        policy("locked-out", "locked-out", files(), &kept),
-        policy("hung", "second", command("sleep 300"), &short),
+        policy("slow", "vault", command("sleep 300"), &kept()),
+        policy("half", "vault", command("echo half; exit 7"), &kept()),
+        policy("locked-out", "locked-out", files(), &kept()),
         policy("unbound", "second", json!({"files": {"persistentVolumeClaim": "unbound"}}), &short),
         policy("empty", "second", json!({"files": {"persistentVolumeClaim": "empty"}}), &json!({})),
-        policy("evicted", "second", command("sleep 300"), &json!({})),
-        policy("well", "second", command("echo well"), &json!({})),
-        policy("large", "full", command("dd if=/dev/urandom bs=1M count=32"), &json!({})),
     ];
     objects.extend(database(&[]));
     objects
@@ -66,7 +73,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     write(&data, "accounts", "1000");
 
     // A policy is changed like everything else of the System.
-    let wanted = policy("files", "vault", files(), &json!({"retention": {"keepLast": 2}, "objectives": {"rpo": "1h"}}));
+    let wanted = policy("files", "vault", files(), &kept());
     let refusal = scene.stage.user("alice").create(&scene.stage.placed(wanted.clone())).unwrap_err();
     assert_eq!(refusal.code, 403, "{refusal}");
     let change = scene.stage.propose("alice", "protect-files", vec![wanted]);
@@ -107,16 +114,18 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     // B10 and B16.
     let (well, told) = scene.run("half", &[]);
     assert!(!well && told.contains("ended with 7"), "{told}");
-    assert!(scene.newest("half")["status"]["point"].is_null());
+    let half = scene.newest("half")["status"].clone();
+    let log = half["logTail"].as_str().unwrap_or_default();
+    assert!(half["point"].is_null() && log.contains("ended in stage"), "{half:#}");
     let (well, told) = scene.run("locked-out", &[]);
     assert!(!well && told.contains("does not open with RESTIC_PASSWORD"), "{told}");
 
     restored(&scene, &data);
     dumped(&scene);
-    killed(&scene);
-    kept_up(&scene);
-    troubled(&scene);
-    pruned_halfway(&scene);
+    halfway::killed(&scene);
+    halfway::pruned_halfway(&scene);
+    halfway::kept_up(&scene);
+    troubles::troubled(&scene);
 }
 
 /// The newest good point comes back to a new volume, once that was agreed; the one that was not whole is not taken.
@@ -199,113 +208,4 @@ fn dumped(scene: &Scene<'_>) {
     assert_eq!(point["postgresVersion"], 15, "{point:#}");
     let dump = scene.restic("", &["dump", point["snapshotId"].as_str().unwrap(), "/dump.sql"]);
     assert!(dump.contains("CREATE ROLE postgres") && dump.contains("owner 500"), "{}", &dump[..dump.len().min(2_000)]);
-}
-
-/// B8: a pod that is killed is a failure that is told, and the next run passes the lock that it left.
-fn killed(scene: &Scene<'_>) {
-    let name = scene.begin("slow");
-    let tool = eventually(RUN, || scene.running(&name, "tool"));
-    kill(scene, &tool);
-    let status = scene.ended(&name);
-    assert_eq!(status["phase"], "Failed", "{status:#}");
-    assert!(status["message"].as_str().unwrap().len() > 20, "{status:#}");
-    fs::remove_file(scene.volume("data").join("secret")).unwrap();
-    let (well, told) = scene.run("files", &[]);
-    assert!(well, "{told}");
-}
-
-fn kill(scene: &Scene<'_>, container: &str) {
-    scene.world.node().unwrap().ctr(&["tasks", "kill", "--signal", "SIGKILL", container]).unwrap();
-}
-
-/// B13: the repository is checked and pruned by itself; of the files' points two stay.
-fn kept_up(scene: &Scene<'_>) {
-    let (well, told) = scene.run("files", &["--full"]);
-    assert!(well, "{told}");
-    let status = eventually(RUN + RUN, || {
-        let status = scene.status("backuprepositories/vault");
-        let pruned = status["lastPrune"]["forgotten"].as_u64().is_some();
-        let points = scene.status("backuppolicies/files")["points"].as_u64();
-        if pruned && points == Some(2) && status["lastCheck"]["outcome"] == "Succeeded" {
-            Ok(status)
-        } else {
-            Err(format!("{points:?} {status:#}"))
-        }
-    });
-    assert_eq!(status["conditions"][1]["status"], "True", "{status:#}");
-    let good = scene.status("backuppolicies/files")["lastGood"]["snapshotId"].as_str().unwrap().to_owned();
-    assert!(scene.snapshots("").contains(&good), "the newest good point is there");
-}
-
-/// B9, and what clusters and disks do: each has its reason, in a sentence, and the next run goes on.
-fn troubled(scene: &Scene<'_>) {
-    scene.backup("well", &[]);
-    let runs = ["hung", "unbound", "empty", "evicted", "large"].map(|policy| (policy, scene.begin(policy)));
-    let evicted = &runs[3].1;
-    eventually(RUN, || scene.running(evicted, "tool"));
-    let pods = scene.stage.get(&format!("pods?labelSelector=batch.kubernetes.io/job-name={evicted}"));
-    let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap();
-    let eviction = json!({
-        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": scene.stage.namespace},
-    });
-    scene.world.admin().post(&scene.stage.path(&format!("pods/{pod}/eviction")), &eviction).unwrap();
-    for ((policy, run), (reasons, said)) in runs.iter().zip([
-        (["DeadlineExceeded", "DeadlineExceeded"], "60 s"),
-        (["NeverStarted", "DeadlineExceeded"], "60 s"),
-        (["EmptySource", "EmptySource"], "empty"),
-        (["Evicted", "JobDeleted"], "pod"),
-        (["ToolFailed", "ToolFailed"], "space"),
-    ]) {
-        let status = scene.ended(run);
-        let (reason, message) = (status["reason"].as_str().unwrap(), status["message"].as_str().unwrap());
-        assert_eq!(status["phase"], "Failed", "{policy}: {status:#}");
-        assert!(reasons.contains(&reason) && message.contains(said), "{policy}: {status:#}");
-        assert!(status["point"].is_null() && scene.status(&format!("backuppolicies/{policy}"))["lastGood"].is_null());
-    }
-    // A credential that is taken away, and given back.
-    passwd(scene, PASSWORD, "taken away");
-    let (well, told) = scene.run("well", &[]);
-    assert!(!well && told.contains("does not open with RESTIC_PASSWORD"), "{told}");
-    passwd(scene, "taken away", PASSWORD);
-    scene.backup("well", &[]);
-}
-
-/// Changes the password of the second repository, as whoever keeps the vault may.
-fn passwd(scene: &Scene<'_>, old: &str, new: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("password");
-    fs::write(&file, new).unwrap();
-    let place = scene.volume("vault").join("second");
-    let tools = Tools::ensure_these(&[Tool::Restic]).unwrap();
-    let restic = |arguments: &[&str]| {
-        let mut command = Command::new(tools.path(Tool::Restic));
-        command.args(arguments).arg("--no-cache").env("RESTIC_PASSWORD", old).env("RESTIC_REPOSITORY", &place);
-        let ended = command.output().unwrap();
-        assert!(ended.status.success(), "{ended:?}");
-    };
-    // What was evicted left its lock.
-    restic(&["unlock", "--remove-all"]);
-    restic(&["key", "passwd", "--new-password-file", file.to_str().unwrap()]);
-    assert!(Command::new("chmod").args(["-R", "a+rwX"]).arg(place).status().unwrap().success());
-}
-
-/// B13: a prune that is killed loses nothing, and the repository is whole.
-fn pruned_halfway(scene: &Scene<'_>) {
-    let before = scene.snapshots("");
-    let good = scene.status("backuppolicies/files")["lastGood"]["snapshotId"].as_str().unwrap().to_owned();
-    let job = eventually(RUN, || {
-        let jobs = scene.stage.get("jobs")["items"].as_array().cloned().unwrap_or_default();
-        let mut prunes = jobs.iter().filter_map(|job| job["metadata"]["name"].as_str());
-        let tool =
-            prunes.find_map(|name| Some((name, scene.running(name, "tool").ok().filter(|_| name.contains("prune"))?)));
-        let (name, tool) = tool.ok_or("no prune runs")?;
-        kill(scene, &tool);
-        Ok(name.to_owned())
-    });
-    eventually(SOON, || {
-        let last = scene.status("backuprepositories/vault")["lastPrune"].clone();
-        if last["name"] == json!(job) && last["outcome"] == "Failed" { Ok(()) } else { Err(format!("{last:#}")) }
-    });
-    assert!(before.contains(&good) && scene.snapshots("").contains(&good));
-    scene.restic("", &["check", "--read-data"]);
 }
