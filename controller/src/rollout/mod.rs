@@ -26,6 +26,8 @@ use crate::change::{Context, Outcome};
 const MAX_ROUNDS: usize = 8;
 /// How long counts and messages may be behind, so that each pod that becomes ready does not cost a write.
 const BEHIND: SignedDuration = SignedDuration::from_secs(5);
+/// What each release whose difference waits adds to that, so that all of them together make ten such writes a second at most.
+const BEHIND_EACH: SignedDuration = SignedDuration::from_millis(100);
 /// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.
 const WAITER: &str = "rollout:";
 
@@ -73,7 +75,8 @@ fn put_off<P>(
     let mut unrecorded = context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
     let waits = decision.status != *recorded && !decision.release && !decision.must_record(recorded);
     let since = if waits { *unrecorded.entry(key.to_owned()).or_insert(now) } else { Timestamp::MIN };
-    let until = since.checked_add(BEHIND).ok().filter(|until| *until > now);
+    let behind = BEHIND.max(BEHIND_EACH * i32::try_from(unrecorded.len()).unwrap_or(i32::MAX));
+    let until = since.checked_add(behind).ok().filter(|until| *until > now);
     if until.is_none() {
         unrecorded.remove(key);
     }
