@@ -73,8 +73,14 @@ impl<'a> Pod<'a> {
     }
 
     pub(super) fn claim(&mut self, name: &str, claim: &str, path: &str, read_only: bool) {
-        self.volumes.push(json!({"name": name, "persistentVolumeClaim": {"claimName": claim, "readOnly": read_only}}));
-        self.mounts.push(json!({"name": name, "mountPath": path, "readOnly": read_only}));
+        let mut volume = json!({"name": name, "persistentVolumeClaim": {"claimName": claim}});
+        let mut mount = json!({"name": name, "mountPath": path});
+        // The API server leaves `false` out, so a change that states it would never be as it states.
+        if read_only {
+            (volume["persistentVolumeClaim"]["readOnly"], mount["readOnly"]) = (true.into(), true.into());
+        }
+        self.volumes.push(volume);
+        self.mounts.push(mount);
     }
 
     pub(super) fn secret(&mut self, name: &str, secret: &NameRef) {

@@ -133,11 +133,40 @@ fn differs_in_share(old: &Value, new: &Value, own: &str) -> bool {
     merged(old).is_some() && merged(old) == merged(new)
 }
 
+/// Fields of a container that name configuration, of which the new version may read a copy.
+const READS: [&str; 4] = ["configMapKeyRef", "configMapRef", "secretKeyRef", "secretRef"];
+
 pub(super) fn has_pods_of(object: &Value, manifest: &Value, id: &ObjectId) -> bool {
     let pods = Path::of_keys(["spec", "template", "spec", "containers"]);
     let stated = stated_paths(&id.group_kind(), manifest);
     let mut stated = stated.iter().filter(|(path, _)| path.is_within(&pods)).peekable();
-    stated.peek().is_some() && stated.all(|(path, value)| get(object, path).unwrap_or(&Value::Null) == value)
+    let reads = |path: &Path| {
+        let path = path.to_string();
+        READS.iter().any(|read| path.trim_end_matches("/name").ends_with(&format!("/{read}")))
+    };
+    stated.peek().is_some()
+        && stated.all(|(path, value)| is_as_stated(get(object, path).unwrap_or(&Value::Null), value, reads(path)))
+}
+
+/// Whether a value is what is stated, but for names of configuration (`reads`), which may be those of copies.
+fn is_as_stated(value: &Value, stated: &Value, reads: bool) -> bool {
+    match (value, stated) {
+        (Value::Object(value), Value::Object(stated)) => {
+            value.len() == stated.len()
+                && stated.iter().all(|(key, stated)| {
+                    let reads = reads && key == "name" || READS.contains(&key.as_str());
+                    value.get(key).is_some_and(|value| is_as_stated(value, stated, reads))
+                })
+        }
+        (Value::Array(value), Value::Array(stated)) => {
+            value.len() == stated.len()
+                && value.iter().zip(stated).all(|(value, stated)| is_as_stated(value, stated, false))
+        }
+        (Value::String(value), Value::String(stated)) if reads => {
+            value.strip_prefix(stated).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+        }
+        _ => value == stated,
+    }
 }
 
 /// A copy, under a name of its own, of a ConfigMap that the change states or of a Secret that it stages.
