@@ -431,8 +431,11 @@ fn r11_a_weight_counts_when_the_gateway_has_accepted_it_and_the_route_is_as_befo
     has_no_canary(&stage);
 }
 
-/// A release whose controller is killed after the write of this number (0: not at all); `abort`ed as soon as it waits at
-/// step 1. How many writes there were, and those of the route.
+/// Writes between two kills in one release: each costs the seconds until a new leader writes on.
+const APART: usize = 7;
+
+/// A release whose controller is killed after the write of this number (0: not at all) and each `APART` later; `abort`ed as
+/// soon as it waits at step 1. How many writes there were, and those of the route.
 fn killed_after(
     stage: &Stage<'_>,
     release: &Change<'_>,
@@ -445,12 +448,12 @@ fn killed_after(
             && one["status"]["currentStep"] == 1
             && one["status"]["phase"] == "Paused"
     };
-    let (mut due, mut aborts) = (kill > 0, abort);
+    let (mut due, mut aborts) = ((kill > 0).then_some(kill), abort);
     let mut events = watched(stage, tail, release, Duration::from_mins(3), |writes| {
-        if due && writes >= kill {
+        if let Some(at) = due.filter(|at| writes >= *at) {
             stage.world.kill_controller();
             stage.world.launch_controller();
-            due = false;
+            due = Some(at + APART);
         }
         // Nobody takes a command while the controller is away: it is given again.
         if aborts && stage.get("rollouts")["items"].as_array().unwrap().iter().any(is_there) {
@@ -476,14 +479,15 @@ fn r29_a_controller_killed_after_each_write_moves_the_same_weights_to_the_same_e
         let stage = Stage::set(&world, &format!("r29-{}", end.to_lowercase()), options);
         let _gateway = Gateway::start(stage.admin().clone(), stage.path("httproutes/web"));
         let before = stage.get("httproutes/web")["spec"].clone();
-        let (mut kill, mut undisturbed) = (0, 0);
-        while kill <= undisturbed {
+        let mut undisturbed = 0;
+        // Kills after the first, the eighth, ..., then after the second, the ninth, ...: after every one in the end.
+        for kill in 0..=APART {
             world.wait_ready();
             let (mut tail, image) = (Tail::of(&world), format!("web:2.{kill}.0"));
             let change = release(&stage, &format!("release-{kill}"), &image);
             let (writes, events) = killed_after(&stage, &change, &mut tail, kill, end == "RolledBack");
             change.wait(end);
-            let why = format!("{end}, killed after write {kill} of {undisturbed}");
+            let why = format!("{end}, killed after write {kill} of {undisturbed}, and each {APART} later");
             assert_eq!(weights(&events), moved, "{why}");
             assert_eq!(stage.get("httproutes/web")["spec"], before, "{why}");
             assert_eq!(stage.image("web"), if end == "Succeeded" { image.as_str() } else { "web:1.0.0" }, "{why}");
@@ -492,7 +496,6 @@ fn r29_a_controller_killed_after_each_write_moves_the_same_weights_to_the_same_e
                 undisturbed = writes;
                 assert!(undisturbed > 20, "only {undisturbed} writes were seen");
             }
-            kill += 1;
         }
         println!("{end}: killed after each of {undisturbed} writes");
     }
