@@ -111,7 +111,7 @@ impl Backups {
         let rpo = policy.spec.objectives.as_ref().and_then(|objectives| objectives.rpo);
         let values = [
             (&self.objective, rpo.map(interlock_crds::Duration::seconds)),
-            (&self.last_success, runs.last_success.map(|at| at.as_second())),
+            (&self.last_success, runs.last_success.map(jiff::Timestamp::as_second)),
             (&self.duration, runs.last_run_seconds),
         ];
         for (family, value) in values {

@@ -67,6 +67,7 @@ pub enum RepositoryFact<'a> {
 
 /// The Job of a run's name.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a pass looks at one")]
 pub enum JobFact {
     /// It is not known.
     Unknown,

@@ -120,7 +120,9 @@ fn while_a_release_runs_the_command_is_to_abort_it() {
     assert!(refused.to_string().contains("`interlock rollout abort launch`"), "{refused}");
     assert_eq!(back(&teller("v4"), &three(), &rollouts, Some(1)).unwrap().revision, 1, "who names one means it");
     let mut elsewhere = rollouts;
-    elsewhere.iter_mut().for_each(|rollout| rollout.spec.targets[0].namespace = "other".to_owned());
+    for rollout in &mut elsewhere {
+        rollout.spec.targets[0].namespace = "other".to_owned();
+    }
     assert_eq!(back(&teller("v4"), &three(), &elsewhere, None).unwrap().revision, 2);
 }
 
@@ -134,7 +136,9 @@ fn what_is_not_held_is_refused_with_what_there_is() {
     assert_eq!(why(&teller("v4"), &three(), Some(4)), "revision 4 is what Deployment teller has already");
     assert!(why(&teller("v5"), &three(), None).contains("has not recorded its present version yet"));
     let mut foreign = three();
-    foreign.iter_mut().for_each(|set| set["metadata"]["ownerReferences"][0]["uid"] = json!("canary"));
+    for set in &mut foreign {
+        set["metadata"]["ownerReferences"][0]["uid"] = json!("canary");
+    }
     assert!(why(&teller("v4"), &foreign, None).contains("has not recorded"), "those of another workload");
 }
 

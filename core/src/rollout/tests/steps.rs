@@ -208,13 +208,16 @@ fn r16_times_of_a_release() {
     assert_eq!(game.status, ended, "scaling a released workload changes no timer");
 }
 
+/// What happens in the middle of a release.
+type Happens = fn(&mut Game);
+
 #[test]
 fn r16_what_ends_a_release_keeps_its_times_and_what_begins_it_anew_resets_them() {
     let blue_green = json!({"blueGreen": {"service": "teller", "steps": [{"pause": {}}]}, "progressDeadline": "60s"});
     let steps = json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 50}]);
     for plan in [routed(steps), plan(blue_green)] {
         // What happens after 120 s, of which somebody held it 100; then when it began, when it ended and how long it was held.
-        let cases: [(&str, fn(&mut Game), _); 4] = [
+        let cases: [(&str, Happens, _); 4] = [
             ("aborted", |game| game.command(RolloutVerb::Abort), (RolloutPhase::RolledBack, 0, Some(120), 100)),
             (
                 "superseded",
