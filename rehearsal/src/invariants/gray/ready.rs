@@ -91,16 +91,15 @@ impl<'a> Release<'a> {
     fn serving(&self, world: &World) -> Option<u64> {
         let mut pods = world.objects("", "Pod");
         pods.retain(|pod| meta::namespace(pod) == self.namespace && is_ready(pod));
-        let count = match self.led(world)? {
-            Some(services) => pods.iter().filter(|pod| services.iter().any(|service| selects(service, pod))).count(),
-            None => {
-                let name = format!("{}-canary", meta::name(&self.workload));
-                let second = world.object("apps", "Deployment", self.namespace, &name);
-                let both: Vec<&Value> = second.iter().chain([&self.workload]).map(|one| &**one).collect();
-                let owners = owners(world, &both);
-                let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
-                pods.iter().filter(|pod| owners.contains(&owner(pod))).count()
-            }
+        let count = if let Some(services) = self.led(world)? {
+            pods.iter().filter(|pod| services.iter().any(|service| selects(service, pod))).count()
+        } else {
+            let name = format!("{}-canary", meta::name(&self.workload));
+            let second = world.object("apps", "Deployment", self.namespace, &name);
+            let both: Vec<&Value> = second.iter().chain([&self.workload]).map(|one| &**one).collect();
+            let owners = owners(world, &both);
+            let owner = |pod: &Value| text(pod, "/metadata/ownerReferences/0/uid").to_owned();
+            pods.iter().filter(|pod| owners.contains(&owner(pod))).count()
         };
         Some(count as u64)
     }

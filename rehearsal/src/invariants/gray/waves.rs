@@ -71,7 +71,7 @@ impl<'a> Begins<'a> {
             waves::workloads(earlier, namespace).filter(|target| self.parent.spec.targets.contains(target)).collect();
         let ended = |target: &RolloutTarget| {
             let mut phases = self.members(earlier).filter(|one| one.spec.targets.contains(target)).filter_map(phase);
-            phases.any(|phase| phase.is_at_rest())
+            phases.any(RolloutPhase::is_at_rest)
         };
         if let Some(open) = targets.iter().find(|target| !ended(target)) {
             return Err(format!("a wave begins while {} of wave {} is being released", open.name, earlier.name));
