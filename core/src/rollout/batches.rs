@@ -28,6 +28,8 @@ struct Batches<'a> {
     pods: Vec<&'a Value>,
     /// Revision of the old version, as it was recorded; empty before the release begins.
     stable: String,
+    /// Revision of the new version, as it was recorded; empty until it is known.
+    canary: String,
     /// Revision that the workload states now; none until its controller has made it.
     stated: Option<String>,
 }
@@ -56,13 +58,15 @@ impl<'a> Batches<'a> {
         let mut pods: Vec<_> =
             pass.facts.live.of_kind("", "Pod").filter(|pod| live::is_controlled_by(pod, workload)).collect();
         pods.sort_by_key(|pod| (live::text(pod, "/spec/nodeName"), live::text(pod, "/metadata/name")));
+        let hashes = pass.status.hashes.clone().unwrap_or_default();
         Some(Self {
             workload,
             is_daemon_set,
             version: pass.facts.target.map_or(workload::Version::Other, |target| workload::version(workload, target)),
             size,
             pods,
-            stable: pass.status.hashes.as_ref().map(|hashes| hashes.stable.clone()).unwrap_or_default(),
+            stable: hashes.stable,
+            canary: hashes.canary,
             stated: stated.filter(|revision| !revision.is_empty()),
         })
     }
@@ -76,9 +80,12 @@ impl<'a> Batches<'a> {
     }
 
     /// Whether a pod has the old version: as it was recorded, or as a workload with that version states it now, because
-    /// somebody restarted it meanwhile.
+    /// somebody restarted it meanwhile. A DaemonSet's revisions are told apart from it: right after it was given its old
+    /// version the newest that was told may still be that of the new one, which never counts.
     fn is_old(&self, pod: &Value) -> bool {
-        let restarted = self.stated.as_deref().filter(|_| self.version == workload::Version::Old);
+        let is_new = |revision: &str| !self.canary.is_empty() && revision == self.canary;
+        let stated = self.stated.as_deref().filter(|_| self.version == workload::Version::Old);
+        let restarted = stated.filter(|revision| !is_new(revision));
         has(pod, &self.stable) || restarted.is_some_and(|revision| has(pod, revision))
     }
 

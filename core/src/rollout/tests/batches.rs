@@ -415,6 +415,24 @@ fn going_back_after_a_restart_replaces_no_pod_of_the_old_version() {
 }
 
 #[test]
+fn pods_of_the_new_version_are_not_old_while_the_old_revision_is_not_told_yet() {
+    let mut game = game("DaemonSet", "v2", json!([{"setWeight": 30}, {"pause": {}}]), 0);
+    game.run_for(30);
+    game.command(RolloutVerb::Abort);
+    while !game.log.iter().any(|line| line.contains("BatchesBack")) {
+        assert!(game.pass(), "{}", game.message());
+    }
+    // The DaemonSet is told before its revisions are: of these the new version's is still the newest.
+    let set = game.cluster.objects.get_mut(&key("DaemonSet", "teller")).unwrap();
+    set["status"]["observedGeneration"] = set["metadata"]["generation"].clone();
+    assert!(game.pass());
+    assert_eq!(game.status.replicas.unwrap().old, 7, "{}", game.message());
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::RolledBack, "{}", game.message());
+    assert_eq!(game.cluster.set_images(true).into_iter().collect::<Vec<_>>(), [("v1".to_owned(), 10)]);
+}
+
+#[test]
 fn an_abort_that_takes_too_long_names_a_pod_that_is_not_ready_and_ends_when_it_is() {
     for (kind, pod) in [("StatefulSet", "teller-9"), ("DaemonSet", "teller-0")] {
         let mut game = game(kind, "v2", json!([{"setWeight": 20}, {"pause": {}}]), 0);
