@@ -242,6 +242,11 @@ pub async fn rollout<P: Port>(
         Some(parent) => gradual::wave_returns(&observed.rollout, parent),
         None => gradual::return_asked(&run),
     };
+    // One that is at rest looks at its waves no more, so that nobody would wait for what begins again in them.
+    let is_over = |parent: &Rollout| parent.status.as_ref().is_some_and(|status| status.phase.is_at_rest());
+    if observed.status.phase.is_at_rest() && parent.is_some_and(is_over) {
+        observed.commands.clear();
+    }
     // A wave's Rollouts hear of it from the one that made them.
     if parent.is_none() {
         let workloads = observed.rollout.spec.targets.iter().map(live::workload_id);

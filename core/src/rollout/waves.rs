@@ -230,6 +230,11 @@ impl<'a> Pass<'a> {
             self.set_wave(position, WavePhase::Complete);
             return true;
         }
+        if matches!(record.phase, WavePhase::Soaking | WavePhase::Complete) && record.running > 0 {
+            // Somebody tries again what went back: the release is not over while two versions of a workload are there.
+            self.wave_says(position, "a workload is being changed again; it goes on when that has ended");
+            return false;
+        }
         match record.phase {
             WavePhase::Complete => return true,
             WavePhase::Waiting => {

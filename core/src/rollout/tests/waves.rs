@@ -394,3 +394,32 @@ fn a_workload_that_a_wave_may_miss_goes_back_before_the_wave_is_over_and_is_name
     let missed: Vec<_> = waves.status.waves[0].missed.iter().map(|target| target.name.as_str()).collect();
     assert_eq!((missed, waves.status.waves[0].succeeded), (vec!["c1"], 2));
 }
+
+/// All counters but the first, which the plan tolerates.
+fn all_but_one() -> Waves {
+    let mut waves = Waves::new(two_waves());
+    waves.run();
+    waves.ends("c1", "RolledBack");
+    waves.ends("c2", "Succeeded");
+    waves.ends("c3", "Succeeded");
+    assert_eq!(waves.phases()[0], WavePhase::Soaking);
+    waves
+}
+
+#[test]
+fn a_release_is_not_over_while_somebody_tries_a_tolerated_workload_again() {
+    let mut waves = all_but_one();
+    waves.ends("c1", "Progressing");
+    waves.sign("wave-mobile-0");
+    waves.pass(86_400);
+    let said = waves.status.message.clone().unwrap();
+    assert_eq!(waves.phases(), [WavePhase::Soaking, WavePhase::Waiting], "{said}");
+    assert!(said.contains("wave counters: a workload is being changed again"), "{said}");
+    waves.ends("c1", "RolledBack");
+    assert_eq!(waves.phases(), [WavePhase::Complete, WavePhase::Running]);
+    waves.ends("c1", "Aborting");
+    waves.ends("m1", "Succeeded");
+    assert_eq!(waves.status.phase, RolloutPhase::Progressing, "also when the wave is complete");
+    waves.ends("c1", "Succeeded");
+    assert_eq!((waves.status.phase, waves.status.waves[0].succeeded), (RolloutPhase::Succeeded, 3));
+}
