@@ -173,7 +173,12 @@ impl<'a> Pass<'a> {
                     |by: &dyn Fn(&Member<'_>) -> bool| members.iter().filter(|member| by(member)).count() as u32;
                 record.succeeded = count(&|member| member.phase == Some(RolloutPhase::Succeeded));
                 record.running = count(&|member| member.is_running());
-                let missed = members.iter().filter(|member| member.has_failed());
+                // What a wave went on without stays known when somebody deletes its Rollout.
+                let over = matches!(record.phase, WavePhase::Soaking | WavePhase::Complete);
+                let known = std::mem::take(&mut record.missed);
+                let missed = members.iter().filter(|member| {
+                    member.has_failed() || (over && member.rollout.is_none() && known.contains(&member.target))
+                });
                 record.missed = missed.map(|member| member.target.clone()).collect();
                 record.failed = record.missed.len() as u32;
                 record.message.clear();

@@ -151,6 +151,14 @@ impl Waves {
         self.run();
     }
 
+    /// Somebody deletes the Rollout of a workload.
+    fn deleted(&mut self, name: &str) {
+        let mut left = LiveObjects::default();
+        self.live.iter().filter(|o| o["spec"]["targets"][0]["name"] != name).for_each(|o| left.insert(o.clone()));
+        self.live = left;
+        self.run();
+    }
+
     fn pass(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
         self.run();
@@ -404,6 +412,21 @@ fn all_but_one() -> Waves {
     waves.ends("c3", "Succeeded");
     assert_eq!(waves.phases()[0], WavePhase::Soaking);
     waves
+}
+
+#[test]
+fn what_a_wave_went_on_without_stays_known_when_its_rollout_is_deleted() {
+    let mut waves = all_but_one();
+    let missed = |waves: &Waves| waves.status.waves[0].missed.iter().map(|t| t.name.clone()).collect::<Vec<_>>();
+    waves.deleted("c1");
+    assert_eq!((missed(&waves), waves.status.waves[0].failed), (vec!["c1".to_owned()], 1));
+    waves.sign("wave-mobile-0");
+    waves.pass(86_400);
+    waves.ends("m1", "Succeeded");
+    assert_eq!((waves.status.phase, waves.made.len()), (RolloutPhase::Succeeded, 4), "it is not begun again");
+    let said = waves.status.message.clone().unwrap();
+    assert!(said.contains("but for Deployment teller/c1 (wave counters), which went back"), "{said}");
+    assert_eq!(missed(&waves), ["c1"]);
 }
 
 #[test]
