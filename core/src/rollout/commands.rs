@@ -62,6 +62,10 @@ impl Pass<'_> {
                 if phase == RolloutPhase::RolledBack
                     || (phase == RolloutPhase::Failed && matches!(strategy, Strategy::Waves(_))) =>
             {
+                if let Some(why) = self.keeps_from_beginning_anew(strategy) {
+                    // Not later: a command that waits holds up an abort.
+                    return Obeyed::Refused(why);
+                }
                 self.begin_anew(command.verb == RolloutVerb::PromoteFully);
                 Obeyed::Yes
             }
@@ -95,6 +99,13 @@ impl Pass<'_> {
                 Obeyed::Yes
             }
         }
+    }
+
+    /// Why what went back may not begin anew now. Of waves the window says when each workload may begin.
+    fn keeps_from_beginning_anew(&self, strategy: Strategy<'_>) -> Option<String> {
+        let gate = &self.facts.window?.gate;
+        let keeps = !gate.open && !matches!(strategy, Strategy::Waves(_));
+        keeps.then(|| format!("it would begin anew, and {}; give the command again when it is open", gate.message))
     }
 
     fn begin_anew(&mut self, fully: bool) {

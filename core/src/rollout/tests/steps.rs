@@ -119,6 +119,32 @@ fn r25_a_window_that_closes_finishes_pauses_or_goes_back() {
 }
 
 #[test]
+fn r25_what_went_back_begins_anew_only_in_an_open_window() {
+    for verb in [RolloutVerb::Retry, RolloutVerb::PromoteFully] {
+        let mut game = game(json!([{"setWeight": 10}, {"pause": {}}]));
+        let window = |open: bool| WindowFact {
+            gate: GateFact { open, message: "Calendar nights is closed".into(), changes_at: None },
+            overrun: Overrun::Finish,
+        };
+        game.window = Some(window(true));
+        game.run_for(10);
+        game.command(RolloutVerb::Abort);
+        game.run_for(300);
+        assert_eq!(game.phase(), RolloutPhase::RolledBack, "{}", game.message());
+        game.window = Some(window(false));
+        game.command(verb);
+        game.pass();
+        assert_eq!((game.phase(), game.status.attempt), (RolloutPhase::RolledBack, 0), "{verb:?}");
+        let why = "had no effect: it would begin anew, and Calendar nights is closed";
+        assert!(game.message().contains(why), "{}", game.message());
+        game.window = Some(window(true));
+        game.command(verb);
+        game.run_for(300);
+        assert_eq!(game.status.attempt, 1, "{verb:?}: {}", game.message());
+    }
+}
+
+#[test]
 fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
     for (condition, ended) in [("Complete", RolloutPhase::Succeeded), ("Failed", RolloutPhase::RolledBack)] {
         let mut game = game(json!([{"setWeight": 10}, {"job": {"name": "smoke", "spec": {"backoffLimit": 0}}}]));
