@@ -29,7 +29,8 @@ use crate::{
 pub struct RollbackArgs {
     /// The workload: NAME or KIND/NAME, or the name of its release or change.
     workload: String,
-    /// The revision, as `kubectl rollout history` counts them. Default: the one before the present one.
+    /// The revision, as `kubectl rollout history` counts them. Default: the one before the present one from which no release
+    /// went back.
     #[arg(long, value_name = "REVISION")]
     to: Option<u64>,
     /// Why.
@@ -94,6 +95,11 @@ fn tell(found: &Return, target: &RolloutTarget, ui: Ui) {
         ui.line(&ui.warn(
             "it ran with other ConfigMaps or Secrets, which are not held: those of today stay, and it counts as a new version",
         ));
+    }
+    if let Some(rollout) = &found.went_back {
+        ui.line(
+            &ui.warn(&format!("Rollout {rollout} went back from this very version: see why before you propose it")),
+        );
     }
 }
 
@@ -261,6 +267,7 @@ mod tests {
             images: vec!["teller:2.3.1".to_owned()],
             manifest: json!({}),
             other_configuration: false,
+            went_back: None,
         };
         assert_eq!(title(&found, &target), "Return Deployment teller to revision 2 (teller:2.3.1)");
         found.images = vec!["i".repeat(300)];

@@ -3,11 +3,12 @@
 //! A Deployment's are its ReplicaSets, those of a StatefulSet or DaemonSet its ControllerRevisions. They hold the pod
 //! template and nothing else: the change states what differs in the template, and leaves replicas and all the rest alone.
 
-use interlock_crds::Rollout;
+use interlock_crds::{Rollout, RolloutPhase};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    CONFIG_ANNOTATION,
+    CONFIG_ANNOTATION, HASH_LABEL, REVISION_LABEL,
     derive::{remove_key, set_text, workload},
     known, live,
 };
@@ -42,6 +43,8 @@ pub struct Return {
     pub manifest: Value,
     /// Whether the present configuration stays, with which the revision did not run: it counts as a new version then.
     pub other_configuration: bool,
+    /// The Rollout that went back from this very version, if there is one and it never served.
+    pub went_back: Option<String>,
 }
 
 /// Why nothing can be proposed.
@@ -75,6 +78,21 @@ pub enum CannotReturn {
     NothingEarlier {
         /// The workload.
         workload: String,
+        /// The present revision.
+        present: u64,
+    },
+    /// Those before the present one never served.
+    #[error(
+        "revision {revision} of {workload} is held, but Rollout {rollout} went back from it, and nothing else is held of a \
+         version before revision {present}; name it with --to {revision} if it is meant"
+    )]
+    WentBack {
+        /// The workload.
+        workload: String,
+        /// The newest revision before the present one.
+        revision: u64,
+        /// The Rollout.
+        rollout: String,
         /// The present revision.
         present: u64,
     },
@@ -125,9 +143,10 @@ pub enum CannotReturn {
 }
 
 /// A version that is held.
-struct Version {
+struct Version<'a> {
     number: u64,
     template: Value,
+    held: &'a Value,
 }
 
 /// The change that brings an earlier version of a workload back.
@@ -142,7 +161,7 @@ pub fn bring_back(wanted: &Wanted<'_>) -> Result<Return, CannotReturn> {
     }
     let versions = versions(wanted);
     let template = wanted.workload.pointer("/spec/template").map(without_nulls);
-    let is_present = |version: &&Version| Some(&version.template) == template.as_ref();
+    let is_present = |version: &&Version<'_>| Some(&version.template) == template.as_ref();
     let Some(present) = versions.iter().rev().find(is_present).map(|version| version.number) else {
         return Err(CannotReturn::NotRecorded { workload: named() });
     };
@@ -154,11 +173,7 @@ pub fn bring_back(wanted: &Wanted<'_>) -> Result<Return, CannotReturn> {
             let held: Vec<_> = versions.iter().map(|version| version.number.to_string()).collect();
             CannotReturn::NoSuchRevision { workload: named(), revision, held: held.join(", "), present }
         })?,
-        None => versions
-            .iter()
-            .rev()
-            .find(|version| version.number < present)
-            .ok_or_else(|| CannotReturn::NothingEarlier { workload: named(), present })?,
+        None => before(wanted, &id, &versions, present)?,
     };
     let revision = version.number;
     let (earlier, other_configuration) = with_template(wanted.workload, &version.template);
@@ -175,7 +190,57 @@ pub fn bring_back(wanted: &Wanted<'_>) -> Result<Return, CannotReturn> {
         "metadata": {"name": id.name, "namespace": id.namespace, "annotations": {OPERATION_ANNOTATION: "Patch"}},
         "spec": {"template": part},
     });
-    Ok(Return { revision, present, images: images(&version.template), manifest, other_configuration })
+    let went_back = went_back(wanted.rollouts, &id, version);
+    Ok(Return { revision, present, images: images(&version.template), manifest, other_configuration, went_back })
+}
+
+/// The newest version before the present one that no release went back from: after a return its controller counts the
+/// version that failed as the one before.
+fn before<'v, 'a>(
+    wanted: &Wanted<'_>,
+    id: &ObjectId,
+    versions: &'v [Version<'a>],
+    present: u64,
+) -> Result<&'v Version<'a>, CannotReturn> {
+    let workload = || format!("{} {}", id.kind, id.name);
+    let mut failed: Option<(u64, String)> = None;
+    for version in versions.iter().rev().filter(|version| version.number < present) {
+        let Some(rollout) = went_back(wanted.rollouts, id, version) else { return Ok(version) };
+        failed.get_or_insert((version.number, rollout));
+    }
+    Err(match failed {
+        Some((revision, rollout)) => CannotReturn::WentBack { workload: workload(), revision, rollout, present },
+        None => CannotReturn::NothingEarlier { workload: workload(), present },
+    })
+}
+
+/// The Rollout that went back from a version which served under no other. Batches record the version's own name. Of a
+/// Deployment they record that of the second Deployment, so that the version is known by when it was made.
+fn went_back(rollouts: &[Rollout], workload: &ObjectId, version: &Version<'_>) -> Option<String> {
+    let own = rollouts
+        .iter()
+        .filter(|rollout| rollout.spec.targets.iter().any(|target| live::workload_id(target).same_object(workload)));
+    let held = version.held;
+    let names = [live::label(held, HASH_LABEL), live::label(held, REVISION_LABEL), live::name_of(Some(held))];
+    let is = |hash: &str| !hash.is_empty() && names.contains(&hash);
+    let made = live::text(held, "/metadata/creationTimestamp").parse::<Timestamp>().ok();
+    let mut found: Option<String> = None;
+    for rollout in own {
+        let Some((status, hashes)) = rollout.status.as_ref().and_then(|status| Some((status, status.hashes.as_ref()?)))
+        else {
+            continue;
+        };
+        if is(&hashes.stable) || (status.phase == RolloutPhase::Succeeded && is(&hashes.canary)) {
+            return None;
+        }
+        let begun = rollout.metadata.creation_timestamp.as_ref().map(|time| time.0);
+        let ended = status.finished_at.as_ref().map(|time| time.0);
+        let made_by_it = begun.zip(ended).zip(made).is_some_and(|((from, to), at)| (from..=to).contains(&at));
+        if status.phase == RolloutPhase::RolledBack && (is(&hashes.canary) || made_by_it) {
+            found.clone_from(&rollout.metadata.name);
+        }
+    }
+    found
 }
 
 /// The Rollout that changes the workload now. One with waves stands for those that it made.
@@ -191,23 +256,23 @@ fn under_way(rollouts: &[Rollout], workload: &ObjectId) -> Option<String> {
 }
 
 /// The versions of the workload, the oldest first.
-fn versions(wanted: &Wanted<'_>) -> Vec<Version> {
+fn versions<'a>(wanted: &Wanted<'a>) -> Vec<Version<'a>> {
     let own = wanted.held.iter().filter(|held| live::is_controlled_by(held, wanted.workload));
     let mut versions: Vec<_> = own.filter_map(version).collect();
     versions.sort_by_key(|version| version.number);
     versions
 }
 
-fn version(held: &Value) -> Option<Version> {
+fn version(held: &Value) -> Option<Version<'_>> {
     if let Some(template) = held.pointer("/data/spec/template") {
         let mut template = without_nulls(template);
         // The way in which its controller goes back to it.
         template.as_object_mut()?.remove("$patch");
-        return Some(Version { number: held.get("revision")?.as_u64()?, template });
+        return Some(Version { number: held.get("revision")?.as_u64()?, template, held });
     }
     let annotations = held.pointer("/metadata/annotations")?;
     let number = annotations.get(workload::REVISION_ANNOTATION)?.as_str()?.parse().ok()?;
-    Some(Version { number, template: without_nulls(&known::template(held)?) })
+    Some(Version { number, template: without_nulls(&known::template(held)?), held })
 }
 
 /// The workload with another template, and whether that ran with another configuration. The mark of the present one

@@ -127,6 +127,37 @@ fn while_a_release_runs_the_command_is_to_abort_it() {
 }
 
 #[test]
+fn a_version_that_a_release_went_back_from_is_not_the_one_before() {
+    // 2 was released at 12:00 and failed; what was 1 came back and is 3 now.
+    let made = |mut held: Value, at: &str| {
+        held["metadata"]["creationTimestamp"] = json!(format!("2026-11-02T{at}:00Z"));
+        held["metadata"]["labels"] = json!({"pod-template-hash": held["metadata"]["name"].clone()});
+        held
+    };
+    let release = |phase: &str, stable: &str| {
+        let mut release = serde_json::to_value(rollout("teller-2", phase, &Value::Null)).unwrap();
+        release["metadata"]["creationTimestamp"] = json!("2026-11-02T12:00:00Z");
+        release["status"]["finishedAt"] = json!("2026-11-02T12:30:00Z");
+        release["status"]["hashes"] = json!({"stable": stable, "canary": "of-the-second-deployment"});
+        serde_json::from_value::<Rollout>(release).unwrap()
+    };
+    let (good, failed) = (made(set(3, &teller("v1")), "08:00"), made(set(2, &teller("v2")), "12:20"));
+    let older = made(set(1, &teller("v0")), "07:00");
+    let rollouts = [release("RolledBack", "teller-h3")];
+    let held = [good, failed, older];
+    let found = back(&teller("v1"), &held, &rollouts, None).unwrap();
+    assert_eq!((found.revision, found.went_back), (1, None), "not the one that failed");
+    let named = back(&teller("v1"), &held, &rollouts, Some(2)).unwrap();
+    assert_eq!(named.went_back.as_deref(), Some("teller-2"), "who names it is told");
+    let refused = back(&teller("v1"), &held[..2], &rollouts, None).unwrap_err().to_string();
+    assert!(refused.contains("Rollout teller-2 went back from it") && refused.contains("--to 2"), "{refused}");
+    // It served later, or the release did not go back.
+    let later = [release("RolledBack", "teller-h3"), release("Succeeded", "teller-h2")];
+    assert_eq!(back(&teller("v1"), &held, &later, None).unwrap().revision, 2);
+    assert_eq!(back(&teller("v1"), &held, &[release("Succeeded", "teller-h3")], None).unwrap().revision, 2);
+}
+
+#[test]
 fn what_is_not_held_is_refused_with_what_there_is() {
     let why = |workload: &Value, held: &[Value], revision| back(workload, held, &[], revision).unwrap_err().to_string();
     let first = why(&teller("v1"), &three()[1..2], None);
