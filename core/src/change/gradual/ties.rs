@@ -35,7 +35,7 @@ pub fn progress(rollout: &Value) -> Health {
         RolloutPhase::RolledBack => Health::Failed(format!("went back: {}", message())),
         // What keeps the new version by the plan must not be taken along by the change: a person says how it goes on.
         RolloutPhase::Failed if keeps_some(rollout) => Health::Progressing(format!(
-            "failed, and earlier waves keep the new version: {}. Go on with `interlock rollout retry`, or return all with `interlock abort`",
+            "failed, and earlier waves keep the new version: {}. Go on with `interlock rollout retry`, or return all with `interlock rollback`",
             message()
         )),
         RolloutPhase::Failed => Health::Failed(format!("failed: {}", message())),
@@ -53,7 +53,8 @@ fn keeps_some(rollout: &Value) -> bool {
     waves.into_iter().any(|wave| wave.get("phase").and_then(Value::as_str) == Some("Complete"))
 }
 
-/// Positions of what the waves of a Rollout went on without: workloads that went back, and what only their pods read.
+/// Positions of what the waves of a Rollout went on without: workloads that went back, and the
+/// configuration that they got copies of.
 pub fn missed(rollout: &Value, before: &BeforeState) -> Vec<usize> {
     let waves = rollout.pointer("/status/waves").and_then(Value::as_array).into_iter().flatten();
     let missed =
@@ -64,8 +65,14 @@ pub fn missed(rollout: &Value, before: &BeforeState) -> Vec<usize> {
         .iter()
         .filter(|entry| entry.gradual && missed.iter().any(|workload| entry.id.same_object(workload)))
         .collect();
+    // Configuration went with the one workload that got copies of it, whoever else reads it.
+    let release = before.entries.iter().find(|entry| entry.is_rollout());
+    let namespace = release.and_then(|entry| entry.id.namespace.as_deref()).unwrap_or_default();
+    let plan = before.rollout_plan.as_ref();
+    let copies = |id: &ObjectId| plan.is_none_or(|plan| super::fit::copies_configuration(plan, namespace, id));
     let is_missed = |entry: &Entry| {
-        workloads.iter().any(|workload| workload.id.same_object(&entry.id) || super::reads(workload, entry))
+        let took = |workload: &Entry| copies(&workload.id) && super::reads(workload, entry);
+        workloads.iter().any(|workload| workload.id.same_object(&entry.id) || took(workload))
     };
     let positions = before.entries.iter().enumerate().filter(|(_, entry)| entry.gradual && is_missed(entry));
     positions.map(|(position, _)| position).collect()

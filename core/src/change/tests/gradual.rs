@@ -541,6 +541,39 @@ fn what_a_wave_went_on_without_is_as_before_and_named_when_the_change_ends() {
 }
 
 #[test]
+fn configuration_goes_back_with_the_workload_that_got_copies_of_it_and_no_other() {
+    let agent = |image: &str| {
+        let mut object = workload("agent", image);
+        object["kind"] = json!("DaemonSet");
+        object
+    };
+    let (mut state, request) = before(&[
+        prepared(Some(workload("teller", "teller:1")), workload("teller", "teller:2")),
+        prepared(Some(agent("agent:1")), agent("agent:2")),
+        prepared(Some(config("limits", "5")), config("limits", "9")),
+    ]);
+    let target = |kind: &str, name: &str| json!([{"kind": kind, "name": name}]);
+    let steps = json!({"steps": [{"setWeight": 20}]});
+    let waves = json!([
+        {"name": "first", "targets": target("Deployment", "teller"), "canary": steps},
+        {"name": "second", "targets": target("DaemonSet", "agent"), "batches": steps},
+    ]);
+    let PlanFacts::Known { resolved, .. } = careful() else { panic!("the plan is known") };
+    let spec = Arc::new(serde_json::from_value(json!({ "waves": waves })).unwrap());
+    gradual::plan_into(&mut state, &PlanFacts::Known { resolved, spec }, &request).unwrap();
+    for (kind, name, back) in
+        [("DaemonSet", "agent", vec!["agent"]), ("Deployment", "teller", vec!["limits", "teller"])]
+    {
+        let mut rollout = stands(RolloutPhase::Succeeded);
+        let missed = json!([{"kind": kind, "namespace": "teller", "name": name}]);
+        rollout["status"]["waves"] = json!([{"name": "w", "phase": "Complete", "missed": missed}]);
+        let found = gradual::missed(&rollout, &state).into_iter();
+        let names: Vec<_> = found.map(|position| state.entries[position].id.name.as_str()).collect();
+        assert_eq!(names, back);
+    }
+}
+
+#[test]
 fn a_request_may_name_a_plan() {
     let case = Case::new(two_of_sre(), &json!({"rolloutPlanRef": {"name": "cautious"}}));
     assert!(Content::parse(&case.request.spec, "teller").is_ok());
