@@ -43,12 +43,11 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
     }
     let waiter = format!("{WAITER}{key}");
     let Some(known) = context.ask(|index| index.rollout(key)) else {
-        context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-        context.port.watch(&waiter, &[]);
+        forget(context, key, &waiter);
         return Outcome::Wait(None);
     };
     if is_over(&known) && context.ask(|index| index.has_ended(&known.spec.change_request.uid)) {
-        context.port.watch(&waiter, &[]);
+        forget(context, key, &waiter);
         return Outcome::Wait(None);
     }
     let Some(now) = context.port.now() else {
@@ -62,6 +61,12 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
             Outcome::Retry(error.to_string())
         }
     }
+}
+
+/// Nothing is waited for any more. A difference that was put off slows the others down no longer.
+fn forget<P: Port>(context: &Context<P>, key: &str, waiter: &str) {
+    context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    context.port.watch(waiter, &[]);
 }
 
 /// Until when the difference can wait, if it only tells people how far the release got.
@@ -113,7 +118,7 @@ async fn pass<P: Port>(
     };
     if observed.run.is_none() {
         // Its change does not run, so nobody would let its writes pass: it is let go if somebody deletes it.
-        context.port.watch(waiter, &[]);
+        forget(context, key, waiter);
         if observed.rollout.metadata.deletion_timestamp.is_some() {
             act::release(context, &observed).await?;
         }
