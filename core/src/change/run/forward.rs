@@ -60,8 +60,7 @@ impl<'a> Pass<'_, 'a> {
             if let Some((first, why)) = unhealthy.first()
                 && self.rank(index) != self.rank(*first)
             {
-                let (first, why) = (*first, why.clone());
-                return self.wait_for(first, &why, &unhealthy);
+                return self.wait_for(why, &unhealthy);
             }
             let Some(live) = self.facts.looked.get(&index) else {
                 return Step::Look(index);
@@ -72,8 +71,8 @@ impl<'a> Pass<'_, 'a> {
                 Progress::Unhealthy(why) => unhealthy.push((index, why)),
             }
         }
-        match unhealthy.first().cloned() {
-            Some((first, why)) => self.wait_for(first, &why, &unhealthy),
+        match unhealthy.first() {
+            Some((_, why)) => self.wait_for(why, &unhealthy),
             None => Step::Finish(Box::new(self.run.clone()), ChangePhase::Succeeded, self.carried_out()),
         }
     }
@@ -389,7 +388,7 @@ impl<'a> Pass<'_, 'a> {
         self.facts.commands.iter().filter(|c| verbs.contains(&c.verb)).max_by_key(|c| (c.created, c.name.as_str()))
     }
 
-    pub(super) fn wait_for(&mut self, first: usize, why: &str, unhealthy: &[(usize, String)]) -> Step {
+    pub(super) fn wait_for(&mut self, why: &str, unhealthy: &[(usize, String)]) -> Step {
         // Every change of a Rollout's phase wakes its change anyway.
         let timed: Vec<_> = unhealthy.iter().map(|(i, _)| *i).filter(|i| !self.is_rollout(*i)).collect();
         let objects = timed.iter().filter_map(|i| self.id(*i)).collect();
@@ -399,7 +398,6 @@ impl<'a> Pass<'_, 'a> {
         } else {
             why.to_owned()
         };
-        let _ = first;
         self.wait(ChangePhase::Running, message, objects, left)
     }
 }
