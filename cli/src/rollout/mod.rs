@@ -32,7 +32,7 @@ pub enum RolloutCommand {
     Skip(CommandArgs),
     /// Go back to the old version now
     Abort(CommandArgs),
-    /// Try again what failed, or begin anew after going back
+    /// Try again what failed, or begin anew after going back; only while its change runs (`contingency.onFailure: Pause`)
     Retry(CommandArgs),
     /// Propose a change that brings an earlier revision of a workload back
     Rollback(rollback::RollbackArgs),
