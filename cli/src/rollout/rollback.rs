@@ -60,7 +60,9 @@ pub async fn execute(args: &RollbackArgs, context: &Context, ui: Ui) -> Result<E
     let target = meant(&args.workload, &rollouts, &namespace)?;
     let workload = workload(&target, context).await?;
     let held = held(&target, context).await?;
-    let wanted = Wanted { workload: &workload, held: &held, rollouts: &rollouts, revision: args.to };
+    let everywhere = everywhere(context).await?;
+    let known = everywhere.as_deref().unwrap_or(&rollouts);
+    let wanted = Wanted { workload: &workload, held: &held, rollouts: known, revision: args.to };
     let found = revisions::bring_back(&wanted).map_err(|why| refused(&why))?;
     tell(&found, &target, ui);
     let rollout_plan = match &args.rollout_plan {
@@ -184,6 +186,15 @@ async fn held(target: &RolloutTarget, context: &Context) -> Result<Vec<Value>, C
     };
     let list = api(context, kind, &target.namespace).list(&ListParams::default()).await?;
     list.items.into_iter().map(plain).collect()
+}
+
+/// Rollouts of all namespaces: a change of another one may release the workload. None: the person may not list them.
+async fn everywhere(context: &Context) -> Result<Option<Vec<Rollout>>, CliError> {
+    match Api::<Rollout>::all(context.client.clone()).list(&ListParams::default()).await {
+        Ok(list) => Ok(Some(list.items.into_iter().map(harmless).collect())),
+        Err(kube::Error::Api(refusal)) if refusal.code == 403 => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// The plan that the change of the newest release of the workload names.
