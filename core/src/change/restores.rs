@@ -21,7 +21,7 @@ use crate::{
 pub struct OpenRestore {
     /// What it reads.
     pub reads: Reads,
-    /// What the change wants of the repository; none before it starts, and once the Job has ended.
+    /// What the change wants of the repository; none before the Job's turn has come, and once the Job has ended.
     pub claim: Option<Claim>,
 }
 
@@ -48,14 +48,15 @@ fn holder(name: &str) -> String {
 /// The kind before the name of a change among the holders of a repository.
 pub const HOLDER_KIND: &str = "ChangeRequest";
 
-/// Since when a running change wants its repository for this Job.
+/// Since when a change wants its repository for this Job. One whose turn has not come wants nothing: what comes before it may
+/// be stopped for as long as a person likes.
 fn wanted_since(request: &RequestFacts, job: &ObjectId) -> Option<Timestamp> {
     let run = request.run().filter(|run| run.direction == RunDirection::Forward)?;
     let is_job = |kind: &str, namespace: Option<&str>, name: &str| {
         (kind, namespace, name) == (job.kind.as_str(), job.namespace.as_deref(), job.name.as_str())
     };
     let step = run.objects.iter().find(|step| is_job(&step.kind, step.namespace.as_deref(), &step.name))?;
-    let reads = matches!(step.state, StepState::Waiting | StepState::Intended | StepState::Written);
+    let reads = matches!(step.state, StepState::Intended | StepState::Written);
     reads.then_some(run.started_at.0)
 }
 
