@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     content::{Content, Intent},
-    facts::RequestFacts,
+    facts::{BaseState, ChangeFacts, EffectKind, RequestFacts},
 };
 use crate::{
     backup::{
@@ -38,6 +38,29 @@ pub fn open(request: &RequestFacts, content: &Content) -> Vec<OpenRestore> {
         Some(OpenRestore { reads: restore::reads(&job.manifest)?, claim })
     });
     restores.collect()
+}
+
+/// Whether a change does nothing but restore: it makes Jobs that read repositories of its own System, and claims for them.
+pub fn only_restores(facts: &ChangeFacts<'_>) -> bool {
+    let (Ok(content), Some(system), BaseState::Read(base)) = (facts.content, facts.system, facts.base) else {
+        return false;
+    };
+    let makes =
+        |id: &ObjectId| base.effects.iter().any(|effect| effect.id == *id && effect.kind == EffectKind::Create);
+    let is_own = |reads: &Reads| {
+        let namespace = reads.repository.split_once('/').map_or("", |(namespace, _)| namespace);
+        system.spec.namespaces.iter().any(|own| own == namespace)
+    };
+    let mut restores = 0;
+    content.jobs.is_empty()
+        && content.objects.iter().all(|object| {
+            let is_restore = (object.id.group.as_str(), object.id.kind.as_str()) == ("batch", "Job")
+                && restore::reads(&object.manifest).as_ref().is_some_and(is_own);
+            restores += usize::from(is_restore);
+            let is_claim = (object.id.group.as_str(), object.id.kind.as_str()) == ("", "PersistentVolumeClaim");
+            makes(&object.id) && (is_restore || is_claim)
+        })
+        && restores > 0
 }
 
 /// How a change is called among the holders of a repository.
