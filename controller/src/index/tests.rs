@@ -274,4 +274,6 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_f
         json!("vaults/vault");
     index.change_stored(&serde_json::from_value(foreign).unwrap());
     assert_eq!(index.held_by_restores("vaults/vault"), BTreeSet::new());
+    assert_eq!(index.namespaces_beside("vaults/vault"), ["vaults"], "nor do Jobs elsewhere");
+    assert_eq!(index.namespaces_beside("nobodys/vault"), ["nobodys"], "without a System its own alone");
 }
