@@ -22,6 +22,13 @@ pub struct Reads {
     pub snapshots: BTreeSet<String>,
 }
 
+impl Reads {
+    /// Namespace of the BackupRepository.
+    pub fn namespace(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+}
+
 /// What a Job, or a pod of it, reads; none if it restores nothing.
 pub fn reads(object: &Value) -> Option<Reads> {
     let annotation = |name: &str| object.pointer("/metadata/annotations")?.get(name)?.as_str();

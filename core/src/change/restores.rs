@@ -47,10 +47,7 @@ pub fn only_restores(facts: &ChangeFacts<'_>) -> bool {
     };
     let makes =
         |id: &ObjectId| base.effects.iter().any(|effect| effect.id == *id && effect.kind == EffectKind::Create);
-    let is_own = |reads: &Reads| {
-        let namespace = reads.repository.split_once('/').map_or("", |(namespace, _)| namespace);
-        system.spec.namespaces.iter().any(|own| own == namespace)
-    };
+    let is_own = |reads: &Reads| system.spec.namespaces.iter().any(|own| own == reads.namespace());
     let mut restores = 0;
     content.jobs.is_empty()
         && content.objects.iter().all(|object| {
@@ -81,6 +78,14 @@ fn wanted_since(request: &RequestFacts, job: &ObjectId) -> Option<Timestamp> {
     let step = run.objects.iter().find(|step| is_job(&step.kind, step.namespace.as_deref(), &step.name))?;
     let reads = matches!(step.state, StepState::Intended | StepState::Written);
     reads.then_some(run.started_at.0)
+}
+
+/// Why a change may not make the Job of a restore that reads the repository of another System, or of none.
+pub fn foreign(reads: &Reads) -> String {
+    format!(
+        "BackupRepository {} belongs to another System, or to none, so it lets nothing of this change in; give the change up with `interlock abort`, and restore within the System of the repository",
+        reads.repository
+    )
 }
 
 /// Why the change with this uid may not make the Job of a restore yet. `holders` hold the repository; none if there is no

@@ -423,7 +423,6 @@ fn a_restore_is_not_held_by_what_it_puts_right() {
     assert_eq!(ask(restore.clone(), true, passed()).state, GateState::Open);
     for (manifests, creates, why) in [
         (json!([job("teller/vault"), claim, config]), true, "something else"),
-        (json!([job("vaults/vault")]), true, "the repository of another System"),
         (json!([claim]), true, "nothing is restored"),
         (restore.clone(), false, "it is there already"),
     ] {
@@ -431,6 +430,11 @@ fn a_restore_is_not_held_by_what_it_puts_right() {
         assert_eq!((closed.state, closed.reason.as_str()), (GateState::Closed, "DrillOverdue"), "{why}");
         assert!(closed.message.contains("`interlock restore`"), "{}", closed.message);
     }
+    let mut foreign = Case::new(policy.clone(), &json!({"content": {"manifests": [job("vaults/vault")]}}));
+    let refused = settle(&mut foreign).status;
+    let waits_for = refused.waiting_for.as_deref();
+    assert_eq!(waits_for, Some("OutsideSystem"), "it would wait without end, and be told who holds it");
+    assert!(refused.message.unwrap_or_default().contains("vaults/vault, which does not belong"));
     let failed = ask(restore, true, Shown::Failed(at(NOW), "drill monthly failed".into()));
     assert_eq!((failed.state, failed.reason.as_str()), (GateState::Closed, "DrillFailed"), "what drills show counts");
 }
