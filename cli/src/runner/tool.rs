@@ -422,7 +422,7 @@ impl Work<'_> {
     /// lies in a safe.
     async fn rotate(&self, result: &mut RunResult) {
         let old = match key(&self.restic()).await {
-            Ok(old) => Some(old),
+            Ok((old, _)) => Some(old),
             // A run that died in between took it away already.
             Err(came) if came.code == Some(12) => None,
             Err(came) => return note_exit(result, &came),
@@ -436,8 +436,8 @@ impl Work<'_> {
             }
             new = key(&self.restic_with_new_key()).await;
         }
-        let new = match new {
-            Ok(new) => new,
+        let (new, keys) = match new {
+            Ok(found) => found,
             Err(came) => return note_exit(result, &came),
         };
         if let Some(old) = old.filter(|old| *old != new) {
@@ -445,22 +445,26 @@ impl Work<'_> {
             if !removed.is_good() {
                 return note_exit(result, &removed);
             }
-            println!("key {new} took the place of key {old}");
+            let left = keys.saturating_sub(1);
+            log::say(&format!("key {new} took the place of key {old}; {left} keys open the repository"));
+        } else {
+            log::say(&format!("key {new} opens the repository and none was taken away; {keys} keys open it"));
         }
         result.stage = RunnerStage::Done;
     }
 }
 
-/// Id of the key with which restic opens the repository.
+/// Id of the key with which restic opens the repository, and how many there are.
 ///
 /// # Errors
 /// What restic came to, if none does.
-async fn key(restic: &Restic<'_>) -> Result<String, Came> {
+async fn key(restic: &Restic<'_>) -> Result<(String, usize), Came> {
     let listed = restic.run(&["key", "list", "--json"]).await;
-    let keys = listed.output.iter().find_map(Value::as_array);
-    let current = keys.into_iter().flatten().find(|key| key.get("current").and_then(Value::as_bool) == Some(true));
+    let keys = listed.output.iter().find_map(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let current = keys.iter().find(|key| key.get("current").and_then(Value::as_bool) == Some(true));
     let id = current.and_then(|key| key.get("id")?.as_str()).map(ToOwned::to_owned);
-    id.filter(|_| listed.is_good()).ok_or(listed)
+    let found = id.map(|id| (id, keys.len()));
+    found.filter(|_| listed.is_good()).ok_or(listed)
 }
 
 /// The operation is over with what restic came to.

@@ -97,12 +97,16 @@ pub async fn job<P: Port>(
     Ok((observed::job(job.as_ref(), &pods, owner), job))
 }
 
-/// Whether a restore that a change carried out may still read the repository `namespace/name`.
+/// Whether a restore that a change carried out may still read the repository `namespace/name`. What Jobs and pods of another
+/// System say of it holds nothing.
 pub async fn is_restored_from<P: Port>(context: &Context<P>, repository: &str) -> Result<bool, PortError> {
     // One may run in another namespace of the System.
     let label = format!("app.kubernetes.io/component={}", restore::COMPONENT);
-    let jobs = context.port.live_list_labelled("batch", "v1", "Job", None, &label).await?;
-    let pods = context.port.live_list_labelled("", "v1", "Pod", None, &label).await?;
+    let mut jobs = context.port.live_list_labelled("batch", "v1", "Job", None, &label).await?;
+    let mut pods = context.port.live_list_labelled("", "v1", "Pod", None, &label).await?;
+    let own = context.ask(|index| index.namespaces_beside(repository));
+    restore::retain_in(&own, &mut jobs);
+    restore::retain_in(&own, &mut pods);
     Ok(restore::may_read(&jobs, &pods, repository))
 }
 

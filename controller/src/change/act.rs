@@ -239,6 +239,12 @@ impl<P: Port> Running<'_, P> {
             let is_ahead = matches!(step.state, StepState::Waiting | StepState::Intended);
             let job = entry.manifest.as_ref().filter(|_| entry.id.kind == "Job" && is_ahead);
             let Some(reads) = job.and_then(restore::reads) else { continue };
+            // Who holds another System's repository is not told here.
+            let own = self.context.ask(|index| index.namespaces_beside(&reads.repository));
+            if !own.contains(&self.observed.request.namespace) {
+                kept_out.insert(index, restores::foreign(&reads));
+                continue;
+            }
             let repository = self.context.ask(|index| index.backup_repository(&reads.repository));
             let held = match repository.and_then(|repository| repository.metadata.uid.clone()) {
                 Some(uid) => claims::read(&self.context.port, &uid).await.map(|held| Some(held.holders)),

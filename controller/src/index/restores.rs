@@ -52,6 +52,18 @@ impl Index {
         open
     }
 
+    /// Namespaces whose restores count for the repository `namespace/name`: those of its System, or its own alone.
+    pub fn namespaces_beside(&self, repository: &str) -> Vec<String> {
+        let own = repository.split_once('/').map_or("", |(namespace, _)| namespace);
+        let system = self.claims.get(own);
+        let of_system = self.claims.iter().filter(|(_, name)| system == Some(*name));
+        let mut namespaces: Vec<_> = of_system.map(|(namespace, _)| namespace.clone()).collect();
+        if namespaces.is_empty() {
+            namespaces.push(own.to_owned());
+        }
+        namespaces
+    }
+
     /// Ids of the snapshots in a repository that these changes need.
     pub fn held_by_restores(&self, repository: &str) -> BTreeSet<String> {
         self.restores_at_repository(repository).into_iter().flat_map(|restore| restore.reads.snapshots).collect()

@@ -221,7 +221,7 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
 }
 
 #[test]
-fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_while_its_job_is_to_come_or_runs() {
+fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_from_the_turn_of_its_job_on() {
     let (seal, mut index) = sealed_index();
     let restore = |version: &str, status: &Value| {
         let mut object = serde_json::to_value(change(version, status)).unwrap();
@@ -251,7 +251,7 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_w
         }]);
         json!({"phase": "Running", "run": run})
     };
-    for (version, state, wants) in [("2", "Waiting", true), ("3", "Written", true), ("4", "Done", false)] {
+    for (version, state, wants) in [("2", "Waiting", false), ("3", "Intended", true), ("4", "Written", true), ("5", "Done", false)] {
         index.change_stored(&restore(version, &with_job(state)));
         assert_eq!(held(&index), (points.clone(), wants), "{state}");
     }
@@ -259,7 +259,7 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_w
     let now = "2026-11-23T08:00:00Z".parse().unwrap();
     let end = sealed::seal_finish(&seal, "u", crds::ChangePhase::Succeeded, now, String::new()).unwrap();
     index.take_woken_backups();
-    index.change_stored(&restore("5", &json!({"phase": "Succeeded", "run": run, "finished": end})));
+    index.change_stored(&restore("6", &json!({"phase": "Succeeded", "run": run, "finished": end})));
     assert_eq!(held(&index), (Vec::new(), false));
     assert_eq!(index.take_woken_backups(), repository);
     // Of another System's repository nobody holds anything.
@@ -268,10 +268,12 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_w
         "executor": {"type": "Interlock", "serviceAccount": {"namespace": "vaults", "name": "e"}},
     });
     index.system_stored(&serde_json::from_value(own("System", "vaults", &system, &json!({}))).unwrap());
-    let mut foreign = serde_json::to_value(restore("6", &json!({}))).unwrap();
+    let mut foreign = serde_json::to_value(restore("7", &json!({}))).unwrap();
     foreign["metadata"]["uid"] = json!("another");
     foreign["spec"]["content"]["manifests"][0]["metadata"]["annotations"]["interlock.dev/restore-repository"] =
         json!("vaults/vault");
     index.change_stored(&serde_json::from_value(foreign).unwrap());
     assert_eq!(index.held_by_restores("vaults/vault"), BTreeSet::new());
+    assert_eq!(index.namespaces_beside("vaults/vault"), ["vaults"], "nor do Jobs elsewhere");
+    assert_eq!(index.namespaces_beside("nobodys/vault"), ["nobodys"], "without a System its own alone");
 }

@@ -7,7 +7,7 @@ use interlock_crds::{
 use jiff::Timestamp;
 
 use super::{
-    Operation, WriteRequest, is_collector,
+    Operation, WriteRequest, is_namespace_controller,
     own::{Answer, refuse, spec_of},
 };
 use crate::{backup::validate, drill};
@@ -16,7 +16,7 @@ use crate::{backup::validate, drill};
 const REMOVE_POINT: &str = "interlock.dev/remove-point";
 /// So many names of Backups are told in a refusal.
 const MAX_NAMED: usize = 5;
-/// Longest that a hold without end is believed to be meant by a warning.
+/// A hold that ends later than this, in seconds, is warned of.
 const LONG_HOLD: i64 = 366 * 86_400;
 
 /// A policy that could not be carried out is not stored.
@@ -111,7 +111,7 @@ pub(super) fn removal(controller: &str, terminating: bool, needed_by: &[String],
     let snapshot = old.and_then(|old| old.pointer("/status/point/snapshotId")?.as_str());
     let is_forgotten = old.is_some_and(|old| old.pointer("/status/retention/forgottenAt").is_some());
     let Some(snapshot) = snapshot.filter(|_| !is_forgotten) else { return Ok(Vec::new()) };
-    if user == controller || terminating || is_collector(user) {
+    if user == controller || terminating || is_namespace_controller(user) {
         return Ok(Vec::new());
     }
     if !needed_by.is_empty() {

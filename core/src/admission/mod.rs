@@ -20,7 +20,7 @@ pub const NAMESPACE_CONTROLLER: &str = "system:serviceaccount:kube-system:namesp
 
 /// Whether `user` only carries out the deletion of a whole namespace, decided elsewhere. The garbage collector is not
 /// among them: who may write ownerReferences could have it delete a running change.
-pub fn is_collector(user: &str) -> bool {
+pub fn is_namespace_controller(user: &str) -> bool {
     user == NAMESPACE_CONTROLLER
 }
 

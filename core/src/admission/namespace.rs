@@ -3,7 +3,7 @@
 use interlock_crds::Mode;
 use serde_json::Value;
 
-use super::{Operation, Verdict, WriteRequest, denial, in_mode, is_collector};
+use super::{Operation, Verdict, WriteRequest, denial, in_mode, is_namespace_controller};
 use crate::change::{MODE_LABEL, SYSTEM_LABEL};
 
 /// What judging a write to a Namespace looks at.
@@ -25,7 +25,7 @@ pub fn judge(facts: &NamespaceFacts<'_>, request: &WriteRequest) -> Verdict {
     }
     if request.operation == Operation::Delete {
         return match facts.system {
-            Some((system, mode)) if !facts.permitted && !is_collector(&request.user.name) => in_mode(
+            Some((system, mode)) if !facts.permitted && !is_namespace_controller(&request.user.name) => in_mode(
                 mode,
                 request.dry_run,
                 denial(

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::{
     Denial, MutateAnswer, Operation, Verdict, WriteRequest, backups, denial,
     governed::{self, GovernedFacts, is_governing},
-    is_collector, webhooks,
+    is_namespace_controller, webhooks,
 };
 use crate::{
     change::{
@@ -178,7 +178,7 @@ fn change_request(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
         Operation::Update => edit(facts, request),
         Operation::Delete => {
             let running = facts.change.is_some_and(|c| c.request.is_running());
-            if running && !facts.terminating && !is_collector(&request.user.name) {
+            if running && !facts.terminating && !is_namespace_controller(&request.user.name) {
                 let name = request.name.as_deref().unwrap_or_default();
                 return refuse(
                     403,
@@ -198,7 +198,7 @@ fn change_request(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
 /// A request that waits, or the record of one that has ended, is removed by its requester or an operator.
 fn deletion(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
     let may = facts.change.is_none_or(|c| may_command(c, &request.user.name, &request.user.groups, Verb::Abort));
-    if may || facts.terminating || is_collector(&request.user.name) {
+    if may || facts.terminating || is_namespace_controller(&request.user.name) {
         return Ok(Vec::new());
     }
     let requester = facts.change.map_or("", |c| c.request.spec.requester.as_str());
@@ -435,7 +435,7 @@ fn short(digest: &str) -> &str {
 }
 
 fn withdraw(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
-    if facts.terminating || is_collector(&request.user.name) {
+    if facts.terminating || is_namespace_controller(&request.user.name) {
         return Ok(Vec::new());
     }
     let spec: ApprovalSpec = spec_of(request.old.as_ref(), request)?;
@@ -478,7 +478,7 @@ fn evidence(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
 }
 
 fn kept(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
-    if facts.terminating || is_collector(&request.user.name) || request.user.name == facts.controller {
+    if facts.terminating || is_namespace_controller(&request.user.name) || request.user.name == facts.controller {
         return Ok(Vec::new());
     }
     refuse(403, "RecordKept", format!("{} is a record and is not deleted: a newer one replaces it", request.target()))
@@ -565,7 +565,7 @@ fn release_ended(change: &ChangeFacts<'_>, rollout: &str, verb: Verb) -> String 
 /// whoever may abort the change may delete it.
 fn rollout(facts: &OwnFacts<'_>, request: &WriteRequest) -> Answer {
     let user = &request.user.name;
-    if user == facts.controller || is_collector(user) || facts.terminating {
+    if user == facts.controller || is_namespace_controller(user) || facts.terminating {
         return Ok(Vec::new());
     }
     if request.operation == Operation::Delete {

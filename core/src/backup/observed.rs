@@ -91,6 +91,7 @@ pub fn end(pod: &Value) -> PodEnd {
         out_of_memory: containers(pod)
             .any(|container| text(container, "/state/terminated/reason") == Some("OOMKilled")),
         waiting: waiting(pod),
+        begun: containers(pod).any(|container| !never_ran(container)),
         message: report.and_then(|report| text(report, "/state/terminated/message")).map(ToOwned::to_owned),
     }
 }
@@ -102,21 +103,22 @@ fn log_tail(pod: &Value) -> Option<String> {
     messages.filter(|message| !message.is_empty()).last().map(ToOwned::to_owned)
 }
 
+fn never_ran(container: &Value) -> bool {
+    ["/state/running", "/state/terminated", "/lastState/terminated"].iter().all(|at| container.pointer(at).is_none())
+}
+
 /// What a pod waits for: none of its containers runs, and this keeps the next one from ever having run.
 fn waiting(pod: &Value) -> Option<String> {
     if containers(pod).any(|container| container.pointer("/state/running").is_some()) {
         return None;
     }
-    let never_ran = |container: &&Value| {
-        container.pointer("/state/terminated").is_none() && container.pointer("/lastState/terminated").is_none()
-    };
     let conditions = pod.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
     let mut unscheduled =
         conditions.filter(|c| text(c, "/type") == Some("PodScheduled") && text(c, "/status") == Some("False"));
     if let Some(why) = unscheduled.find_map(|condition| text(condition, "/message")) {
         return Some(format!("no node takes it: {why}"));
     }
-    containers(pod).filter(never_ran).find_map(|container| {
+    containers(pod).filter(|container| never_ran(container)).find_map(|container| {
         let reason = text(container, "/state/waiting/reason").filter(|reason| *reason != "PodInitializing")?;
         let name = text(container, "/name").unwrap_or_default();
         Some(match text(container, "/state/waiting/message") {

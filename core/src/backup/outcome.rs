@@ -141,6 +141,8 @@ pub struct PodEnd {
     pub out_of_memory: bool,
     /// What the pod was waiting for when it last was seen, if its next container could not run.
     pub waiting: Option<String>,
+    /// Whether a container of it has run.
+    pub begun: bool,
     /// Termination message of the last container.
     pub message: Option<String>,
 }
@@ -237,6 +239,9 @@ fn of_silence(end: &PodEnd) -> Outcome {
             Reason::NodeLost,
             "the node of the pod was lost before the run ended. The next slot tries again",
         ),
+        (_, Some(waiting)) if end.begun => {
+            Outcome::failed(Reason::NoResult, format!("the pod ended as its next container cannot run: {waiting}"))
+        }
         (_, Some(waiting)) => Outcome::failed(Reason::NeverStarted, format!("the pod never started: {waiting}")),
         _ => Outcome::failed(
             Reason::NoResult,

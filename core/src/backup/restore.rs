@@ -22,6 +22,13 @@ pub struct Reads {
     pub snapshots: BTreeSet<String>,
 }
 
+impl Reads {
+    /// Namespace of the BackupRepository.
+    pub fn namespace(&self) -> &str {
+        self.repository.split_once('/').map_or("", |(namespace, _)| namespace)
+    }
+}
+
 /// What a Job, or a pod of it, reads; none if it restores nothing.
 pub fn reads(object: &Value) -> Option<Reads> {
     let annotation = |name: &str| object.pointer("/metadata/annotations")?.get(name)?.as_str();
@@ -38,6 +45,12 @@ pub(super) fn annotations(repository: &str, snapshot: &str, recovery: Option<&Pl
     let base = recovery.and_then(|recovery| recovery.base.as_deref());
     let snapshots: Vec<_> = base.into_iter().chain([snapshot]).collect();
     json!({REPOSITORY_ANNOTATION: repository, SNAPSHOTS_ANNOTATION: snapshots.join(",")})
+}
+
+/// Leaves out what is not in one of these namespaces: what a Job or pod says of a repository is its maker's word.
+pub fn retain_in(namespaces: &[String], objects: &mut Vec<Value>) {
+    let is_in = |own: &str| namespaces.iter().any(|namespace| namespace == own);
+    objects.retain(|object| object.pointer("/metadata/namespace").and_then(Value::as_str).is_some_and(is_in));
 }
 
 /// Whether any of these Jobs that restore, or of their pods, may still read the repository `namespace/name`.
@@ -84,5 +97,21 @@ mod tests {
         assert!(!may_read(&[job(false, None)], &[pod("Running")], "teller/other"));
         assert!(!may_read(&[job(true, None)], &[pod("Succeeded"), pod("Failed")], vault));
         assert!(may_read(&[], &[pod("Running")], vault), "its Job was deleted");
+    }
+
+    #[test]
+    fn what_a_pod_of_another_system_says_it_reads_is_not_believed() {
+        let of = |namespace: &str| {
+            let mut job = job(false, None);
+            job["metadata"]["namespace"] = json!(namespace);
+            job
+        };
+        let mut jobs = vec![of("elsewhere")];
+        assert!(may_read(&jobs, &[], "teller/vault"));
+        retain_in(&["teller".to_owned(), "teller-2".to_owned()], &mut jobs);
+        assert!(jobs.is_empty());
+        jobs.extend([of("teller-2"), json!({"metadata": {}})]);
+        retain_in(&["teller".to_owned(), "teller-2".to_owned()], &mut jobs);
+        assert_eq!(jobs, [of("teller-2")]);
     }
 }

@@ -244,7 +244,7 @@ impl Pass<'_> {
             self.status.log_tail = Some(end::tail(log));
         }
         self.status.message = Some(match &self.status.waiting {
-            Some(waiting) => format!("its pod has not started: {waiting}"),
+            Some(waiting) => format!("its pod cannot go on: {waiting}"),
             None => "its Job runs".to_owned(),
         });
         let policy = self.facts.policy.map(|policy| policy.spec.deadline.seconds());
@@ -302,7 +302,7 @@ fn over_time(seconds: i64, waiting: Option<&str>) -> Outcome {
     match waiting {
         Some(waiting) => Outcome::failed(
             Reason::NeverStarted,
-            format!("its pod did not start within the deadline of {seconds} s: {waiting}"),
+            format!("its pod could not go on within the deadline of {seconds} s: {waiting}"),
         ),
         None => Outcome::failed(
             Reason::DeadlineExceeded,

@@ -9,7 +9,10 @@ use super::{
     INTERLOCK_NAMESPACE, MAX_CONTENT_BYTES, MAX_OBJECTS, OPERATION_ANNOTATION, ROOT_SYSTEM,
     digest::{self, DigestError},
 };
-use crate::object::{Digest, ObjectId, destroys_data, strip_server_fields};
+use crate::{
+    backup::restore,
+    object::{Digest, ObjectId, destroys_data, strip_server_fields},
+};
 
 /// Kinds of Interlock that record runs and votes: never content of a change.
 const RUN_KINDS: [&str; 10] = [
@@ -118,7 +121,10 @@ impl Content {
         let mut problems: Vec<_> = self
             .objects
             .iter()
-            .filter_map(|object| outside(object, name, system).or_else(|| service_account(object, system)))
+            .filter_map(|object| {
+                let problem = outside(object, name, system).or_else(|| foreign_repository(object, name, system));
+                problem.or_else(|| service_account(object, system))
+            })
             .collect();
         problems.extend(self.jobs.iter().filter_map(|(job, spec)| {
             let pod = spec.pointer("/template/spec")?;
@@ -304,6 +310,24 @@ fn duplicates(objects: &[ContentObject]) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// A restore reads repositories of its own System only: another one would never let it in.
+fn foreign_repository(object: &ContentObject, name: &str, system: &SystemSpec) -> Option<Problem> {
+    let job = Some(object).filter(|object| object.id.kind == "Job" && object.intent != Intent::Delete)?;
+    let reads = restore::reads(&job.manifest)?;
+    let inside = system.namespaces.iter().any(|own| own == reads.namespace());
+    (!inside).then(|| {
+        Problem::new(
+            "OutsideSystem",
+            format!(
+                "{} reads BackupRepository {}, which does not belong to System {name} ({}): restore within the System of the repository",
+                object.id,
+                reads.repository,
+                system.namespaces.join(", ")
+            ),
+        )
+    })
 }
 
 fn outside(object: &ContentObject, name: &str, system: &SystemSpec) -> Option<Problem> {

@@ -12,7 +12,7 @@ use super::{
     decide::Pinned,
     evidence::{self, EvidenceState},
     facts::{BaseState, CalendarFacts, ChangeFacts, EffectKind, Preflight},
-    standard,
+    restores, standard,
     votes::Tally,
 };
 use crate::calendar::{WindowState, describe_instant};
@@ -376,7 +376,8 @@ pub fn error_budget(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timesta
     .mode(rule.mode)
 }
 
-/// The gate RestoreProof. A change of nothing but backups and drills passes it: it is how proof comes to be.
+/// The gate RestoreProof. A change of nothing but backups and drills passes it: it is how proof comes to be. One that only
+/// restores is not held by data that is too old or a drill that is overdue, as it is how data that is lost comes back.
 pub fn restore_proof(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timestamp) -> Option<Gate> {
     let rule = demands.gates.restore_proof.as_ref()?;
     let name = GateName::RestoreProof;
@@ -389,7 +390,11 @@ pub fn restore_proof(demands: &Demands<'_>, facts: &ChangeFacts<'_>, now: Timest
         match &facts.later.restore_proof {
             None => Gate::unknown(name, "NoDrill", "it is not known which backups and drills the System has"),
             Some(proof) => {
-                let answer = proof::gate(proof, rule, now)?;
+                let answer = if restores::only_restores(facts) {
+                    proof::gate(&proof.shown.clone().into(), rule, now)?
+                } else {
+                    proof::gate(proof, rule, now)?
+                };
                 if answer.open {
                     Gate::open(name, answer.reason, answer.sentence).until(answer.until)
                 } else {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     content::{Content, Intent},
-    facts::RequestFacts,
+    facts::{BaseState, ChangeFacts, EffectKind, RequestFacts},
 };
 use crate::{
     backup::{
@@ -21,7 +21,7 @@ use crate::{
 pub struct OpenRestore {
     /// What it reads.
     pub reads: Reads,
-    /// What the change wants of the repository; none before it starts, and once the Job has ended.
+    /// What the change wants of the repository; none before the Job's turn has come, and once the Job has ended.
     pub claim: Option<Claim>,
 }
 
@@ -40,6 +40,26 @@ pub fn open(request: &RequestFacts, content: &Content) -> Vec<OpenRestore> {
     restores.collect()
 }
 
+/// Whether a change does nothing but restore: it makes Jobs that read repositories of its own System, and claims for them.
+pub fn only_restores(facts: &ChangeFacts<'_>) -> bool {
+    let (Ok(content), Some(system), BaseState::Read(base)) = (facts.content, facts.system, facts.base) else {
+        return false;
+    };
+    let makes =
+        |id: &ObjectId| base.effects.iter().any(|effect| effect.id == *id && effect.kind == EffectKind::Create);
+    let is_own = |reads: &Reads| system.spec.namespaces.iter().any(|own| own == reads.namespace());
+    let mut restores = 0;
+    content.jobs.is_empty()
+        && content.objects.iter().all(|object| {
+            let is_restore = (object.id.group.as_str(), object.id.kind.as_str()) == ("batch", "Job")
+                && restore::reads(&object.manifest).as_ref().is_some_and(is_own);
+            restores += usize::from(is_restore);
+            let is_claim = (object.id.group.as_str(), object.id.kind.as_str()) == ("", "PersistentVolumeClaim");
+            makes(&object.id) && (is_restore || is_claim)
+        })
+        && restores > 0
+}
+
 /// How a change is called among the holders of a repository.
 fn holder(name: &str) -> String {
     format!("{HOLDER_KIND}/{name}")
@@ -48,15 +68,24 @@ fn holder(name: &str) -> String {
 /// The kind before the name of a change among the holders of a repository.
 pub const HOLDER_KIND: &str = "ChangeRequest";
 
-/// Since when a running change wants its repository for this Job.
+/// Since when a change wants its repository for this Job. One whose turn has not come wants nothing: what comes before it may
+/// be stopped for as long as a person likes.
 fn wanted_since(request: &RequestFacts, job: &ObjectId) -> Option<Timestamp> {
     let run = request.run().filter(|run| run.direction == RunDirection::Forward)?;
     let is_job = |kind: &str, namespace: Option<&str>, name: &str| {
         (kind, namespace, name) == (job.kind.as_str(), job.namespace.as_deref(), job.name.as_str())
     };
     let step = run.objects.iter().find(|step| is_job(&step.kind, step.namespace.as_deref(), &step.name))?;
-    let reads = matches!(step.state, StepState::Waiting | StepState::Intended | StepState::Written);
+    let reads = matches!(step.state, StepState::Intended | StepState::Written);
     reads.then_some(run.started_at.0)
+}
+
+/// Why a change may not make the Job of a restore that reads the repository of another System, or of none.
+pub fn foreign(reads: &Reads) -> String {
+    format!(
+        "BackupRepository {} belongs to another System, or to none, so it lets nothing of this change in; give the change up with `interlock abort`, and restore within the System of the repository",
+        reads.repository
+    )
 }
 
 /// Why the change with this uid may not make the Job of a restore yet. `holders` hold the repository; none if there is no

@@ -152,6 +152,9 @@ pub fn silence(end: &PodEnd, error: &ResultError) -> Ending {
         );
     }
     match (&end.reason, &end.waiting) {
+        (_, Some(waiting)) if end.begun => {
+            Ending::failed(Reason::NoResult, format!("the pod ended as its next container cannot run: {waiting}"))
+        }
         (_, Some(waiting)) => Ending::failed(Reason::NeverStarted, format!("the pod never started: {waiting}")),
         (Some(reason), None) => Ending::failed(Reason::Evicted, format!("the pod was ended by the cluster ({reason})")),
         (None, None) => Ending::failed(Reason::NoResult, error.to_string()),

@@ -299,7 +299,11 @@ pub fn gate(proof: &Proof, rule: &RestoreProofGate, now: Timestamp) -> Option<Ga
     };
     let lapses = [
         ("DrillOverdue", &proof.overdue, "the gate opens with the next run of it that passes"),
-        ("Exposed", &proof.exposed, "the gate opens with the next good backup: `interlock backup run`"),
+        (
+            "Exposed",
+            &proof.exposed,
+            "the gate opens with the next good backup: `interlock backup run`. If none can be made, restore by `interlock restore`, which this does not hold back, or propose an emergency change",
+        ),
     ];
     for (reason, lapse, opens) in lapses {
         let Some(Lapse { from, sentence }) = lapse else { continue };

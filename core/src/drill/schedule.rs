@@ -195,7 +195,13 @@ pub fn owed(spec: &RestoreDrillSpec, created_at: Timestamp, passed: Option<Times
     };
     let days = (cadence + cadence).as_hours() / 24;
     let age = if days > 1 { format!("{days} days") } else { format!("{} h", (cadence + cadence).as_hours()) };
-    let why = format!("{said}, more than twice the time between two slots ({age}) ago; see why runs do not pass");
+    // What is not tried is not known to work, whoever decided that.
+    let then = if spec.suspend {
+        "the drill is suspended (spec.suspend): let it run again, or run it once with `interlock drill run`"
+    } else {
+        "see why runs do not pass"
+    };
+    let why = format!("{said}, more than twice the time between two slots ({age}) ago; {then}");
     Some((plus(limit, SignedDuration::from_secs(1)), why))
 }
 

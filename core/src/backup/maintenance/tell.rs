@@ -99,7 +99,7 @@ impl Pass<'_> {
                 "True",
                 "Rotated",
                 format!(
-                    "the key of Secret {secret} opens the repository and that of Secret {old} is gone: let {field} name a Secret with the new key, and leave out newKeySecretRef; until then whatever uses the old key ends with WrongPassword"
+                    "the key of Secret {secret} opens the repository, and the one that Secret {old} had, if it was another, was taken away: let {field} name a Secret with the new key, and leave out newKeySecretRef; until then whatever uses a key that was taken away ends with WrongPassword"
                 ),
             )
         } else {

@@ -245,6 +245,7 @@ fn a_key_is_exchanged_once_for_a_spec_and_nothing_begins_while_suspended_or_inva
     assert_eq!(vault.active(), None);
     let rotated = vault.status.conditions.iter().find(|condition| condition.type_ == "KeyRotated").unwrap();
     assert_eq!(rotated.status, "True", "{rotated:?}");
+    assert!(rotated.message.contains("if it was another, was taken away"), "both may have the same: {rotated:?}");
     assert_eq!(vault.pass(at("2026-12-02T00:00:00Z")).step, MaintenanceStep::Nothing);
 }
 

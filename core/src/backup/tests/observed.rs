@@ -111,6 +111,9 @@ fn what_a_pod_waits_for_is_told_until_its_next_container_runs() {
     ] {
         assert_eq!(then(goes_on), None);
     }
+    let of = |tool: Value| json!({"initContainerStatuses": [{"name": "install", "state": tool}]});
+    assert!(observed::end(&pod(&of(json!({"terminated": {}})))).begun);
+    assert!(!observed::end(&pod(&of(json!({"waiting": {"reason": "ErrImagePull"}})))).begun);
     let evicted = json!({"reason": "Evicted", "conditions": []});
     let ended = state(observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[pod(&evicted)], "run-uid")).ended;
     assert_eq!(ended.unwrap().pod.reason.as_deref(), Some("Evicted"));

@@ -115,6 +115,9 @@ fn b8_silence_is_never_a_success() {
     let waiting = silent(|end| end.waiting = Some("persistentvolumeclaim \"data\" is not bound".into()));
     assert_eq!(waiting.reason, Reason::NeverStarted);
     assert!(waiting.message.contains("not bound"));
+    let stuck = silent(|end| (end.waiting, end.begun) = (Some("container tool: ErrImagePull".into()), true));
+    assert_eq!(stuck.reason, Reason::NoResult);
+    assert!(stuck.message.contains("its next container cannot run: container tool"), "{}", stuck.message);
 
     let whole = good().encode().unwrap();
     for length in 1..whole.len() {

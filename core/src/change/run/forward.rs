@@ -1,6 +1,6 @@
 //! Writing what the change states, rank by rank.
 
-use interlock_crds::{ChangePhase, OnFailure, OperationKind, Overrun, StepState, Verb};
+use interlock_crds::{ChangePhase, ObjectStatus, OnFailure, OperationKind, Overrun, StepState, Verb};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -123,9 +123,6 @@ impl<'a> Pass<'_, 'a> {
             .collect();
         if let Some(unread) = together.iter().find(|i| !self.facts.looked.contains_key(i)) {
             return Step::Look(*unread);
-        }
-        if let Some(step) = together.iter().find_map(|index| self.kept_out(*index)) {
-            return step;
         }
         let live = |index: &usize| self.facts.looked.get(index).and_then(Option::as_ref);
         if let Some((blocked, why)) = together.iter().find_map(|i| Some((*i, self.changed_since(*i, live(i))?))) {
@@ -273,6 +270,9 @@ impl<'a> Pass<'_, 'a> {
     /// The step failed. `state` is Waiting if nothing was written to the object, so that nothing must be put back.
     pub(super) fn fail(&mut self, index: usize, state: StepState, why: &str) -> Step {
         self.release_unsent();
+        for kept_out in self.not_let_in() {
+            self.release_kept_out(kept_out);
+        }
         self.set(index, state, why);
         self.run.cause = Some(bounded(why, 1024));
         match self.facts.on_failure {
@@ -365,22 +365,52 @@ impl<'a> Pass<'_, 'a> {
             .then(|| "its window closed, and the calendar says to go back (overrun: Rollback)".to_owned())
     }
 
-    /// Whether somebody or the calendar holds it between two steps. A step that was begun is finished first.
+    /// Whether somebody or the calendar holds it between two steps. A step that was begun is finished first; one that its
+    /// repository has not let in was not begun, and asks no longer while it is held.
     pub(super) fn held(&mut self) -> Option<Step> {
-        let between = !self.run.objects.iter().any(|o| matches!(o.state, StepState::Intended | StepState::Written));
-        let unfinished =
-            self.run.objects.iter().any(|o| o.state == StepState::Waiting && o.operation != OperationKind::RunJob);
-        if !between || !unfinished {
+        let message = match self.latest(&[Verb::Pause, Verb::Resume]).filter(|c| c.verb == Verb::Pause) {
+            Some(command) => format!("{}; it goes on with `interlock resume`", by(command)),
+            None if self.facts.overrun == Some(Overrun::Pause) => {
+                "its window closed; it goes on when one is open again (overrun: Pause)".to_owned()
+            }
+            None => return None,
+        };
+        let not_let_in = self.not_let_in();
+        let begun = |(index, o): (usize, &ObjectStatus)| {
+            matches!(o.state, StepState::Intended | StepState::Written) && !not_let_in.contains(&index)
+        };
+        if self.run.objects.iter().enumerate().any(begun) {
             return None;
         }
-        if let Some(command) = self.latest(&[Verb::Pause, Verb::Resume]).filter(|c| c.verb == Verb::Pause) {
-            let message = format!("{}; it goes on with `interlock resume`", by(command));
-            return Some(self.wait(ChangePhase::Running, message, Vec::new(), None));
+        if let Some(unread) = not_let_in.iter().find(|index| !self.facts.looked.contains_key(index)) {
+            return Some(Step::Look(*unread));
         }
-        (self.facts.overrun == Some(Overrun::Pause)).then(|| {
-            let message = "its window closed; it goes on when one is open again (overrun: Pause)".to_owned();
-            self.wait(ChangePhase::Running, message, Vec::new(), None)
-        })
+        if !not_let_in.iter().all(|index| self.is_absent(*index)) {
+            return None;
+        }
+        for index in not_let_in {
+            self.release_kept_out(index);
+        }
+        let unfinished =
+            self.run.objects.iter().any(|o| o.state == StepState::Waiting && o.operation != OperationKind::RunJob);
+        unfinished.then(|| self.wait(ChangePhase::Running, message, Vec::new(), None))
+    }
+
+    /// Steps that were journalled and that their repository has not let in.
+    fn not_let_in(&self) -> Vec<usize> {
+        let kept_out = self.facts.kept_out.keys().copied();
+        kept_out.filter(|index| self.state(*index) == Some(StepState::Intended)).collect()
+    }
+
+    fn is_absent(&self, index: usize) -> bool {
+        self.facts.looked.get(&index).is_some_and(Option::is_none)
+    }
+
+    /// A step that its repository has not let in is as if it had not been journalled, if it was seen not to be there.
+    fn release_kept_out(&mut self, index: usize) {
+        if self.is_absent(index) {
+            self.journal(index, StepState::Waiting, None);
+        }
     }
 
     /// The newest command of these verbs. One that was given just before the start, and not seen then, counts too.

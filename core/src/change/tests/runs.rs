@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use interlock_crds::{ChangePhase, ObjectStatus, OnFailure, RunDirection, RunRecord, StepState};
+use interlock_crds::{ChangePhase, ObjectStatus, OnFailure, RunDirection, RunRecord, StepState, Verb};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -16,6 +16,7 @@ use crate::{
         before::{BeforeState, Prepared},
         content::{ContentObject, Intent},
         derive,
+        facts::Command,
         run::{self, RunFacts, Step, Write},
     },
     object::{ObjectId, apply_partial, diff, strip_server_fields},
@@ -226,17 +227,57 @@ fn a_change_is_carried_out_object_by_object() {
 }
 
 #[test]
-fn what_its_repository_has_not_let_in_is_not_made_whether_it_was_journalled_or_not() {
+fn what_its_repository_has_not_let_in_is_journalled_which_asks_for_it_and_not_made() {
     for steps in [0, 2] {
         let mut scene = scene_of(&[], &[(config("restore", "files"), Intent::Apply)]);
         assert_eq!(scene.pass(steps, None), None);
         scene.kept_out.insert(0, "a prune holds it alone".to_owned());
         assert_eq!(scene.pass(20, None), None, "it waits");
-        assert_eq!((scene.store.effects, scene.records), (0, steps / 2), "after step {steps}");
+        assert_eq!((scene.store.effects, scene.records), (0, 1), "after step {steps}");
         scene.kept_out.clear();
         assert_eq!(scene.pass(usize::MAX, None), Some(ChangePhase::Succeeded));
         assert_eq!(scene.store.effects, 1);
     }
+}
+
+#[test]
+fn a_pause_is_heeded_while_a_repository_lets_nobody_in_and_asks_for_it_no_longer() {
+    let mut scene = scene_of(&[], &[(config("restore", "files"), Intent::Apply)]);
+    assert_eq!(scene.pass(2, None), None);
+    assert_eq!(scene.run.objects[0].state, StepState::Intended);
+    let pause = Command {
+        name: "pause".into(),
+        target_uid: "cr-uid".into(),
+        verb: Verb::Pause,
+        actor: "bob".into(),
+        reason: String::new(),
+        created: at(NOW),
+        sealed: None,
+    };
+    let kept_out = BTreeMap::from([(0, "a prune holds it alone".to_owned())]);
+    let next = |looked: &BTreeMap<usize, Option<Value>>, kept_out: &BTreeMap<usize, String>| {
+        let facts = RunFacts {
+            run: &scene.run,
+            phase: ChangePhase::Running,
+            before: &scene.before,
+            looked,
+            unsent: &BTreeSet::new(),
+            kept_out,
+            commands: std::slice::from_ref(&pause),
+            overrun: None,
+            calendar_change: None,
+            on_failure: OnFailure::Pause,
+            deadline: SignedDuration::from_secs(60),
+            superseded_by: None,
+        };
+        run::next(&facts, at(NOW))
+    };
+    assert_eq!(next(&BTreeMap::new(), &kept_out), Step::Look(0), "it may be there from before a crash");
+    let absent = BTreeMap::from([(0, None)]);
+    let Step::Wait { run, message, .. } = next(&absent, &kept_out) else { panic!("it is not held") };
+    assert_eq!(run.objects[0].state, StepState::Waiting);
+    assert!(message.starts_with("Pause by bob"), "{message}");
+    assert!(matches!(next(&absent, &BTreeMap::new()), Step::Write(0, _)), "what was let in was begun");
 }
 
 #[test]

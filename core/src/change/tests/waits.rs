@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use super::{Case, NOW, at, live_deployment};
 use crate::change::{
     Content, Decision, Next, decide,
-    facts::{BaseState, CalendarFacts, Command, IncidentFacts, Preflight, SealedFacts},
+    facts::{BaseState, CalendarFacts, Command, EffectKind, IncidentFacts, Preflight, SealedFacts},
     sealed,
 };
+use crate::drill::proof::{Lapse, Proof, Shown};
 
 pub(super) fn two_of_sre() -> Value {
     json!({"operators": ["sre"], "types": {"normal": {"approvals": {"thresholds": [{"name": "peers", "count": 2, "groups": ["sre"]}], "maxAge": "24h"}}}})
@@ -386,4 +387,54 @@ proptest! {
             prop_assert_eq!(&first, &decide(&case.facts(), at(NOW)));
         }
     }
+}
+
+#[test]
+fn a_restore_is_not_held_by_what_it_puts_right() {
+    let mut policy = two_of_sre();
+    policy["types"]["normal"]["gates"] = json!({"restoreProof": {"mode": "Enforce", "maxAge": "35d"}});
+    let job = |repository: &str| {
+        json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": {"name": "back", "namespace": "teller", "annotations": {
+                "interlock.dev/restore-repository": repository, "interlock.dev/restore-snapshots": "newest",
+            }},
+            "spec": {"template": {"spec": {"containers": [], "restartPolicy": "Never"}}},
+        })
+    };
+    let claim = json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "back", "namespace": "teller"},
+        "spec": {"accessModes": ["ReadWriteOnce"]},
+    });
+    let config = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "teller"}});
+    let passed = || Shown::Passed(at(NOW), "drill monthly passed".into());
+    let lapse = |sentence: &str| Some(Lapse { from: at(NOW), sentence: sentence.into() });
+    let ask = |manifests: Value, creates: bool, shown: Shown| {
+        let mut case = Case::new(policy.clone(), &json!({"content": {"manifests": manifests}}));
+        let BaseState::Read(base) = &mut case.base else { panic!() };
+        for effect in &mut base.effects {
+            effect.kind = if creates { EffectKind::Create } else { EffectKind::Update(Vec::new()) };
+        }
+        let (overdue, exposed) = (lapse("drill monthly is overdue"), lapse("data may be lost"));
+        case.later.restore_proof = Some(Proof { shown, overdue, exposed });
+        gate(&settle(&mut case), "RestoreProof").clone()
+    };
+    let restore = json!([job("teller/vault"), claim]);
+    assert_eq!(ask(restore.clone(), true, passed()).state, GateState::Open);
+    for (manifests, creates, why) in [
+        (json!([job("teller/vault"), claim, config]), true, "something else"),
+        (json!([claim]), true, "nothing is restored"),
+        (restore.clone(), false, "it is there already"),
+    ] {
+        let closed = ask(manifests, creates, passed());
+        assert_eq!((closed.state, closed.reason.as_str()), (GateState::Closed, "DrillOverdue"), "{why}");
+        assert!(closed.message.contains("`interlock restore`"), "{}", closed.message);
+    }
+    let mut foreign = Case::new(policy.clone(), &json!({"content": {"manifests": [job("vaults/vault")]}}));
+    let refused = settle(&mut foreign).status;
+    let waits_for = refused.waiting_for.as_deref();
+    assert_eq!(waits_for, Some("OutsideSystem"), "it would wait without end, and be told who holds it");
+    assert!(refused.message.unwrap_or_default().contains("vaults/vault, which does not belong"));
+    let failed = ask(restore, true, Shown::Failed(at(NOW), "drill monthly failed".into()));
+    assert_eq!((failed.state, failed.reason.as_str()), (GateState::Closed, "DrillFailed"), "what drills show counts");
 }

@@ -140,7 +140,7 @@ impl Pass<'_> {
         clock::end_segment(&mut self.status, SegmentName::Provision, job.created_at, self.facts.now);
         self.keep_images(&job.images);
         let Some(end) = &job.ended else {
-            let said = job.waiting.as_ref().map(|why| format!("the pod that restores has not started: {why}"));
+            let said = job.waiting.as_ref().map(|why| format!("the pod that restores cannot go on: {why}"));
             return self.wait_restoring(plan, said.as_deref().unwrap_or("the recovery point is restored"));
         };
         let Some(chosen) = self.status.chosen.clone() else {

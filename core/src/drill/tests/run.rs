@@ -208,6 +208,9 @@ fn d8_a_check_whose_image_is_missing_says_so_instead_of_being_slow() {
     let never = over(Some("container tool: ErrImagePull"));
     assert_eq!(never.verdict, ValidationVerdict::Error);
     assert!(never.message.contains("could not be started: container tool: ErrImagePull"), "{}", never.message);
+    let stuck = PodEnd { waiting: Some("container tool: ErrImagePull".into()), begun: true, ..PodEnd::default() };
+    let stuck = outcome::validation(&spec.validations[0], &stuck, false, UID);
+    assert!(stuck.message.contains("its next container cannot run: container tool"), "{}", stuck.message);
 }
 
 #[test]

@@ -121,6 +121,9 @@ fn d14_a_pass_is_overdue_after_twice_the_cadence() {
     assert_eq!(why(&drill, "2026-11-16T12:00:00Z"), None);
     assert!(why(&drill, "2026-11-16T12:00:01Z").unwrap().contains("no run has passed"));
     assert_eq!(drill.ask("2026-11-01T00:00:00Z", overdue).at, Some(at("2026-11-16T12:00:01Z")));
+    drill.spec.suspend = true;
+    assert!(why(&drill, "2026-11-16T12:00:01Z").unwrap().contains("the drill is suspended"), "it is owed all the same");
+    drill.spec.suspend = false;
     drill.passed(at("2026-11-01T04:00:00Z"));
     assert_eq!(why(&drill, "2026-12-01T12:00:01Z"), None);
     assert!(why(&drill, "2027-01-02T04:00:01Z").unwrap().contains("62 days"));
