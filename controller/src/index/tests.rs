@@ -251,7 +251,9 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_f
         }]);
         json!({"phase": "Running", "run": run})
     };
-    for (version, state, wants) in [("2", "Waiting", false), ("3", "Intended", true), ("4", "Written", true), ("5", "Done", false)] {
+    for (version, state, wants) in
+        [("2", "Waiting", false), ("3", "Intended", true), ("4", "Written", true), ("5", "Done", false)]
+    {
         index.change_stored(&restore(version, &with_job(state)));
         assert_eq!(held(&index), (points.clone(), wants), "{state}");
     }

@@ -45,8 +45,7 @@ pub fn only_restores(facts: &ChangeFacts<'_>) -> bool {
     let (Ok(content), Some(system), BaseState::Read(base)) = (facts.content, facts.system, facts.base) else {
         return false;
     };
-    let makes =
-        |id: &ObjectId| base.effects.iter().any(|effect| effect.id == *id && effect.kind == EffectKind::Create);
+    let makes = |id: &ObjectId| base.effects.iter().any(|effect| effect.id == *id && effect.kind == EffectKind::Create);
     let is_own = |reads: &Reads| system.spec.namespaces.iter().any(|own| own == reads.namespace());
     let mut restores = 0;
     content.jobs.is_empty()

@@ -54,6 +54,7 @@ pub(super) fn troubled(scene: &Scene<'_>) {
     first("revoked", "WrongPassword", "does not open with RESTIC_PASSWORD");
     fs::remove_file(&ballast).unwrap();
     passwd(scene, "taken away", PASSWORD);
+    #[expect(clippy::disallowed_methods, reason = "the slots that count are those after this moment")]
     let mended = Timestamp::now();
     for (policy, run, reasons, said) in [
         // Who ends it first is a race.
