@@ -18,7 +18,8 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 const VOLUMES: usize = 8;
-const ROUNDS: usize = 5;
+/// Each leaves four repositories of a GiB.
+const ROUNDS: usize = 3;
 const LONG: Duration = Duration::from_mins(15);
 const POSTGRES: i64 = 70;
 /// More memory than a GiB of new data asks of restic.
