@@ -1,13 +1,13 @@
 //! Steps that wait for people, gates, Jobs and windows; times; configuration.
 
-use interlock_crds::{ApprovalDecision, Overrun, PersonSpec, RolloutPhase, StepGate};
+use interlock_crds::{ApprovalDecision, OnFailure, Overrun, PersonSpec, RolloutPhase, StepGate};
 use serde_json::{Value, json};
 
 use super::game::{DIGEST, Game, UID, at, by_pods, deployment, plan, route, routed, service};
 use crate::{
     change::facts::{SealedFacts, Vote},
     people::PersonFacts,
-    rollout::{ConfigTarget, GateFact, RolloutVerb, WindowFact, sign_off},
+    rollout::{ConfigTarget, GateFact, Refusal, RolloutVerb, WindowFact, permitted, sign_off},
 };
 
 fn game(steps: Value) -> Game {
@@ -144,6 +144,11 @@ fn r25_what_went_back_begins_anew_only_in_an_open_window() {
     }
 }
 
+/// How many Jobs of steps were created.
+fn made_jobs(game: &Game) -> usize {
+    game.log.iter().filter(|line| line.contains("StepJob")).count()
+}
+
 #[test]
 fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
     for (condition, ended) in [("Complete", RolloutPhase::Succeeded), ("Failed", RolloutPhase::RolledBack)] {
@@ -159,7 +164,7 @@ fn r28_a_job_step_runs_once_and_its_failure_goes_back() {
             job["status"] = json!({"conditions": [{"type": condition, "status": "True"}]});
         });
         game.run_for(300);
-        assert_eq!((game.phase(), game.log.iter().filter(|l| l.contains("StepJob")).count()), (ended, 1));
+        assert_eq!((game.phase(), made_jobs(&game)), (ended, 1));
     }
 }
 
@@ -175,6 +180,57 @@ fn r28_a_suspended_job_has_not_run() {
     });
     game.run_for(300);
     assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn r28_a_job_has_its_own_tries_and_time_and_runs_anew_when_a_person_says_so() {
+    let spec = json!({"backoffLimit": 3, "activeDeadlineSeconds": 120});
+    for reason in ["BackoffLimitExceeded", "DeadlineExceeded"] {
+        let mut game = game(json!([{"setWeight": 10}, {"job": {"name": "smoke", "spec": spec}}]));
+        game.spec.plan.on_failure = OnFailure::Pause;
+        game.run_for(30);
+        let (first, second) = ("teller-2-1-smoke-0-0", "teller-2-1-smoke-0-1");
+        assert_eq!(game.cluster.get("Job", first).unwrap()["spec"], spec, "Kubernetes counts them");
+        // A pod that failed while tries are left is no failure of the step.
+        game.cluster.edit("Job", first, |job| job["status"] = json!({"active": 1, "failed": 2}));
+        game.run_for(600);
+        assert_eq!((game.phase(), made_jobs(&game)), (RolloutPhase::Progressing, 1), "{}", game.message());
+        game.cluster.edit("Job", first, |job| {
+            job["status"] = json!({"conditions": [{"type": "Failed", "status": "True", "reason": reason}]});
+        });
+        game.run_for(300);
+        assert_eq!((game.phase(), made_jobs(&game)), (RolloutPhase::Paused, 1), "{}", game.message());
+        assert!(game.message().contains(reason), "{}", game.message());
+        game.command(RolloutVerb::Retry);
+        game.run_for(30);
+        assert_eq!((game.phase(), made_jobs(&game)), (RolloutPhase::Progressing, 2), "{}", game.message());
+        game.cluster.edit("Job", second, |job| {
+            job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+        });
+        game.run_for(300);
+        assert_eq!((game.phase(), made_jobs(&game)), (RolloutPhase::Succeeded, 2), "{}", game.message());
+    }
+}
+
+#[test]
+fn r28_pods_that_start_anew_after_the_job_are_not_gated_again() {
+    let mut game = game(json!([{"setWeight": 10}, {"job": {"name": "smoke", "spec": {}}}, {"pause": {}}]));
+    game.run_for(30);
+    let job = "teller-2-1-smoke-0-0";
+    game.cluster.edit("Job", job, |job| {
+        job["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]});
+    });
+    game.run_for(30);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 2), "{}", game.message());
+    // Kubernetes sweeps it away (ttlSecondsAfterFinished), and the pod that it was run for starts anew.
+    game.cluster.objects.remove(&super::cluster::key("Job", job));
+    game.chaos = true;
+    game.cluster.break_pods("v2", 1);
+    game.run_for(60);
+    assert_eq!((game.phase(), game.cluster.ready_of("teller-canary")), (RolloutPhase::Paused, 1), "{}", game.message());
+    game.command(RolloutVerb::Promote);
+    game.run_for(300);
+    assert_eq!((game.phase(), made_jobs(&game)), (RolloutPhase::Succeeded, 1), "{}", game.message());
 }
 
 #[test]
@@ -319,6 +375,46 @@ fn r27_a_stale_read_makes_a_conflict_and_no_second_write() {
         assert!(game.cluster.apply(write).is_err(), "{write:?}");
     }
     assert_eq!(game.cluster.objects, before);
+}
+
+#[test]
+fn r27_who_still_believes_active_what_has_ended_may_write_nothing() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}]));
+    game.run_for(20);
+    let cached = game.status.clone();
+    game.command(RolloutVerb::Abort);
+    game.run_for(100);
+    assert_eq!((cached.phase, game.phase()), (RolloutPhase::Paused, RolloutPhase::RolledBack), "{}", game.message());
+    // The command was not read either.
+    game.commands.clear();
+    let (live, old) = (game.cluster.live(), game.decide_on(&cached));
+    assert!(!old.writes.is_empty(), "it would begin to make everything again");
+    assert!(old.must_record(&cached), "it records first, over a Rollout that is not the stored one: a conflict");
+    for write in &old.writes {
+        let found = live.get(&write.id);
+        let verdict = game.with_facts(&game.status, &live, |facts| permitted(facts, found, write.object.as_ref()));
+        assert!(matches!(verdict, Err(Refusal::NotAnnounced { .. })), "{}: {verdict:?}", write.id);
+    }
+    let anew = game.decide();
+    assert!(anew.writes.is_empty() && anew.status == game.status, "who reads it anew does nothing");
+}
+
+#[test]
+fn r27_an_abort_before_it_began_ends_it_and_a_promotion_after_that_begins_nothing() {
+    let steps = routed(json!([{"setWeight": 10}]));
+    // It waits for its Service.
+    let mut game = Game::new(steps, deployment("v1", 2), deployment("v2", 2), &[route()]);
+    game.run_for(20);
+    assert_eq!(game.phase(), RolloutPhase::Pending, "{}", game.message());
+    game.command(RolloutVerb::Abort);
+    game.command(RolloutVerb::Promote);
+    game.run_for(20);
+    assert_eq!((game.phase(), game.status.obeyed.len()), (RolloutPhase::RolledBack, 2), "{}", game.message());
+    let (refused, ended) = ("Promote by li-na: because had no effect", "nothing was changed: Abort by li-na: because");
+    assert!(game.message().contains(refused) && game.message().contains(ended), "{}", game.message());
+    game.cluster.put(service());
+    game.run_for(300);
+    assert_eq!((game.phase(), game.log.len()), (RolloutPhase::RolledBack, 0), "{:?}", game.log);
 }
 
 #[test]
@@ -488,7 +584,7 @@ fn r25_a_window_that_closes_holds_a_promotion_before_the_workload_is_written() {
 #[test]
 fn what_is_held_for_a_failure_moves_nothing_until_somebody_decides() {
     let mut game = game(json!([{"setWeight": 10}, {"pause": {"duration": "1s"}}, {"setWeight": 90}]));
-    game.spec.plan.on_failure = interlock_crds::OnFailure::Pause;
+    game.spec.plan.on_failure = OnFailure::Pause;
     game.cluster.bad_images.clear();
     game.run_for(0);
     game.cluster.bad_images.push("v2".into());
