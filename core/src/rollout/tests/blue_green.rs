@@ -77,6 +77,27 @@ fn r14_an_analysis_after_the_switch_returns_by_itself_or_holds() {
 }
 
 #[test]
+fn r14_the_version_after_one_that_went_back_is_switched_to_by_hand_and_measured_once() {
+    let mut game = game("v2", &json!({"steps": [{"pause": {}}], "afterSwitch": ["errors"]}));
+    game.verdicts.insert("errors".into(), Verdict::Failed);
+    game.run_for(30);
+    game.command(RolloutVerb::Promote);
+    game.run_for(600);
+    assert_eq!((game.phase(), serves(&game)), (RolloutPhase::RolledBack, vec!["v1".to_owned()]), "{}", game.message());
+    // Another Rollout has runs of its own.
+    let of_v2 = std::mem::take(&mut game.runs);
+    game.next_change(game.spec.plan.clone(), "0b5e7f52-0000-4000-8000-000000000003", "v3");
+    game.verdicts.insert("errors".into(), Verdict::Passed);
+    game.run_for(600);
+    assert_eq!((game.phase(), serves(&game)), (RolloutPhase::Paused, vec!["v1".to_owned()]), "{}", game.message());
+    assert_eq!((of_v2.len(), game.runs.len()), (1, 0), "nothing is measured before the switch");
+    game.command(RolloutVerb::Promote);
+    game.run_for(600);
+    assert_eq!((game.phase(), serves(&game)), (RolloutPhase::Succeeded, vec!["v3".to_owned()]), "{}", game.message());
+    assert_eq!((of_v2.len(), game.runs.len()), (1, 1));
+}
+
+#[test]
 fn r14_a_preview_that_never_becomes_ready_changes_nothing_for_callers() {
     let mut game = game("bad", &json!({}));
     game.run_for(300);
