@@ -4,7 +4,8 @@
 //! value. Ties get the mean of their ranks. Without ties and with small samples the distribution of U is counted out;
 //! otherwise the normal approximation with corrections for ties and continuity is used (as in H. B. Mann and
 //! D. R. Whitney, 1947, and scipy.stats.mannwhitneyu, against which the tests compare it). It assumes that the values
-//! of a sample are independent: see docs/analysis.md for what that demands of a query.
+//! of a sample are independent: see `step` of [`CompareMetric`](interlock_crds::CompareMetric) for what that demands of
+//! a query.
 
 mod normal;
 

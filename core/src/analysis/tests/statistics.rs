@@ -5,9 +5,14 @@
 //! `scipy.stats.norm.sf(z)`. The random rows are from `numpy.random.default_rng(7)`, rounded.
 #![allow(clippy::unreadable_literal, clippy::excessive_precision)]
 
+use interlock_crds::MeasurementOutcome;
 use proptest::prelude::*;
+use serde_json::json;
 
+use super::{analysis, slot};
+use crate::analysis::observation::Observation;
 use crate::analysis::statistics::{Alternative, MannWhitney, mann_whitney, median, upper_tail};
+use crate::analysis::{Judge, Slot};
 
 struct Known {
     name: &'static str,
@@ -141,6 +146,65 @@ fn a_worse_version_is_found_the_surer_the_worse_it_is_and_the_more_samples_there
         assert!(power >= least, "{size} {factor}: {power}");
     }
     assert!(power(30, 1.2) < power(30, 1.5) && power(30, 1.2) < power(90, 1.2));
+}
+
+/// Lognormal numbers, each of which keeps a part of the one before: an autoregression of the first order.
+fn remembering(random: &mut fastrand::Rng, memory: f64, count: usize) -> Vec<f64> {
+    let (mut last, fresh) = (normal(random), (1.0 - memory * memory).sqrt());
+    let mut next = || {
+        let value = (0.1 * last).exp();
+        last = memory * last + fresh * normal(random);
+        value
+    };
+    (0..count).map(|_| next()).collect()
+}
+
+const RELEASES: usize = 200;
+const ALPHA: f64 = 0.05;
+
+/// How many releases are found worse at any of 20 looks at samples that grow, as releases are judged: where no difference
+/// of the medians is borne, and where a tenth is. The new version's values are `times` those of the old one.
+fn found_worse(of: Option<u32>, memory: f64, times: f64) -> (usize, usize) {
+    let comparing = |borne: f64| {
+        let metric = json!({"address": "http://p:9090", "query": "latency{track=\"{{track}}\"}"});
+        let compare = json!({"metric": metric, "minimumSamples": 30, "alpha": ALPHA, "maximumRatio": borne});
+        Judge::new(&analysis(json!({"compare": compare}))).expect("judge")
+    };
+    let (strict, lenient) = (comparing(1.0), comparing(1.1));
+    let mut random = fastrand::Rng::with_seed(31);
+    let mut found = (0, 0);
+    for _ in 0..RELEASES {
+        let canary: Vec<f64> = remembering(&mut random, memory, 68).into_iter().map(|value| value * times).collect();
+        let baseline = remembering(&mut random, memory, 68);
+        let mut is_worse = (false, false);
+        for number in 1..=20_u32 {
+            let seen = 28 + 2 * number as usize;
+            let samples =
+                Observation::Samples { canary: canary[..seen].to_vec(), baseline: baseline[..seen].to_vec() };
+            let place = Slot { number, of, ..slot() };
+            let fails = |judge: &Judge| judge.judge(&place, &samples).outcome == MeasurementOutcome::Failed;
+            // Whoever bears more fails less.
+            let is_strictly = fails(&strict);
+            is_worse = (is_worse.0 || is_strictly, is_worse.1 || is_strictly && fails(&lenient));
+            if is_worse.1 {
+                break;
+            }
+        }
+        found = (found.0 + usize::from(is_worse.0), found.1 + usize::from(is_worse.1));
+    }
+    found
+}
+
+#[test]
+fn twenty_looks_at_growing_samples_together_keep_to_alpha_and_what_remembers_a_little_is_not_far_off() {
+    let borne = explained(RELEASES, ALPHA);
+    // Whether the number of looks is known, and how much of each sample is that before.
+    for (of, memory, most) in [(Some(20), 0.0, borne), (None, 0.0, borne), (Some(20), 0.3, 0.2 * RELEASES as f64)] {
+        let (by_chance, by_a_tenth) = found_worse(of, memory, 1.0);
+        println!("of {of:?}, memory {memory}: {by_chance} of {RELEASES} found worse, {by_a_tenth} by a tenth");
+        assert!(by_chance as f64 <= most && by_a_tenth <= by_chance, "{of:?} {memory}: {by_chance} {by_a_tenth}");
+        assert_eq!(found_worse(of, memory, 1.4), (RELEASES, RELEASES), "what is worse is found");
+    }
 }
 
 fn sample() -> impl Strategy<Value = Vec<f64>> {
