@@ -179,8 +179,7 @@ fn found_worse(of: Option<u32>, memory: f64, times: f64) -> (usize, usize) {
         let mut is_worse = (false, false);
         for number in 1..=20_u32 {
             let seen = 28 + 2 * number as usize;
-            let samples =
-                Observation::Samples { canary: canary[..seen].to_vec(), baseline: baseline[..seen].to_vec() };
+            let samples = Observation::Samples { canary: canary[..seen].to_vec(), baseline: baseline[..seen].to_vec() };
             let place = Slot { number, of, ..slot() };
             let fails = |judge: &Judge| judge.judge(&place, &samples).outcome == MeasurementOutcome::Failed;
             // Whoever bears more fails less.
