@@ -295,6 +295,10 @@ fn drill(scene: &Scene<'_>, policy: &str, more: Value, pod: &Value) {
         if status["cleanup"]["state"] == "Done" { Ok(status) } else { Err(format!("{status:#}")) }
     });
     let (phase, reason) = outcome(&status);
+    if phase != "Passed" {
+        println!("drill of {policy}: {phase} ({reason}): {}", status["message"]);
+        return;
+    }
     let parts: Vec<_> = segments(&status).into_iter().map(|(name, seconds)| format!("{name} {seconds} s")).collect();
     println!(
         "drill of {policy}: {phase} ({reason}), recovery time {} s: {}",
