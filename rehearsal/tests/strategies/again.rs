@@ -85,10 +85,15 @@ fn events(timeline: &[Happening]) -> Vec<String> {
     brief.collect()
 }
 
+/// The phase of the change and the image of its workload in the end.
+fn ends(world: &World, phase: &str, runs: &str) {
+    assert_eq!((&status(world)["phase"], image(world)), (&json!(phase), json!(runs)), "{}", told(world));
+}
+
 #[test]
 fn r01_what_somebody_aborted_is_tried_again_and_succeeds() {
     let (world, timeline) = play(&asking(&paused(), vec![bob(60_000, Verb::Abort), bob(120_000, Verb::Retry)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Succeeded"), json!("web:new")), "{}", told(&world));
+    ends(&world, "Succeeded", "web:new");
     assert_eq!(run(&timeline), ["Running", "Paused", "Running", "Succeeded"]);
     let waits = timeline.iter().any(|happening| match happening {
         Happening::Stored(audit) if audit.id.kind == "ChangeRequest" => {
@@ -105,7 +110,7 @@ fn r01_what_somebody_aborted_is_tried_again_and_succeeds() {
 #[test]
 fn r01_whoever_resumes_the_change_tries_its_release_again() {
     let (world, timeline) = play(&asking(&paused(), vec![bob(60_000, Verb::Abort), command(120_000, Verb::Resume)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Succeeded"), json!("web:new")), "{}", told(&world));
+    ends(&world, "Succeeded", "web:new");
     assert_eq!(run(&timeline), ["Running", "Paused", "Running", "Succeeded"]);
 }
 
@@ -121,7 +126,7 @@ fn r01_a_controller_killed_after_any_single_write_tries_again_all_the_same() {
 fn r02_what_somebody_aborted_is_promoted_fully_and_succeeds() {
     let steps = json!([{"setWeight": 50}, {"pause": {}}]);
     let (world, timeline) = play(&asking(&steps, vec![bob(60_000, Verb::Abort), bob(120_000, Verb::PromoteFully)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Succeeded"), json!("web:new")), "{}", told(&world));
+    ends(&world, "Succeeded", "web:new");
     assert_eq!(run(&timeline), ["Running", "Paused", "Running", "Succeeded"]);
     assert_eq!(events(&timeline), ["1 of 2", "Aborting", "RolledBack", "Progressing", "1 of 2", "Succeeded"]);
 }
@@ -129,26 +134,16 @@ fn r02_what_somebody_aborted_is_promoted_fully_and_succeeds() {
 #[test]
 fn r01_what_somebody_aborted_waits_until_somebody_ends_it() {
     let (world, _) = play(&asking(&paused(), vec![bob(60_000, Verb::Abort)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Paused"), json!("web:zero")), "{}", told(&world));
+    ends(&world, "Paused", "web:zero");
     let acts = vec![bob(60_000, Verb::Abort), command(120_000, Verb::Rollback)];
     let (world, _) = play(&asking(&paused(), acts));
-    assert_eq!(
-        (&status(&world)["phase"], image(&world)),
-        (&json!("RolledBack"), json!("web:zero")),
-        "{}",
-        told(&world)
-    );
+    ends(&world, "RolledBack", "web:zero");
 }
 
 #[test]
 fn r01_by_default_a_change_ends_with_its_abort_and_a_retry_is_told_so() {
     let (world, timeline) = play(&release(&paused(), vec![bob(60_000, Verb::Abort), bob(120_000, Verb::Retry)]));
-    assert_eq!(
-        (&status(&world)["phase"], image(&world)),
-        (&json!("RolledBack"), json!("web:zero")),
-        "{}",
-        told(&world)
-    );
+    ends(&world, "RolledBack", "web:zero");
     let refusals = came(&timeline, "Retry");
     let why = refusals[0].clone().unwrap_err();
     assert!(why.contains("its contingency.onFailure is Rollback") && why.contains("propose a new change"), "{why}");
@@ -158,7 +153,7 @@ fn r01_by_default_a_change_ends_with_its_abort_and_a_retry_is_told_so() {
 fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
     let late = Some(SignedDuration::from_secs(100));
     let (world, timeline) = play(&fails_to_promote(late, vec![bob(400_000, Verb::Retry)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Succeeded"), json!("web:new")), "{}", told(&world));
+    ends(&world, "Succeeded", "web:new");
     assert_eq!(run(&timeline), ["Running", "Paused", "Running", "Succeeded"]);
     assert!(phases(&timeline, "Rollout").contains(&"Failed".to_owned()), "{:?}", phases(&timeline, "Rollout"));
 }
@@ -166,29 +161,19 @@ fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
 #[test]
 fn r18_a_promotion_that_failed_goes_back_when_somebody_aborts_it_and_its_change_still_waits() {
     let (world, timeline) = play(&fails_to_promote(None, vec![bob(200_000, Verb::Abort)]));
-    assert_eq!((&status(&world)["phase"], image(&world)), (&json!("Paused"), json!("web:zero")), "{}", told(&world));
+    ends(&world, "Paused", "web:zero");
     assert_eq!(run(&timeline), ["Running", "Paused"]);
     let said = status(&world)["message"].as_str().unwrap().to_owned();
     assert!(said.contains("went back") && said.contains("Abort by bob"), "it says what became of it: {said}");
     let acts = vec![bob(200_000, Verb::Abort), command(300_000, Verb::Rollback)];
     let (world, _) = play(&fails_to_promote(None, acts));
-    assert_eq!(
-        (&status(&world)["phase"], image(&world)),
-        (&json!("RolledBack"), json!("web:zero")),
-        "{}",
-        told(&world)
-    );
+    ends(&world, "RolledBack", "web:zero");
 }
 
 #[test]
 fn r18_a_change_that_is_rolled_back_takes_its_failed_promotion_back() {
     let (world, timeline) = play(&fails_to_promote(None, vec![command(200_000, Verb::Rollback)]));
-    assert_eq!(
-        (&status(&world)["phase"], image(&world)),
-        (&json!("RolledBack"), json!("web:zero")),
-        "{}",
-        told(&world)
-    );
+    ends(&world, "RolledBack", "web:zero");
     assert!(phases(&timeline, "Rollout").contains(&"Failed".to_owned()), "{:?}", phases(&timeline, "Rollout"));
 }
 
