@@ -20,4 +20,5 @@ pub mod object;
 pub mod people;
 pub mod port;
 pub mod rollout;
+mod say;
 pub mod seal;

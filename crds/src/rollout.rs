@@ -1,5 +1,7 @@
 //! Rollout: one execution of a plan for one change.
 
+use std::fmt;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,12 @@ pub struct RolloutTarget {
     /// Name.
     #[schemars(length(min = 1, max = 253), regex(pattern = rules::NAME))]
     pub name: String,
+}
+
+impl fmt::Display for RolloutTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {}/{}", self.kind, self.namespace, self.name)
+    }
 }
 
 /// The Rollout with waves that made this one.

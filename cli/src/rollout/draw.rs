@@ -33,8 +33,7 @@ pub fn whole(rollout: &Rollout, now: Timestamp, ui: Ui) -> Vec<String> {
 }
 
 fn head(rollout: &Rollout, status: &RolloutStatus, now: Timestamp, ui: Ui) -> Vec<String> {
-    let targets: Vec<_> =
-        rollout.spec.targets.iter().map(|t| format!("{:?} {}/{}", t.kind, t.namespace, t.name)).collect();
+    let targets: Vec<_> = rollout.spec.targets.iter().map(ToString::to_string).collect();
     let time = status.started_at.as_ref().map(|since| {
         let until = status.finished_at.as_ref().map_or(now, |at| at.0);
         format!(

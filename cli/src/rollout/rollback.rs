@@ -55,12 +55,14 @@ pub async fn execute(args: &RollbackArgs, context: &Context, ui: Ui) -> Result<E
     let propose = ProposeArgs::of(&args.reason, args.yes, args.dry_run);
     let asks = propose::may_ask(&propose)?;
     let namespace = context.namespace_or_default();
-    let list = find::api(context).list(&ListParams::default()).await?;
-    let rollouts: Vec<Rollout> = list.items.into_iter().map(harmless).collect();
+    let everywhere = everywhere(context).await?;
+    let rollouts: Vec<Rollout> = match &everywhere {
+        Some(all) => all.iter().filter(|one| one.namespace().as_ref() == Some(&namespace)).cloned().collect(),
+        None => find::api(context).list(&ListParams::default()).await?.items.into_iter().map(harmless).collect(),
+    };
     let target = meant(&args.workload, &rollouts, &namespace)?;
     let workload = workload(&target, context).await?;
     let held = held(&target, context).await?;
-    let everywhere = everywhere(context).await?;
     let known = everywhere.as_deref().unwrap_or(&rollouts);
     let wanted = Wanted { workload: &workload, held: &held, rollouts: known, revision: args.to };
     let found = revisions::bring_back(&wanted).map_err(|why| refused(&why))?;
@@ -88,7 +90,7 @@ fn refused(why: &CannotReturn) -> CliError {
 fn tell(found: &Return, target: &RolloutTarget, ui: Ui) {
     ui.line(&format!(
         "{}: back from revision {} to revision {} ({})",
-        ui.strong(&shown(target)),
+        ui.strong(&target.to_string()),
         found.present,
         found.revision,
         found.images.join(", ")
@@ -110,10 +112,6 @@ fn title(found: &Return, target: &RolloutTarget) -> String {
     let title = format!("Return {:?} {} to revision {} ({images})", target.kind, target.name, found.revision);
     // As long as the schema lets it be.
     title.chars().take(200).collect()
-}
-
-fn shown(target: &RolloutTarget) -> String {
-    format!("{:?} {}/{}", target.kind, target.namespace, target.name)
 }
 
 /// The workload that somebody means: one that a release of the namespace has, by its name or by that of the release or its
@@ -143,7 +141,7 @@ fn meant(text: &str, rollouts: &[Rollout], namespace: &str) -> Result<RolloutTar
             name: name.to_owned(),
         }),
         (Some(_), Some(_)) => {
-            let all: Vec<_> = found.iter().map(shown).collect();
+            let all: Vec<_> = found.iter().map(ToString::to_string).collect();
             Err(CliError::Usage(format!("{text} may be any of {}: name one as KIND/NAME", all.join(", "))))
         }
     }
@@ -175,7 +173,7 @@ fn plain(object: DynamicObject) -> Result<Value, CliError> {
 
 async fn workload(target: &RolloutTarget, context: &Context) -> Result<Value, CliError> {
     let found = api(context, &format!("{:?}", target.kind), &target.namespace).get_opt(&target.name).await?;
-    plain(found.ok_or_else(|| CliError::NotFound(format!("there is no {}; name another with -n", shown(target))))?)
+    plain(found.ok_or_else(|| CliError::NotFound(format!("there is no {target}; name another with -n")))?)
 }
 
 /// The objects that hold versions, of the whole namespace.
@@ -243,7 +241,8 @@ mod tests {
 
     #[test]
     fn a_workload_is_named_by_itself_its_release_or_its_change() {
-        let name = |text: &str| meant(text, &all(), "teller").map(|target| shown(&target)).map_err(|e| e.to_string());
+        let name =
+            |text: &str| meant(text, &all(), "teller").map(|target| target.to_string()).map_err(|e| e.to_string());
         let teller = Ok("Deployment teller/teller".to_owned());
         for text in ["teller", "deploy/teller", "teller-2", "cr/teller-2", "teller-2-b", "rollout/teller-2-b"] {
             assert_eq!(name(text), teller, "{text}");

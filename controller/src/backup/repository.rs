@@ -129,9 +129,8 @@ fn again(is_needed: bool, now: Timestamp) -> Option<Timestamp> {
 /// Whether a restore holds on whose change has ended or goes back: nobody tells when its pods are gone.
 fn leaving<P: Port>(context: &Context<P>, key: &str, holders: &[Claim]) -> bool {
     let mut changes = holders.iter().filter(|claim| claim.holder.split('/').next() == Some(restores::HOLDER_KIND));
-    let open = context.ask(|index| index.restores_at_repository(key));
-    let wants = |uid: &str| open.iter().filter_map(|open| open.claim.as_ref()).any(|claim| claim.uid == uid);
-    changes.any(|claim| !wants(&claim.uid))
+    let open = wanted_by_restores(context, key);
+    changes.any(|claim| !open.iter().any(|open| open.uid == claim.uid))
 }
 
 async fn tell<P: Port>(context: &Context<P>, repository: &BackupRepository, ended: &MaintenanceRecord) {
@@ -171,8 +170,12 @@ async fn tidy<P: Port>(
 pub(crate) fn wanting<P: Port>(context: &Context<P>, key: &str, _: &BackupRepository) -> Vec<Claim> {
     let (backups, drills) = context.ask(|index| (index.runs_at_repository(key), index.drills_at_repository(key)));
     let of_backups = backups.iter().filter_map(|backup| run::claim(backup));
-    let of_restores = context.ask(|index| index.restores_at_repository(key)).into_iter().filter_map(|open| open.claim);
-    of_backups.chain(drills.iter().filter_map(|run| drill::claim(run))).chain(of_restores).collect()
+    let of_drills = drills.iter().filter_map(|run| drill::claim(run));
+    of_backups.chain(of_drills).chain(wanted_by_restores(context, key)).collect()
+}
+
+fn wanted_by_restores<P: Port>(context: &Context<P>, key: &str) -> Vec<Claim> {
+    context.ask(|index| index.restores_at_repository(key)).into_iter().filter_map(|open| open.claim).collect()
 }
 
 /// What is known about the holders. Whoever is not known to live is read from the server: a claim is let go only when
@@ -185,6 +188,8 @@ async fn states<P: Port>(
     next: &BackupRepositoryStatus,
 ) -> Result<BTreeMap<String, HolderState>, PortError> {
     let mut states = BTreeMap::new();
+    // Asked of the server once, and only if an ended change holds.
+    let (restoring, mut still) = (wanted_by_restores(context, key), None);
     for claim in holders {
         let Some((kind, name)) = claim.holder.split_once('/') else { continue };
         let state = if kind == "Backup" {
@@ -216,9 +221,11 @@ async fn states<P: Port>(
             };
             if lives { HolderState::Live } else { HolderState::Ended }
         } else if kind == restores::HOLDER_KIND {
-            let open = context.ask(|index| index.restores_at_repository(key));
-            let wants = open.iter().filter_map(|open| open.claim.as_ref()).any(|open| open.uid == claim.uid);
-            let lives = wants || observe::is_restored_from(context, key).await?;
+            let lives = restoring.iter().any(|open| open.uid == claim.uid)
+                || match still {
+                    Some(known) => known,
+                    None => *still.insert(observe::is_restored_from(context, key).await?),
+                };
             if lives { HolderState::Live } else { HolderState::Ended }
         } else {
             // What ended just now holds until that is recorded.

@@ -13,8 +13,9 @@ use interlock_core::{
             BaseFacts, BaseState, CalendarFacts, Command, DependencyFacts, EvidenceFacts, LaterFacts, PlanFacts,
             PolicyFacts, Preflight, RequestFacts, RunningChange, SystemFacts, Vote,
         },
-        sealed,
+        gates, sealed,
     },
+    drill::proof::Proof,
     object::{Digest, ObjectId, apply_partial, canonical_json},
     people::{People, PersonFacts},
     port::{Identity, Port, PortError},
@@ -158,6 +159,7 @@ pub fn from_index(
     let system = index.system_of(&request.namespace);
     let policy = system.as_ref().and_then(|s| index.policy(&s.spec.policy_ref.name));
     let known = content.as_ref().as_ref().ok();
+    let restore_proof = restore_proof(index, policy.as_deref(), &request, system.as_deref());
     Observed {
         calendar: index.calendar_facts(policy.as_deref(), request.spec.type_, now),
         plan: index.plan_facts(&request, system.as_deref()),
@@ -169,10 +171,7 @@ pub fn from_index(
         dependencies: dependencies(index, &key, &request),
         dependants: system.as_ref().map(|s| index.dependants(&s.resolved.name)).unwrap_or_default(),
         history: system.as_ref().map(|s| index.history(s, now)).unwrap_or_default(),
-        later: LaterFacts {
-            restore_proof: system.as_ref().map(|system| index.restore_proof(system)),
-            ..LaterFacts::default()
-        },
+        later: LaterFacts { restore_proof, ..LaterFacts::default() },
         resource_version: String::new(),
         objects: Vec::new(),
         base: BaseState::Unread,
@@ -182,6 +181,18 @@ pub fn from_index(
         system,
         policy,
     }
+}
+
+/// What the drills of the System prove, if the policy asks for it: it costs a look at each of them.
+fn restore_proof(
+    index: &Index,
+    policy: Option<&PolicyFacts>,
+    request: &RequestFacts,
+    system: Option<&SystemFacts>,
+) -> Option<Proof> {
+    let demands = gates::demands(&policy?.spec, request.spec.type_)?;
+    demands.gates.restore_proof.as_ref()?;
+    system.map(|system| index.restore_proof(system))
 }
 
 /// The request as the watch knows it, or as this process wrote it last, whichever is newer.
@@ -257,7 +268,7 @@ pub async fn live<P: Port>(
         dependants: cached.dependants.clone(),
         history: cached.history,
         later: LaterFacts {
-            restore_proof: system.as_ref().map(|system| index.restore_proof(system)),
+            restore_proof: restore_proof(index, policy.as_deref(), &fresh, system.as_deref()),
             ..cached.later.clone()
         },
         content: cached.content.clone(),

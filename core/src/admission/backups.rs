@@ -10,12 +10,10 @@ use super::{
     Operation, WriteRequest, is_namespace_controller,
     own::{Answer, refuse, spec_of},
 };
-use crate::{backup::validate, drill};
+use crate::{backup::validate, drill, say::first_of};
 
 /// Annotation by which somebody says that a Backup may be deleted although its snapshot is still there: the id of the snapshot.
 const REMOVE_POINT: &str = "interlock.dev/remove-point";
-/// So many names of Backups are told in a refusal.
-const MAX_NAMED: usize = 5;
 /// A hold that ends later than this, in seconds, is warned of.
 const LONG_HOLD: i64 = 366 * 86_400;
 
@@ -115,16 +113,13 @@ pub(super) fn removal(controller: &str, terminating: bool, needed_by: &[String],
         return Ok(Vec::new());
     }
     if !needed_by.is_empty() {
-        let named: Vec<_> = needed_by.iter().take(MAX_NAMED).map(String::as_str).collect();
-        let more = needed_by.len().saturating_sub(MAX_NAMED);
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         return refuse(
             403,
             "BaseNeeded",
             format!(
-                "{} is the base of {}{more}, which cannot be restored without it: delete those first, or let retention forget them",
+                "{} is the base of {}, which cannot be restored without it: delete those first, or let retention forget them",
                 request.target(),
-                named.join(", ")
+                first_of(needed_by)
             ),
         );
     }

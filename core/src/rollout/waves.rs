@@ -15,6 +15,7 @@ use super::{FINALIZER, ROLLOUT_LABEL, facts::RolloutFacts, live, pass::Pass, sig
 use crate::{
     mutants::{self, Mutant},
     object::{Health, health},
+    say::first_of,
 };
 
 /// Why the Rollouts of this wave are to return, if they are: the fact `return_asked` of each.
@@ -97,17 +98,6 @@ pub fn rollout_named(facts: &RolloutFacts<'_>, wanted: &str) -> Option<Value> {
         .flat_map(|wave| targets(facts, wave).map(move |(position, target)| (wave, position, target)))
         .find(|(wave, position, _)| name(facts, facts.status, wave, *position) == wanted)
         .map(|(wave, _, target)| rollout(facts, wanted, wave, &target))
-}
-
-/// Workloads by name, of many the first.
-fn named(targets: &[RolloutTarget]) -> String {
-    const MOST: usize = 5;
-    let name = |target: &RolloutTarget| format!("{:?} {}/{}", target.kind, target.namespace, target.name);
-    let names: Vec<_> = targets.iter().take(MOST).map(name).collect();
-    match targets.len().saturating_sub(MOST) {
-        0 => names.join(", "),
-        more => format!("{} and {more} more", names.join(", ")),
-    }
 }
 
 /// A workload of a wave and where its Rollout stands; none if it was not made.
@@ -202,7 +192,8 @@ impl<'a> Pass<'a> {
         self.status.current_step = self.status.steps;
         self.finish(RolloutPhase::Succeeded);
         let missed = self.status.waves.iter().filter(|record| !record.missed.is_empty());
-        let missed: Vec<_> = missed.map(|record| format!("{} (wave {})", named(&record.missed), record.name)).collect();
+        let missed: Vec<_> =
+            missed.map(|record| format!("{} (wave {})", first_of(&record.missed), record.name)).collect();
         if missed.is_empty() {
             self.say("every wave has the new version");
         } else {
@@ -256,7 +247,7 @@ impl<'a> Pass<'a> {
             let why = format!(
                 "{} of {count} workloads went back or failed ({}), and {} may",
                 record.failed,
-                named(&record.missed),
+                first_of(&record.missed),
                 wave.failure_threshold
             );
             self.wave_failed(position, wave, &why);
@@ -338,7 +329,9 @@ impl<'a> Pass<'a> {
             let done = record.succeeded;
             let missed = match record.missed.as_slice() {
                 [] => String::new(),
-                missed => format!("; {} went back or failed, and it goes on when they have gone back", named(missed)),
+                missed => {
+                    format!("; {} went back or failed, and it goes on when they have gone back", first_of(missed))
+                }
             };
             self.wave_says(
                 position,
@@ -370,7 +363,7 @@ impl<'a> Pass<'a> {
             self.phase(RolloutPhase::Paused);
             let but = match record.missed.as_slice() {
                 [] => String::new(),
-                missed => format!(" but {}, which went back,", named(missed)),
+                missed => format!(" but {}, which went back,", first_of(missed)),
             };
             self.wave_says(position, &format!("all workloads{but} have the new version; it is observed until {end}"));
             return false;

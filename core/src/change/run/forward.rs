@@ -14,6 +14,7 @@ use crate::{
     mutants::{self, Mutant},
     object::{Health, apply_partial, get, health},
     port::Precondition,
+    say::first_of,
 };
 
 /// What is known of an object that a step was journalled for.
@@ -81,15 +82,14 @@ impl<'a> Pass<'_, 'a> {
     fn carried_out(&self) -> String {
         let missed =
             (0..self.plan_len()).filter(|i| self.is_gradual(*i) && self.state(*i) == Some(StepState::Reverted));
-        let missed: Vec<_> = missed.filter_map(|index| self.id(index)).map(|id| id.to_string()).collect();
+        let missed: Vec<_> = missed.filter_map(|index| self.id(index)).collect();
         if missed.is_empty() {
             return "carried out; every object is healthy".to_owned();
         }
-        let (count, named) = (missed.len(), missed.iter().take(5).map(String::as_str).collect::<Vec<_>>().join(", "));
-        let more = if count > 5 { format!(" and {} more", count - 5) } else { String::new() };
         format!(
-            "carried out, but for {named}{more}: they went back and are as before, which the plan tolerates; every other object \
-             is healthy. Propose a new change for what is missing"
+            "carried out, but for {}: they went back and are as before, which the plan tolerates; every other object \
+             is healthy. Propose a new change for what is missing",
+            first_of(&missed)
         )
     }
 
