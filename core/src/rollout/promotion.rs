@@ -74,6 +74,12 @@ impl Pass<'_> {
 
     fn promotion_reach(&mut self, v: &View<'_>) -> Reach {
         let gradual = self.facts.target.is_some_and(workload::touches_pods);
+        if self.record().returning && is_carried_better(v) {
+            self.carry_again();
+        }
+        if !self.status.unsettled.is_empty() && self.settle() {
+            return Reach::waiting("a write that was under way is being made void", 0);
+        }
         if !self.record().returning {
             if gradual && let Some(waiting) = self.carry(v) {
                 return waiting;
@@ -88,6 +94,17 @@ impl Pass<'_> {
             return waiting;
         }
         self.clean_up(v)
+    }
+
+    /// The workload lost pods after the traffic had begun to return to it: the second Deployment, which has all of its own,
+    /// carries it once more. Its deletion may have been announced, and is made void first.
+    fn carry_again(&mut self) {
+        self.turn();
+        self.record().returning = false;
+        let now = Time(self.now);
+        let step = self.step();
+        step.progress = 0;
+        step.progress_at = now;
     }
 
     /// The second Deployment carries everything.
@@ -164,11 +181,14 @@ impl Pass<'_> {
             return Some(Reach::waiting("the workload is given the new version", 0));
         }
         match v.stable_health() {
+            Health::Healthy if is_short(v) => Some(Reach::waiting(
+                format!("{} of {} pods of the workload itself are ready", own_ready(v), v.size()),
+                i64::from(own_ready(v)) + 1,
+            )),
             Health::Healthy if v.promoted_hash().is_some() => None,
             Health::Healthy => Some(Reach::waiting("the Deployment controller has not looked at the workload yet", 0)),
             Health::Progressing(why) | Health::Failed(why) => {
-                let ready = live::current(&v.stable_sets).map_or(0, |set| set.ready);
-                Some(Reach::waiting(format!("the workload itself: {why}"), i64::from(ready) + 1))
+                Some(Reach::waiting(format!("the workload itself: {why}"), i64::from(own_ready(v)) + 1))
             }
         }
     }
@@ -201,6 +221,26 @@ impl Pass<'_> {
         }
         self.remove_canary(v)
     }
+}
+
+/// Ready pods of the newest version of the workload itself.
+fn own_ready(v: &View<'_>) -> u32 {
+    live::current(&v.stable_sets).map_or(0, |set| set.ready)
+}
+
+/// Its `ReplicaSet` knows of lost pods before its Deployment does.
+fn is_short(v: &View<'_>) -> bool {
+    own_ready(v) < v.size()
+}
+
+/// Whether the second Deployment can carry all the traffic, and the workload itself cannot.
+fn is_carried_better(v: &View<'_>) -> bool {
+    v.service_name.is_some()
+        && v.canary_is_live()
+        && !v.canary_is_foreign()
+        && v.canary_hash.is_some()
+        && v.canary_ready >= v.size()
+        && is_short(v)
 }
 
 /// A wait without a deadline.

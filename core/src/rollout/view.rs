@@ -197,7 +197,8 @@ impl<'a> View<'a> {
     /// The share that the new version has, as far as can be seen; none while a route is being taken up.
     pub fn observed(&self) -> Option<u8> {
         let canary = self.canary_hash.as_deref();
-        let returning = self.facts.status.promotion.as_ref().is_some_and(|promotion| promotion.returning);
+        // Only what is being promoted can lack a split and still have the new version everywhere.
+        let returning = self.facts.status.promotion.as_ref().is_some_and(|p| p.returning || p.written);
         let gone_back = self.version != workload::Version::New;
         if self.route_name.is_some() && self.route().is_some() {
             if !self.route_is_accepted() {

@@ -1,10 +1,10 @@
 //! Canary releases, by pods and by route.
 
-use interlock_crds::{HoldReason, PartOf, RolloutPhase};
+use interlock_crds::{HoldReason, OperationKind, PartOf, RolloutPhase};
 use serde_json::json;
 
 use super::game::{Game, autoscaler, by_pods, deployment, route, routed, service};
-use crate::rollout::{RolloutVerb, Verdict};
+use crate::rollout::{PlannedWrite, RolloutVerb, Verdict};
 
 fn pods_game(steps: serde_json::Value, replicas: u32) -> Game {
     Game::new(by_pods(steps), deployment("v1", replicas), deployment("v2", replicas), &[])
@@ -451,6 +451,73 @@ fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
     );
     assert_eq!((game.phase(), game.cluster.images("teller")["v2"]), (RolloutPhase::Succeeded, 4), "{}", game.message());
     assert_eq!(game.weights, [50, 100, 0]);
+}
+
+/// A release whose workload loses all of its pods as soon as the traffic has returned to it; killed before it deletes the
+/// second Deployment, or not. The write that was under way then, if any.
+fn lost_after_return(killed: bool) -> (Game, Option<PlannedWrite>) {
+    let mut game = route_game(json!([{"setWeight": 50}]), 4);
+    game.chaos = true;
+    let mut under_way = None;
+    for _ in 0..1000 {
+        let is_returned = game.weights == [50, 100, 0];
+        let deletes = |write: &&PlannedWrite| write.operation == OperationKind::Delete;
+        let planned = game.decide();
+        if is_returned && (!killed || planned.writes.iter().any(|write| deletes(&write))) {
+            if killed {
+                game.status = planned.status.clone();
+                under_way = planned.writes.iter().find(deletes).cloned();
+            }
+            game.cluster.bad_images.push("v2".into());
+            let owner =
+                game.cluster.get("Deployment", "teller").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+            game.cluster.pods.iter_mut().filter(|pod| pod.owner == owner).for_each(|pod| pod.ready = false);
+            game.cluster.count_pods();
+            return (game, under_way);
+        }
+        if !game.pass() {
+            let event = game.cluster.events().remove(0);
+            game.happen(&event);
+        }
+    }
+    panic!("the traffic never returned: {:?}", game.weights);
+}
+
+#[test]
+fn r18_pods_that_fail_after_the_traffic_returned_are_relieved_by_the_second_deployment() {
+    for killed in [false, true] {
+        let (mut game, under_way) = lost_after_return(killed);
+        assert_eq!(under_way.is_some(), killed);
+        game.run_for(30);
+        assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Promoting, 100), "{}", game.message());
+        assert_eq!(game.cluster.ready_behind("teller"), 4, "callers inside the cluster reach it too");
+        assert_eq!(game.status.weights.unwrap().observed.canary, 100);
+        if let Some(late) = under_way {
+            assert!(game.cluster.apply(&late).is_err(), "what was under way comes too late");
+        }
+        game.run_for(300);
+        assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Failed, 100), "{}", game.message());
+        game.cluster.bad_images.retain(|image| image != "v2");
+        game.command(RolloutVerb::Retry);
+        game.run_for(300);
+        assert_eq!(
+            (game.phase(), game.cluster.images("teller")["v2"]),
+            (RolloutPhase::Succeeded, 4),
+            "{}",
+            game.message()
+        );
+        assert_eq!(game.weights, [50, 100, 0, 100, 0]);
+    }
+}
+
+#[test]
+fn r18_pods_that_come_back_in_time_take_the_traffic_again() {
+    let (mut game, _) = lost_after_return(false);
+    game.run_for(20);
+    game.cluster.bad_images.retain(|image| image != "v2");
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert_eq!((game.weights.as_slice(), game.status.epoch), ([50, 100, 0, 100, 0].as_slice(), 1));
 }
 
 #[test]

@@ -451,7 +451,7 @@ impl Cluster {
     }
 
     /// The ReplicaSet controller's status.
-    fn count_pods(&mut self) {
+    pub fn count_pods(&mut self) {
         let pods = &self.pods;
         for object in self.objects.values_mut().filter(|o| o["kind"] == "ReplicaSet") {
             let owner = object["metadata"]["ownerReferences"][0]["uid"].as_str().unwrap();
