@@ -23,6 +23,9 @@ pub struct Arguments {
     /// Only backups of a GiB on a real node, against the same commands typed by hand. Needs root.
     #[arg(long, conflicts_with_all = ["core", "sim", "rollouts"])]
     backups: bool,
+    /// Only what so many BackupPolicies and their Backups take of a controller on a real API server.
+    #[arg(long, conflicts_with_all = ["core", "sim", "rollouts", "backups"], num_args = 0..=1, default_missing_value = "10000")]
+    policies: Option<u32>,
     /// With --rollouts: without Argo Rollouts beside it.
     #[arg(long, requires = "rollouts")]
     alone: bool,
@@ -46,6 +49,9 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
         println!("== backups and drills of a GiB on a real node");
         return shell::run(&mut on_a_cluster("bench_vault")?);
     }
+    if let Some(count) = arguments.policies {
+        return policies(count);
+    }
     if !arguments.sim {
         println!("== core: decisions on one core");
         shell::run(&mut example("interlock-core", "bench_decide"))?;
@@ -62,7 +68,13 @@ pub fn run(arguments: &Arguments) -> Result<(), ShellError> {
     println!("== changes on a real API server");
     let mut bench = on_a_cluster("bench_changes")?;
     shell::run(bench.env("INTERLOCK_BENCH_CHANGES", arguments.changes.to_string()))?;
+    policies(10_000)?;
     rollouts(arguments.count, false, false)
+}
+
+fn policies(count: u32) -> Result<(), ShellError> {
+    println!("== {count} BackupPolicies on a real API server");
+    shell::run(on_a_cluster("bench_policies")?.env("INTERLOCK_BENCH_COUNT", count.to_string()))
 }
 
 fn rollouts(count: u32, alone: bool, routed: bool) -> Result<(), ShellError> {
