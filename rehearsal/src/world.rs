@@ -29,7 +29,7 @@ use crate::{
     gateway::Gateway,
     metrics::Source,
     people::Act,
-    process::Process,
+    process::{Key, Process},
     reread::Newest,
     server,
     vault::Vault,
@@ -134,7 +134,8 @@ pub struct World {
     newest: Newest,
     rng: fastrand::Rng,
     controllers: usize,
-    passes_begun: u64,
+    /// How often a controller looked at what.
+    passes: BTreeMap<Key, u64>,
     controllers_took: Duration,
     processes: BTreeMap<ProcessId, Process>,
     tasks: BTreeMap<CallId, Task>,
@@ -170,7 +171,7 @@ impl World {
             newest: Newest::default(),
             rng: fastrand::Rng::with_seed(options.seed),
             controllers: options.controllers,
-            passes_begun: 0,
+            passes: BTreeMap::new(),
             controllers_took: Duration::ZERO,
             processes: BTreeMap::new(),
             tasks: BTreeMap::new(),
@@ -275,8 +276,13 @@ impl World {
     }
 
     /// How often a controller looked at something.
-    pub const fn passes_begun(&self) -> u64 {
-        self.passes_begun
+    pub fn passes_begun(&self) -> u64 {
+        self.passes.values().sum()
+    }
+
+    /// How often a controller looked at this.
+    pub fn passes_over(&self, key: &Key) -> u64 {
+        self.passes.get(key).copied().unwrap_or_default()
     }
 
     /// How long the controllers worked by the clock of this machine, for benchmarks: what they heard, decided and asked for.
@@ -380,10 +386,10 @@ impl World {
                 }
             }
             Step::Begin(process, _) => {
-                self.passes_begun += 1;
                 if let Some(process) = self.processes.get_mut(&process)
                     && let Some(key) = process.ready_at(choice)
                 {
+                    *self.passes.entry(key.clone()).or_default() += 1;
                     process.begin(&key, now, version);
                 }
             }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use interlock_core::object::ObjectId;
@@ -13,8 +14,10 @@ use interlock_rehearsal::{
     invariants::Watchdog,
     metrics::{Source, Values},
     people::{Act, Change, Disturbance, user},
-    world::{Happening, Options, World},
+    process::Key,
+    world::{Happening, Options, World, key_of},
 };
+use interlock_sim::api::meta;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -361,11 +364,11 @@ fn a_controller_killed_after_any_single_write_carries_a_canary_to_the_same_end()
     }
 }
 
-/// So many releases that begin together: the world afterwards, when each ended, and passes and calls for each.
-fn crowd(count: usize) -> (World, Vec<Timestamp>, f64, f64) {
-    let names: Vec<String> = (0..count).map(|number| format!("crowd-{number}")).collect();
+/// So many releases that are proposed and approved together, and some that nobody approves.
+fn crowd_of(count: usize, waiting: usize) -> History {
+    let names: Vec<String> = (0..count + waiting).map(|number| format!("crowd-{number}")).collect();
     let mut acts = Vec::new();
-    for name in &names {
+    for (number, name) in names.iter().enumerate() {
         let request = json!({
             "apiVersion": API_VERSION, "kind": "ChangeRequest", "metadata": {"name": name, "namespace": "teller"},
             "spec": {"title": name, "reason": "a test", "requester": "alice", "rolloutPlanRef": {"name": "cautious"},
@@ -374,13 +377,20 @@ fn crowd(count: usize) -> (World, Vec<Timestamp>, f64, f64) {
         acts.push((1_000, Act::Create(user("alice", &["dev", "sre"]), request)));
         let change = Change { namespace: "teller".to_owned(), name: name.clone() };
         let vote = Act::Vote(user("bob", &["sre"]), change, Approve);
-        acts.extend([(30_000, vote.clone()), (60_000, vote)]);
+        if number < count {
+            acts.extend([(30_000, vote.clone()), (60_000, vote)]);
+        }
     }
     acts.sort_by_key(|(after, _)| *after);
     let mut history = History::at(&Bank { votes: 1, ..Bank::default() }, acts);
     history.objects.extend(names.iter().map(|name| deployment(name, "web:zero")));
     history.objects.push(plan(&careful()));
-    let (world, timeline) = play(&history);
+    history
+}
+
+/// So many releases that begin together: the world afterwards, when each ended, and passes and calls for each.
+fn crowd(count: usize) -> (World, Vec<Timestamp>, f64, f64) {
+    let (world, timeline) = play(&crowd_of(count, 0));
     let ends: Vec<_> = timeline
         .iter()
         .filter_map(|happening| match happening {
@@ -414,4 +424,71 @@ fn r32_many_releases_at_once_all_end_and_cost_no_more_each() {
     let (before, until) = (world.passes_begun(), world.now() + SignedDuration::from_hours(6));
     while world.step(until) {}
     assert_eq!(world.passes_begun(), before);
+}
+
+/// Why the controller may look at a release.
+#[derive(Default)]
+struct Reasons {
+    /// What the server told of its objects.
+    events: u64,
+    /// When it said that there would be something to do.
+    stated: BTreeSet<Timestamp>,
+    /// Its change and its Rollout.
+    keys: BTreeSet<Key>,
+}
+
+/// The release of a crowd whose object has this name.
+fn release_of(name: &str) -> Option<&str> {
+    let number = name.strip_prefix("crowd-")?;
+    let rest = number.find('-').map_or(0, |dash| number.len() - dash);
+    name.get(..name.len() - rest)
+}
+
+#[test]
+fn r32_while_many_run_no_release_is_looked_at_without_an_event_or_a_due_time_of_its_own() {
+    const OWN: [&str; 5] = ["ChangeRequest", "Approval", "Rollout", "Deployment", "ReplicaSet"];
+    let (count, waiting) = (24, 6);
+    let history = crowd_of(count, waiting);
+    let mut world = World::new(&Options { seed: 1, start: start(), controllers: 1, faults: Faults::default() });
+    world.seed_objects(&history.objects).unwrap();
+    let begun = start() + SignedDuration::from_secs(30);
+    while world.step(begun) {}
+    for (after, act) in &history.acts {
+        world.schedule(begun + SignedDuration::from_millis(*after), act.clone());
+    }
+    let mut read = world.shared.lock().api.resource_version();
+    let mut reasons: BTreeMap<String, Reasons> = BTreeMap::new();
+    while world.step(begun + SignedDuration::from_hours(1)) {
+        world.take_happened();
+        let cluster = world.shared.lock();
+        let now = cluster.api.now();
+        for event in cluster.api.events_since(read, None).unwrap() {
+            read = event.rv;
+            let kind = event.kind.kind.as_str();
+            let Some(release) = release_of(meta::name(&event.object)).filter(|_| OWN.contains(&kind)) else { continue };
+            let of = reasons.entry(release.to_owned()).or_default();
+            of.events += 1;
+            let stated = event.object.pointer("/status/nextTransition").and_then(Value::as_str);
+            of.stated.extend(stated.map(|at| at.parse::<Timestamp>().unwrap()));
+            match kind {
+                "ChangeRequest" => of.keys.insert(Key::Change(key_of(&event.object))),
+                "Rollout" => of.keys.insert(Key::Rollout(key_of(&event.object))),
+                _ => false,
+            };
+        }
+        drop(cluster);
+        for of in reasons.values() {
+            let due = of.stated.range(..=now).count() as u64;
+            for key in &of.keys {
+                let (passes, events) = (world.passes_over(key), of.events);
+                assert!(passes <= events + due, "{key:?}: {passes} passes for {events} events and {due} due times");
+            }
+        }
+    }
+    assert_eq!(reasons.len(), count + waiting);
+    let ran = reasons.iter().filter(|(release, of)| {
+        let change = world.object(GROUP, "ChangeRequest", "teller", release).unwrap();
+        change["status"]["phase"] == "Succeeded" && of.keys.len() == 2
+    });
+    assert_eq!(ran.count(), count, "the others wait for votes");
 }

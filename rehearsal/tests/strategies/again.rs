@@ -1,6 +1,6 @@
 //! Trying again what went back or failed, while its change waits for a person (`contingency.onFailure: Pause`).
 
-use interlock_crds::Verb;
+use interlock_crds::{GROUP, Verb};
 use interlock_rehearsal::{
     history::{History, deployment},
     people::{Act, user},
@@ -10,7 +10,9 @@ use interlock_sim::workloads::{Behaviour, Effect};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use super::play::{came, command, each_kill, history, id, play, propose, status, status_of, the_change, told, votes};
+use super::play::{
+    came, command, each_kill, history, id, play, propose, status, status_of, stored, the_change, told, votes,
+};
 
 /// A release whose change goes back by itself.
 fn release(steps: &Value, acts: Vec<(i64, Act)>) -> History {
@@ -189,4 +191,29 @@ fn r10_a_newer_change_takes_the_place_of_one_that_went_back_and_waits() {
         "{}",
         told(&world)
     );
+}
+
+#[test]
+fn r20_the_version_that_serves_starts_no_canary_a_bad_one_does_each_time_and_its_fix_is_released() {
+    let mut acts = Vec::new();
+    for (name, at, image) in
+        [("same", 200_000, "web:zero"), ("again", 300_000, "web:bad"), ("fixed", 500_000, "web:new")]
+    {
+        acts.push(propose(name, at, &[deployment("web-0", image)]));
+        acts.extend(votes(name, at + 5_000));
+    }
+    let plan = json!({"canary": {"steps": [{"setWeight": 50}]}});
+    let (world, timeline) = play(&history(&plan, Vec::new(), &[deployment("web-0", "web:bad")], acts));
+    let ends = ["release", "same", "again", "fixed"].map(|name| status_of(&world, name)["phase"].clone());
+    assert_eq!(ends, ["RolledBack", "Succeeded", "RolledBack", "Succeeded"].map(|end| json!(end)), "{}", told(&world));
+    assert_eq!((image(&world), world.objects(GROUP, "Rollout").len()), (json!("web:new"), 3), "{}", told(&world));
+    // Images of the second Deployment; null where it went.
+    let mut canaries: Vec<Value> = Vec::new();
+    for canary in stored(&timeline, &id("apps", "Deployment", "web-0-canary")) {
+        let image = canary.map(|canary| canary["spec"]["template"]["spec"]["containers"][0]["image"].clone());
+        let image = image.unwrap_or_default();
+        canaries.extend((canaries.last() != Some(&image)).then_some(image));
+    }
+    let tried = ["web:bad", "web:bad", "web:new"];
+    assert_eq!(canaries, tried.map(|image| [json!(image), Value::Null]).concat());
 }

@@ -124,12 +124,15 @@ fn r14_a_preview_that_never_becomes_ready_is_kept_for_a_person_if_the_plan_says_
 
 #[test]
 fn r24_the_autoscaler_is_held_and_released() {
-    let mut game = game("v2", &json!({"steps": [{"pause": {}}]}));
-    game.run_for(30);
     let least =
         |game: &Game| game.cluster.get("HorizontalPodAutoscaler", "teller").unwrap()["spec"]["minReplicas"].clone();
-    assert_eq!(least(&game), 3);
-    game.command(RolloutVerb::Abort);
-    game.run_for(30);
-    assert_eq!((game.phase(), least(&game)), (RolloutPhase::RolledBack, json!(1)));
+    for (verb, end) in [(RolloutVerb::Abort, RolloutPhase::RolledBack), (RolloutVerb::Promote, RolloutPhase::Succeeded)]
+    {
+        let mut game = game("v2", &json!({"steps": [{"pause": {}}]}));
+        game.run_for(30);
+        assert_eq!(least(&game), 3);
+        game.command(verb);
+        game.run_for(600);
+        assert_eq!((game.phase(), least(&game)), (end, json!(1)), "{}", game.message());
+    }
 }

@@ -290,6 +290,12 @@ fn r06_size_and_version_change_together() {
             "{}",
             game.message()
         );
+        // And once more, back to the first size.
+        game.next_change(game.spec.plan.clone(), "0b5e7f52-0000-4000-8000-000000000002", "v3");
+        game.target.wanted["spec"]["replicas"] = json!(from);
+        game.run_for(300);
+        let end = (game.phase(), game.cluster.ready_of("teller"));
+        assert_eq!(end, (RolloutPhase::Succeeded, from), "{}", game.message());
     }
 }
 
@@ -559,6 +565,8 @@ fn r19_weight_ladders() {
         let mut weights = ladder.clone();
         weights.extend([100, 0]);
         assert_eq!((game.phase(), &game.weights), (RolloutPhase::Succeeded, &weights));
+        let phases: Vec<_> = game.phases.iter().copied().filter(|phase| *phase != RolloutPhase::Pending).collect();
+        assert_eq!(phases, [RolloutPhase::Progressing, RolloutPhase::Promoting, RolloutPhase::Succeeded]);
     }
 }
 
@@ -575,6 +583,32 @@ fn r20_a_change_that_gives_the_pods_nothing_new_starts_no_canary() {
     game.run_for(60);
     assert_eq!(game.phase(), RolloutPhase::Succeeded);
     assert_eq!(game.log, ["Update Promoted teller -1"]);
+}
+
+#[test]
+fn r20_a_bad_version_is_tried_and_taken_back_each_time_and_promoted_once_it_is_mended() {
+    let canaries = |game: &Game| game.log.iter().filter(|line| line.starts_with("Create CanaryWorkload")).count();
+    let serves = |game: &Game| game.cluster.images("teller").into_iter().collect::<Vec<_>>();
+    // One never gets ready; what is measured of the other is bad.
+    for (image, verdict) in [("bad", Verdict::Passed), ("v2", Verdict::Failed)] {
+        let steps = routed(json!([{"setWeight": 10}, {"analysis": ["errors"]}]));
+        let mut game = Game::new(steps, deployment("v1", 2), deployment(image, 2), &[service(), route()]);
+        game.verdicts.insert("errors".into(), verdict);
+        game.run_for(300);
+        assert_eq!((game.phase(), canaries(&game)), (RolloutPhase::RolledBack, 1), "{image}: {}", game.message());
+        // Another change states the same once more, and its Rollout has runs of its own.
+        game.runs.clear();
+        game.next_change(game.spec.plan.clone(), "0b5e7f52-0000-4000-8000-000000000002", image);
+        game.run_for(300);
+        assert_eq!((game.phase(), canaries(&game)), (RolloutPhase::RolledBack, 2), "{image}: {}", game.message());
+        assert_eq!(serves(&game), [("v1".to_owned(), 2)]);
+        game.cluster.bad_images.clear();
+        game.verdicts.insert("errors".into(), Verdict::Passed);
+        game.command(RolloutVerb::Retry);
+        game.run_for(300);
+        assert_eq!((game.phase(), canaries(&game)), (RolloutPhase::Succeeded, 3), "{image}: {}", game.message());
+        assert_eq!(serves(&game), [(image.to_owned(), 2)]);
+    }
 }
 
 #[test]
@@ -596,6 +630,22 @@ fn r21_deleting_it_mid_way_restores_everything() {
         let image = if had_succeeded { "v2" } else { "v1" };
         game.as_before(&json!(image));
     }
+}
+
+#[test]
+fn r21_the_finalizer_stays_until_the_gateway_has_taken_the_traffic_back() {
+    let mut game = route_game(json!([{"setWeight": 75}, {"pause": {}}]), 4);
+    game.run_for(10);
+    game.cluster.gateway_is_down = true;
+    game.deleting = true;
+    game.run_for(600);
+    assert!(!game.released, "{}", game.message());
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Aborting, 75), "{}", game.message());
+    assert_eq!(game.cluster.ready_of("teller-canary"), 3, "its pods serve as long as the Gateway leads to them");
+    game.cluster.gateway_is_down = false;
+    game.run_for(60);
+    assert!(game.released, "{}", game.message());
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::RolledBack, [75, 0].as_slice()));
 }
 
 #[test]
