@@ -89,10 +89,16 @@ pub async fn go_on<P: Port>(
     let Some(run) = status.run.clone() else {
         return Ok(Outcome::Retry("the run has no record".to_owned()));
     };
-    let before = match store::stored_plan(context, &observed.request.uid, &run).await {
-        Ok(before) => before,
-        Err(error) if error.is_transient() => return Err(error),
-        Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
+    let is_release = |before: &Arc<BeforeState>| {
+        (0..before.entries.len()).any(|position| told_release(context, before, &run, position).is_some())
+    };
+    let before = match store::recent_plan(context, &run, now).filter(is_release) {
+        Some(recent) => recent,
+        None => match store::stored_plan(context, &observed.request.uid, &run).await {
+            Ok(before) => before,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
+        },
     };
     let phase = status.phase;
     let begun = run.direction == RunDirection::Back
