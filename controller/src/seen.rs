@@ -144,6 +144,20 @@ impl Seen {
         true
     }
 
+    /// A deletion of ours was answered, and nothing keeps the object. What is awaited by what it belongs to is read again, since
+    /// others may belong to the same.
+    pub fn deleted(&mut self, id: &ObjectId) {
+        let Some(entry) = self.entries.get_mut(&id.key()) else { return };
+        if is_awaited_by_owner(&id.kind) {
+            entry.forget();
+        } else if entry.is_complete {
+            entry.objects.remove(&id.name);
+        } else {
+            // What is being read may still show it.
+            entry.objects.insert(id.name.clone(), None);
+        }
+    }
+
     /// Everything that belongs to a name was read. What was told since the entry was begun is newer, or the same.
     pub fn fill(&mut self, id: &ObjectId, found: &[Value]) {
         let entry = self.entries.get_mut(&id.key()).filter(|entry| entry.api == id.version);
@@ -347,6 +361,33 @@ mod tests {
         assert_eq!(image(&seen, &id), None);
         seen.fill(&id, &[]);
         assert_eq!(image(&seen, &id), Some(Vec::new()), "it is not there");
+    }
+
+    #[test]
+    fn what_a_deletion_of_ours_removed_is_known_to_be_gone() {
+        let mut seen = Seen::default();
+        let id = ObjectId::of(&web(1, "")).expect("id");
+        seen.deleted(&id);
+        assert_eq!(image(&seen, &id), None, "nobody waits for it");
+        seen.begin(&id);
+        seen.fill(&id, &[web(5, "a")]);
+        seen.deleted(&id);
+        assert_eq!(image(&seen, &id), Some(Vec::new()));
+        seen.doubt(&id.key());
+        seen.deleted(&id);
+        assert_eq!(image(&seen, &id), None, "nobody knows yet whether that was all");
+        seen.fill(&id, &[web(5, "a")]);
+        assert_eq!(image(&seen, &id), Some(Vec::new()), "it was read before it went");
+        let autoscaler = json!({
+            "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"namespace": "bank", "name": "web", "resourceVersion": "3"},
+            "spec": {"scaleTargetRef": {"kind": "Deployment", "name": "web"}},
+        });
+        let of_web = awaited_as(&autoscaler).expect("id");
+        seen.begin(&of_web);
+        seen.fill(&of_web, &[autoscaler]);
+        seen.deleted(&of_web);
+        assert_eq!(seen.get(&of_web), None, "another one may scale the same workload");
     }
 
     #[test]

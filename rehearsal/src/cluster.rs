@@ -37,6 +37,14 @@ impl Request {
     pub fn is_write(&self) -> bool {
         matches!(self, Self::Write(_))
     }
+
+    /// The kind of the one object that it reads.
+    fn gets(&self) -> Option<&str> {
+        match self {
+            Self::Get(_, id) => Some(&id.kind),
+            Self::List(..) | Self::Write(_) => None,
+        }
+    }
 }
 
 /// What the API server answers.
@@ -140,6 +148,8 @@ pub struct Cluster {
     pub metrics: Metrics,
     /// Calls that controllers made, beside those for the lease: a silent controller makes none.
     pub made: u64,
+    /// Reads of one object among them, by its kind.
+    pub gets: BTreeMap<String, u64>,
     begun: Instant,
     /// How long the monotonic clock has run.
     ran: Duration,
@@ -164,6 +174,7 @@ impl Shared {
             told_once: BTreeSet::new(),
             metrics: Metrics::default(),
             made: 0,
+            gets: BTreeMap::new(),
             // Only differences are ever looked at.
             begun: Instant::now(),
             ran: Duration::ZERO,
@@ -228,6 +239,9 @@ impl Cluster {
     pub fn send(&mut self, caller: Option<ProcessId>, request: Request) -> CallId {
         self.next += 1;
         self.made += u64::from(caller.is_some());
+        if let Some(kind) = request.gets().filter(|_| caller.is_some()) {
+            *self.gets.entry(kind.to_owned()).or_default() += 1;
+        }
         let call = Call {
             caller,
             request,

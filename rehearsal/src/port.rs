@@ -301,8 +301,13 @@ impl Port for SimPort {
         let write = Write::delete(&Self::user(identity), id).requiring(precondition).propagating(how);
         let answer = self.write(write.dry_run(dry_run)).await;
         let stays = matches!(&answer, Ok(left) if left.pointer("/metadata/deletionTimestamp").is_some());
+        let is_gone = answer.is_ok() && dry_run == DryRun::No;
         if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process).filter(|_| !stays) {
-            belief.told.doubt(&id.key());
+            if is_gone {
+                belief.told.deleted(id);
+            } else {
+                belief.told.doubt(&id.key());
+            }
         }
         match answer {
             Ok(_) | Err(PortError::NotFound(_)) => Ok(()),

@@ -837,6 +837,11 @@ impl World {
         self.shared.lock().made
     }
 
+    /// How often controllers read an object of this kind so far, lists aside.
+    pub fn gets_made(&self, kind: &str) -> u64 {
+        self.shared.lock().gets.get(kind).copied().unwrap_or_default()
+    }
+
     /// The live object of an id.
     pub fn live(&self, id: &ObjectId) -> Option<Arc<Value>> {
         self.object(&id.group, &id.kind, id.namespace.as_deref().unwrap_or_default(), &id.name)

@@ -128,6 +128,20 @@ fn a_good_canary_is_promoted_and_nothing_temporary_is_left() {
 }
 
 #[test]
+fn a_release_reads_its_before_state_once_and_its_rollout_for_admission_alone() {
+    let (world, timeline) = play(&history(&careful(), "web:new", Vec::new()));
+    assert_eq!(status(&world)["phase"], "Succeeded", "{:#}", status(&world));
+    let by_executor = |happening: &&Happening| {
+        matches!(happening, Happening::Stored(audit) if audit.user.ends_with(":executor"))
+    };
+    let writes = timeline.iter().filter(by_executor).count() as u64;
+    // Once more each if the change is looked at before anybody has told of its Rollout.
+    let (secrets, rollouts) = (world.gets_made("Secret"), world.gets_made("Rollout"));
+    assert!(secrets <= 2, "the before-state was read {secrets} times");
+    assert!(rollouts <= writes + 1, "the Rollout was read {rollouts} times for {writes} writes");
+}
+
+#[test]
 fn a_canary_that_never_gets_ready_returns_and_the_old_version_was_never_touched() {
     let (world, timeline) = play(&history(&careful(), "web:bad", Vec::new()));
     assert_eq!(status(&world)["phase"], "RolledBack", "{:#} {:#}", status(&world), rollout(&world).unwrap_or_default());

@@ -89,10 +89,16 @@ pub async fn go_on<P: Port>(
     let Some(run) = status.run.clone() else {
         return Ok(Outcome::Retry("the run has no record".to_owned()));
     };
-    let before = match store::stored_plan(context, &observed.request.uid, &run).await {
-        Ok(before) => before,
-        Err(error) if error.is_transient() => return Err(error),
-        Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
+    let is_release = |before: &Arc<BeforeState>| {
+        (0..before.entries.len()).any(|position| told_release(context, before, &run, position).is_some())
+    };
+    let before = match store::recent_plan(context, &run, now).filter(is_release) {
+        Some(recent) => recent,
+        None => match store::stored_plan(context, &observed.request.uid, &run).await {
+            Ok(before) => before,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => return without_plan(context, observed, status, &run, &error, now).await,
+        },
     };
     let phase = status.phase;
     let begun = run.direction == RunDirection::Back
@@ -270,7 +276,7 @@ impl<P: Port> Running<'_, P> {
 
     async fn look(&mut self, index: usize) -> Result<(), PortError> {
         let Some(entry) = self.before.entries.get(index) else { return Ok(()) };
-        if let Some(told) = self.under_way(index) {
+        if let Some(told) = told_release(self.context, &self.before, &self.run, index) {
             self.looked.insert(index, Some(told));
             return Ok(());
         }
@@ -281,21 +287,6 @@ impl<P: Port> Running<'_, P> {
         };
         self.looked.insert(index, live);
         Ok(())
-    }
-
-    /// The Rollout of a step as it was told, if it was written before and goes on: then there is nothing to do but to wait for
-    /// it, and what it comes to is told. Whatever follows from its end, follows from a read.
-    fn under_way(&self, index: usize) -> Option<Value> {
-        let entry = self.before.entries.get(index).filter(|entry| entry.is_rollout())?;
-        let journal = self.run.objects.get(index).filter(|journal| journal.state == StepState::Written)?;
-        if self.run.direction != RunDirection::Forward {
-            return None;
-        }
-        let key = format!("{}/{}", entry.id.namespace.as_deref().unwrap_or_default(), entry.id.name);
-        let told = self.context.ask(|index| index.rollout(&key))?;
-        let told =
-            told.metadata.uid.as_deref().filter(|uid| *uid == journal.uid).and(serde_json::to_value(&*told).ok())?;
-        matches!(gradual::progress(&told), Health::Progressing(_)).then_some(told)
     }
 
     async fn record(&mut self, run: RunRecord, phase: ChangePhase, message: &str) -> Result<(), PortError> {
@@ -457,6 +448,26 @@ impl<P: Port> Running<'_, P> {
             Step::Look(_) | Step::Write(..) | Step::Finish(..) => Ok(None),
         }
     }
+}
+
+/// The Rollout of a step as it was told, if it was written before and goes on: then there is nothing to do but to wait for it,
+/// and what it comes to is told. That it has succeeded is believed as well, since nothing leads from there as long as the change
+/// goes forward, so that it cannot be behind. Whatever follows from another end, follows from a read.
+fn told_release<P: Port>(
+    context: &Context<P>,
+    before: &BeforeState,
+    run: &RunRecord,
+    position: usize,
+) -> Option<Value> {
+    let entry = before.entries.get(position).filter(|entry| entry.is_rollout())?;
+    let journal = run.objects.get(position).filter(|journal| journal.state == StepState::Written)?;
+    if run.direction != RunDirection::Forward {
+        return None;
+    }
+    let key = format!("{}/{}", entry.id.namespace.as_deref().unwrap_or_default(), entry.id.name);
+    let told = context.ask(|index| index.rollout(&key))?;
+    let told = told.metadata.uid.as_deref().filter(|uid| *uid == journal.uid).and(serde_json::to_value(&*told).ok())?;
+    (!matches!(gradual::progress(&told), Health::Failed(_))).then_some(told)
 }
 
 const fn verb(write: &Write) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use flate2::{Compression, read::GzDecoder, write::GzEncoder};
@@ -12,6 +12,7 @@ use interlock_core::{
     port::{DryRun, Identity, Port, PortError, Precondition},
 };
 use interlock_crds::RunRecord;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{Context, internal};
@@ -36,12 +37,14 @@ struct Kept {
     packed: Box<[u8]>,
     plan: Option<Arc<BeforeState>>,
     used: u64,
+    /// When the server showed it last.
+    read: Timestamp,
 }
 
 impl Plans {
     /// The plan of this digest.
     pub fn get(&self, digest: &str) -> Option<Arc<BeforeState>> {
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelf = self.shelf();
         let kept = shelf.plans.get(digest)?;
         let plan = match &kept.plan {
             Some(plan) => Arc::clone(plan),
@@ -51,13 +54,22 @@ impl Plans {
         Some(plan)
     }
 
-    /// Keeps a plan: not more than [`MAX_KEPT`] bytes of them packed, and [`AT_HAND`] as they are.
-    pub fn keep(&self, digest: &str, plan: &Arc<BeforeState>) {
-        let Some(packed) = plan.to_bytes().ok().and_then(|(bytes, _)| pack(&bytes).ok()) else { return };
-        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The plan of this digest, if the server showed it at `since` or later.
+    pub fn read_since(&self, digest: &str, since: Timestamp) -> Option<Arc<BeforeState>> {
+        let is_recent = self.shelf().plans.get(digest).is_some_and(|kept| kept.read >= since);
+        is_recent.then(|| self.get(digest)).flatten()
+    }
+
+    /// Keeps a plan that the server showed at `read`: not more than [`MAX_KEPT`] bytes of them packed, and [`AT_HAND`] as they
+    /// are.
+    pub fn keep(&self, digest: &str, plan: &Arc<BeforeState>, read: Timestamp) {
+        let is_kept = self.shelf().read_again(digest, plan, read);
+        let packed = || plan.to_bytes().ok().and_then(|(bytes, _)| pack(&bytes).ok());
+        let Some(packed) = (!is_kept).then(packed).flatten() else { return };
+        let mut shelf = self.shelf();
         shelf.remove(digest);
         shelf.bytes += packed.len();
-        let kept = Kept { packed: packed.into_boxed_slice(), plan: None, used: 0 };
+        let kept = Kept { packed: packed.into_boxed_slice(), plan: None, used: 0, read };
         shelf.plans.insert(digest.to_owned(), kept);
         shelf.touch(digest, plan);
         while shelf.bytes > MAX_KEPT {
@@ -68,7 +80,11 @@ impl Plans {
 
     /// Nobody needs it any more.
     pub fn forget(&self, digest: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        self.shelf().remove(digest);
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,6 +103,14 @@ impl Shelf {
         }
     }
 
+    /// One that is kept was read once more; whether it is.
+    fn read_again(&mut self, digest: &str, plan: &Arc<BeforeState>, read: Timestamp) -> bool {
+        let Some(kept) = self.plans.get_mut(digest) else { return false };
+        kept.read = read;
+        self.touch(digest, plan);
+        true
+    }
+
     fn remove(&mut self, digest: &str) {
         if let Some(kept) = self.plans.remove(digest) {
             self.bytes -= kept.packed.len();
@@ -99,6 +123,8 @@ impl Shelf {
 const MAX_KEPT: usize = 8 * 1024 * 1024;
 /// Plans that are in memory as they are: more than are looked at at the same time.
 const AT_HAND: usize = 24;
+/// A plan that was read is taken to be stored for so long while there is nothing to do but to wait for a release.
+const RECENT: SignedDuration = SignedDuration::from_mins(5);
 /// Most bytes of one Secret, before base64.
 const CHUNK: usize = 512 * 1024;
 /// Most bytes of a before-state, uncompressed: what 200 objects of 1 MiB could come to.
@@ -155,8 +181,12 @@ pub async fn save<P: Port>(
     if read != *plan {
         return Err(PortError::Unavailable("the stored before-state differs from what was written".to_owned()));
     }
-    context.plans.keep(&digest, &Arc::new(read));
+    keep(context, &digest, &Arc::new(read));
     Ok((digest, count))
+}
+
+fn keep<P: Port>(context: &Context<P>, digest: &str, read: &Arc<BeforeState>) {
+    context.plans.keep(digest, read, context.port.now().unwrap_or(Timestamp::MIN));
 }
 
 fn pack(bytes: &[u8]) -> std::io::Result<Vec<u8>> {
@@ -191,9 +221,7 @@ pub async fn plan<P: Port>(context: &Context<P>, uid: &str, run: &RunRecord) -> 
     if let Some(kept) = context.plans.get(&run.before_digest) {
         return Ok(kept);
     }
-    let read = Arc::new(read(context, uid, &run.before_digest, run.before_chunks).await?);
-    context.plans.keep(&run.before_digest, &read);
-    Ok(read)
+    stored_plan(context, uid, run).await
 }
 
 /// The plan of a run as it is stored, whatever is in memory: without it a change could not go back after the next crash, and that
@@ -204,8 +232,13 @@ pub async fn stored_plan<P: Port>(
     run: &RunRecord,
 ) -> Result<Arc<BeforeState>, PortError> {
     let read = Arc::new(read(context, uid, &run.before_digest, run.before_chunks).await?);
-    context.plans.keep(&run.before_digest, &read);
+    keep(context, &run.before_digest, &read);
     Ok(read)
+}
+
+/// The plan of a run, if it was seen to be stored a short time ago.
+pub fn recent_plan<P: Port>(context: &Context<P>, run: &RunRecord, now: Timestamp) -> Option<Arc<BeforeState>> {
+    context.plans.read_since(&run.before_digest, now.checked_sub(RECENT).ok()?)
 }
 
 /// Removes the before-state of a change that is gone.
@@ -232,4 +265,32 @@ pub async fn sweep<P: Port>(port: &P, is_known: impl Fn(&str) -> bool) -> Result
         }
     }
     Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_is_recent_as_long_as_the_server_showed_it_lately() {
+        let at = |second| Timestamp::from_second(second).expect("a time");
+        let plans = Plans::default();
+        let plan = Arc::new(BeforeState {
+            format: 1,
+            change_uid: "u".to_owned(),
+            change_digest: String::new(),
+            entries: Vec::new(),
+            rollout_plan: None,
+        });
+        let digest = plan.to_bytes().expect("bytes").1.to_string();
+        assert_eq!(plans.read_since(&digest, Timestamp::MIN), None, "it was never read");
+        plans.keep(&digest, &plan, at(10));
+        assert_eq!(plans.read_since(&digest, at(10)), Some(Arc::clone(&plan)));
+        assert_eq!(plans.read_since(&digest, at(11)), None);
+        assert_eq!(plans.get(&digest), Some(Arc::clone(&plan)), "it is the same, however old");
+        plans.keep(&digest, &plan, at(20));
+        assert_eq!(plans.read_since(&digest, at(11)), Some(plan));
+        plans.forget(&digest);
+        assert_eq!(plans.read_since(&digest, at(11)), None);
+    }
 }

@@ -289,7 +289,7 @@ impl Interests {
         if answer.pointer("/metadata/deletionTimestamp").is_some() {
             book.seen.wrote(answer);
         } else {
-            book.seen.doubt(&id.key());
+            book.seen.deleted(id);
         }
     }
 

@@ -26,8 +26,10 @@ use crate::change::{Context, Outcome};
 const MAX_ROUNDS: usize = 8;
 /// How long counts and messages may be behind, so that each pod that becomes ready does not cost a write.
 const BEHIND: SignedDuration = SignedDuration::from_secs(5);
-/// What each release whose difference waits adds to that, so that all of them together make ten such writes a second at most.
-const BEHIND_EACH: SignedDuration = SignedDuration::from_millis(100);
+/// What each release whose difference waits adds to that, so that all of them together make five such writes a second at most.
+const BEHIND_EACH: SignedDuration = SignedDuration::from_millis(200);
+/// But no more than this part of the plan's deadline, which counts from the progress that is recorded.
+const OF_DEADLINE: i32 = 4;
 /// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.
 const WAITER: &str = "rollout:";
 
@@ -74,13 +76,15 @@ fn put_off<P>(
     context: &Context<P>,
     key: &str,
     decision: &RolloutDecision,
-    recorded: &RolloutStatus,
+    observed: &observe::Observed,
     now: Timestamp,
 ) -> Option<Timestamp> {
+    let recorded = observed.status();
     let mut unrecorded = context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner);
     let waits = decision.status != *recorded && !decision.release && !decision.must_record(recorded);
     let since = if waits { *unrecorded.entry(key.to_owned()).or_insert(now) } else { Timestamp::MIN };
-    let behind = BEHIND.max(BEHIND_EACH * i32::try_from(unrecorded.len()).unwrap_or(i32::MAX));
+    let among_all = BEHIND_EACH * i32::try_from(unrecorded.len()).unwrap_or(i32::MAX);
+    let behind = BEHIND.max(among_all.min(observed.rollout.spec.plan.progress_deadline.signed() / OF_DEADLINE));
     let until = since.checked_add(behind).ok().filter(|until| *until > now);
     if until.is_none() {
         unrecorded.remove(key);
@@ -146,7 +150,7 @@ async fn pass<P: Port>(
             return Ok(Outcome::Wait(decision.wake_at));
         }
         if due.is_empty()
-            && let Some(later) = put_off(context, key, &decision, observed.status(), started)
+            && let Some(later) = put_off(context, key, &decision, &observed, started)
         {
             return Ok(Outcome::Wait(Some(decision.wake_at.map_or(later, |at| at.min(later)))));
         }
