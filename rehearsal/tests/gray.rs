@@ -131,9 +131,8 @@ fn a_good_canary_is_promoted_and_nothing_temporary_is_left() {
 fn a_release_reads_its_before_state_once_and_its_rollout_for_admission_alone() {
     let (world, timeline) = play(&history(&careful(), "web:new", Vec::new()));
     assert_eq!(status(&world)["phase"], "Succeeded", "{:#}", status(&world));
-    let by_executor = |happening: &&Happening| {
-        matches!(happening, Happening::Stored(audit) if audit.user.ends_with(":executor"))
-    };
+    let by_executor =
+        |happening: &&Happening| matches!(happening, Happening::Stored(audit) if audit.user.ends_with(":executor"));
     let writes = timeline.iter().filter(by_executor).count() as u64;
     // Once more each if the change is looked at before anybody has told of its Rollout.
     let (secrets, rollouts) = (world.gets_made("Secret"), world.gets_made("Rollout"));

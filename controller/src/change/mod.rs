@@ -24,6 +24,7 @@ use interlock_core::{
     },
     object::ObjectId,
     port::{Note, Port, PortError},
+    rollout::RefusedWrite,
     seal::SealKey,
 };
 use interlock_crds::{ChangePhase, ChangeRequestStatus};
@@ -87,6 +88,8 @@ pub struct Context<P> {
     pub tidied: Mutex<BTreeMap<String, String>>,
     /// Rollouts of which something that only tells people how far they got is not recorded yet, and since when.
     pub unrecorded: Mutex<BTreeMap<String, Timestamp>>,
+    /// By Rollout the write that was refused last, so that its status says so. Losing it costs a try.
+    pub refused: Mutex<BTreeMap<String, RefusedWrite>>,
     /// Rollouts of which what was told turned out to be behind: they are read from the server next time.
     pub doubted: Mutex<BTreeSet<String>>,
     /// What Rollouts release, worked out before.
@@ -106,6 +109,7 @@ impl<P: Port> Context<P> {
             plans,
             starting: tokio::sync::Mutex::new(()),
             unrecorded: Mutex::default(),
+            refused: Mutex::default(),
             doubted: Mutex::default(),
             released: Released::default(),
             images: Images::default(),

@@ -13,11 +13,12 @@ use std::sync::{Arc, PoisonError};
 use interlock_core::{
     change::gradual::FINALIZER,
     port::{Port, PortError},
-    rollout::{decide::RolloutDecision, measure, notes},
+    rollout::{RefusedWrite, decide::RolloutDecision, measure, notes},
 };
 use interlock_crds::{Rollout, RolloutPhase, RolloutStatus};
 use jiff::{SignedDuration, Timestamp};
 
+use observe::Observed;
 pub use observe::Released;
 
 use crate::change::{Context, Outcome};
@@ -68,7 +69,20 @@ pub async fn reconcile<P: Port>(context: &Context<P>, key: &str) -> Outcome {
 /// Nothing is waited for any more. A difference that was put off slows the others down no longer.
 fn forget<P: Port>(context: &Context<P>, key: &str, waiter: &str) {
     context.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    context.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     context.port.watch(waiter, &[]);
+}
+
+/// Which write was refused last, or that the last ones passed.
+fn learn<P>(context: &Context<P>, key: &str, observed: &mut Observed, refused: Option<RefusedWrite>) {
+    if observed.refused != refused {
+        let mut known = context.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        match refused.clone() {
+            Some(refused) => known.insert(key.to_owned(), refused),
+            None => known.remove(key),
+        };
+        observed.refused = refused;
+    }
 }
 
 /// Until when the difference can wait, if it only tells people how far the release got.
@@ -168,15 +182,22 @@ async fn pass<P: Port>(
             return Ok(Outcome::Wait(None));
         }
         match act::write(context, &observed, &decision.writes).await {
-            Ok(()) => {}
+            Ok(()) if decision.writes.is_empty() => {}
+            Ok(()) => learn(context, key, &mut observed, None),
             // What was told of that object was behind: it is read, and decided anew.
             Err((id, PortError::Conflict(_) | PortError::AlreadyExists(_))) => {
                 context.port.doubt(waiter, Some(id));
                 continue;
             }
             Err((_, error)) if error.is_transient() => return Err(error),
-            Err((_, error)) => {
-                act::refused(context, &observed, &error).await;
+            Err((id, error)) => {
+                let refused = RefusedWrite { id: id.clone(), why: error.to_string() };
+                // Its status says so first, then it is tried once more.
+                if observed.refused.as_ref() != Some(&refused) {
+                    act::refused(context, &observed, &error).await;
+                    learn(context, key, &mut observed, Some(refused));
+                    continue;
+                }
                 return Ok(Outcome::Retry(error.to_string()));
             }
         }

@@ -12,7 +12,7 @@ use interlock_core::{
     people::People,
     port::{Identity, Port, PortError, live_of},
     rollout::{
-        CommandFact, GateFact, LiveObjects, RolloutFacts, TargetFacts, WindowFact, known,
+        CommandFact, GateFact, LiveObjects, RefusedWrite, RolloutFacts, TargetFacts, WindowFact, known,
         live::{self, Read},
         sign_off::SignOffFacts,
     },
@@ -34,6 +34,8 @@ pub struct Observed {
     window: Option<WindowFact>,
     gates: BTreeMap<StepGate, GateFact>,
     return_asked: Option<String>,
+    /// The write that was refused last.
+    pub refused: Option<RefusedWrite>,
     superseded_by: Option<String>,
     known_good: Option<String>,
     wave_windows: BTreeMap<String, GateFact>,
@@ -156,6 +158,7 @@ impl Observed {
             superseded_by: self.superseded_by.as_deref(),
             known_good: self.known_good.as_deref(),
             return_asked: self.return_asked.as_deref(),
+            refused: self.refused.as_ref(),
         }
     }
 }
@@ -188,6 +191,7 @@ pub async fn rollout<P: Port>(
         window: None,
         gates: BTreeMap::new(),
         return_asked: None,
+        refused: context.refused.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned(),
         superseded_by: None,
         known_good: None,
         wave_windows: BTreeMap::new(),

@@ -326,6 +326,9 @@ impl Pass<'_> {
     }
 
     fn conclude(mut self) -> RolloutDecision {
+        if let Some(refused) = self.refused() {
+            self.say(refused.to_string());
+        }
         self.journal();
         self.status.observed_generation = Some(self.facts.generation);
         let wake_at = self.wakes.iter().min().copied();
@@ -378,6 +381,9 @@ impl Pass<'_> {
         use RolloutPhase::{Paused, Pending, Progressing, Promoting};
         matches!(self.status.phase, Pending | Progressing | Paused | Promoting).then(|| match &self.lacking {
             Some(what) => self.condition("Ready", "False", "Missing", what),
+            None if let Some(refused) = self.refused() => {
+                self.condition("Ready", "False", "Refused", &refused.to_string())
+            }
             None => self.condition("Ready", "True", "Complete", "everything that the release needs is there"),
         })
     }

@@ -1,14 +1,17 @@
 //! What a decision about a release looks at.
 
-use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::{collections::BTreeMap, fmt};
 
 use interlock_crds::{OnFailure, Overrun, RolloutPhase, RolloutSpec, RolloutStatus, StepGate};
 use jiff::Timestamp;
 use serde_json::Value;
 
 use super::sign_off::SignOffFacts;
-use crate::object::{Change, GroupKind, ObjectId};
+use crate::{
+    change::decide::bounded,
+    object::{Change, GroupKind, ObjectId},
+};
 
 /// Everything that a decision looks at.
 #[derive(Clone, Debug)]
@@ -51,6 +54,23 @@ pub struct RolloutFacts<'a> {
     pub known_good: Option<&'a str>,
     /// The Rollout with waves that made this one asks it to return, with its reason.
     pub return_asked: Option<&'a str>,
+    /// The write that was refused when it was last tried, by a rule and not by chance.
+    pub refused: Option<&'a RefusedWrite>,
+}
+
+/// A write that a rule of the cluster does not let pass: a missing permission, a quota, a webhook, a form that is not valid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedWrite {
+    /// Which object.
+    pub id: ObjectId,
+    /// What the API server said.
+    pub why: String,
+}
+
+impl fmt::Display for RefusedWrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "writing {} was refused ({}); it is tried again until it passes", self.id, bounded(&self.why, 512))
+    }
 }
 
 impl RolloutFacts<'_> {

@@ -34,8 +34,8 @@ pub mod waves;
 
 pub use decide::{AnalysisRun, RolloutDecision, decide};
 pub use facts::{
-    AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, RolloutFacts, RolloutVerb, TargetFacts, Verdict,
-    WindowFact,
+    AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, RefusedWrite, RolloutFacts, RolloutVerb,
+    TargetFacts, Verdict, WindowFact,
 };
 pub use outlook::{Outlook, outlook};
 pub use pass::PlannedWrite;

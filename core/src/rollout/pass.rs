@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
-use super::{decide::AnalysisRun, facts::RolloutFacts};
+use super::{
+    decide::AnalysisRun,
+    facts::{RefusedWrite, RolloutFacts},
+};
 use crate::{change::decide::bounded, object::ObjectId, port::Precondition};
 
 /// A write that may be made now. Writes of one decision may be made in any order.
@@ -162,6 +165,11 @@ impl<'a> Pass<'a> {
             precondition: Precondition::of(live),
             foreground,
         });
+    }
+
+    /// The planned write that was refused when it was last tried.
+    pub fn refused(&self) -> Option<&'a RefusedWrite> {
+        self.facts.refused.filter(|refused| self.writes.iter().any(|write| write.id == refused.id))
     }
 
     pub fn has_planned(&self) -> bool {

@@ -46,6 +46,7 @@ impl Pass<'_> {
 
     /// A promotion that fails stays on the side that serves: going on or back is for a person to say.
     pub fn promotion_failed(&mut self, why: &str) {
+        let why = &self.refused().map_or_else(|| why.to_owned(), |refused| format!("{why}; {refused}"));
         let message = format!(
             "the promotion failed: {why}. What serves goes on serving, until somebody commands `interlock rollout retry` (go on) or `abort` (go back), or its change goes back"
         );

@@ -297,6 +297,7 @@ impl Pass<'_> {
 
     /// A step failed.
     pub fn fail(&mut self, why: &str) {
+        let why = &self.refused().map_or_else(|| why.to_owned(), |refused| format!("{why}; {refused}"));
         match self.facts.on_failure() {
             OnFailure::Rollback => {
                 self.writes.clear();

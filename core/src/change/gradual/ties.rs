@@ -205,6 +205,7 @@ fn with_facts<T>(
         superseded_by: None,
         known_good: None,
         return_asked: None,
+        refused: None,
     })
 }
 

@@ -4,7 +4,7 @@ use interlock_crds::{HoldReason, OperationKind, PartOf, RolloutPhase};
 use serde_json::json;
 
 use super::game::{Game, autoscaler, by_pods, deployment, route, routed, service};
-use crate::rollout::{PlannedWrite, RolloutVerb, Verdict};
+use crate::rollout::{PlannedWrite, RefusedWrite, RolloutVerb, Verdict};
 
 fn pods_game(steps: serde_json::Value, replicas: u32) -> Game {
     Game::new(by_pods(steps), deployment("v1", replicas), deployment("v2", replicas), &[])
@@ -710,6 +710,23 @@ fn a_plan_that_names_what_is_missing_waits_and_heals() {
         game.run_for(300);
         assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
     }
+}
+
+#[test]
+fn a_write_that_is_refused_is_told_until_it_passes() {
+    let mut game = route_game(json!([{"setWeight": 50}, {"pause": {}}]), 2);
+    let first = game.decide().writes.remove(0);
+    game.refused = Some(RefusedWrite { id: first.id.clone(), why: "services is forbidden".into() });
+    let decision = game.decide();
+    assert!(decision.must_record(&game.status));
+    let told = decision.status.message.unwrap();
+    assert!(told.contains(&format!("writing {} was refused (services is forbidden)", first.id)), "{told}");
+    let ready = decision.status.conditions.iter().find(|condition| condition.type_ == "Ready").unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "Refused"));
+    assert_eq!(decision.writes[0], first, "it is tried again");
+    // Another write is not held up by it, nor told of.
+    game.run_for(60);
+    assert_eq!((game.phase(), game.message().contains("refused")), (RolloutPhase::Paused, false));
 }
 
 #[test]

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::cluster::{Cluster, Event, key};
 use crate::rollout::{
-    AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, PlannedWrite, RolloutDecision, RolloutFacts,
-    RolloutVerb, TargetFacts, Verdict, WindowFact, capacity, decide, notes, permitted, sign_off::SignOffFacts,
+    AnalysisFact, CommandFact, ConfigTarget, GateFact, LiveObjects, PlannedWrite, RefusedWrite, RolloutDecision,
+    RolloutFacts, RolloutVerb, TargetFacts, Verdict, WindowFact, capacity, decide, notes, permitted,
+    sign_off::SignOffFacts,
 };
 
 pub const UID: &str = "0b5e7f52-0000-4000-8000-000000000001";
@@ -113,6 +114,7 @@ pub struct Game {
     pub people: crate::people::People,
     pub superseded_by: Option<String>,
     pub return_asked: Option<String>,
+    pub refused: Option<RefusedWrite>,
     pub known_good: bool,
     pub change_active: bool,
     pub deleting: bool,
@@ -169,6 +171,7 @@ impl Game {
             people: crate::people::People::default(),
             superseded_by: None,
             return_asked: None,
+            refused: None,
             known_good: false,
             change_active: true,
             deleting: false,
@@ -292,6 +295,7 @@ impl Game {
             superseded_by: self.superseded_by.as_deref(),
             known_good: self.known_good.then_some("it served well an hour ago"),
             return_asked: self.return_asked.as_deref(),
+            refused: self.refused.as_ref(),
         })
     }
 

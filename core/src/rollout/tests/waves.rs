@@ -120,6 +120,7 @@ impl Waves {
                 superseded_by: None,
                 known_good: None,
                 return_asked: None,
+                refused: None,
             };
             let decision = decide(&facts(&status), self.now);
             assert_eq!(decide(&facts(&decision.status), self.now).status, decision.status);
