@@ -3,7 +3,8 @@
 //!
 //! No complete implementation of the Gateway API can be had where the tests run. This one does what a release depends on:
 //! it takes a route's generation up first and says so afterwards, picks the rule with most headers, shares by weight,
-//! copies for mirrors, and never tries a request twice, so that each that fails is seen.
+//! copies for mirrors as many requests as they say, and never tries a request twice, so that each that fails is seen. In each
+//! answer it tells by which generation of the route and by which weights it came.
 
 use std::{
     collections::BTreeMap,
@@ -11,14 +12,14 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use axum::{body::Body, extract::State, http::Request, response::IntoResponse as _};
 use futures::StreamExt as _;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::TokioIo;
 use kube::{
     Client, ResourceExt as _,
@@ -39,6 +40,15 @@ pub fn definition_of_routes() -> Value {
 /// Name of the controller in `status.parents`.
 const CONTROLLER: &str = "interlock.dev/test-gateway";
 
+/// Header of each answer: the generation of the route that it came by.
+pub const GENERATION: &str = "x-route-generation";
+/// Header of each answer: the weights by which its backend was drawn, as `web-stable=80 web-canary=20`.
+pub const WEIGHTS: &str = "x-route-weights";
+
+/// What chance begins with whenever a route is taken up. Any number would do; as it stays, what is within the bounds of chance
+/// in one run is so in each.
+pub const SEED: u64 = 7;
+
 /// What the Gateway knows of the namespace.
 #[derive(Debug, Default)]
 struct Known {
@@ -46,16 +56,51 @@ struct Known {
     routes: BTreeMap<String, Value>,
     /// By name.
     slices: BTreeMap<String, Value>,
+    dice: Dice,
+    /// By the generation of the route.
+    routed: BTreeMap<i64, Routed>,
+}
+
+/// Requests by one generation of a route.
+#[derive(Clone, Debug, Default)]
+pub struct Routed {
+    /// How many each Service was to answer.
+    pub answered: BTreeMap<String, u64>,
+    /// How many each Service was sent copies of.
+    pub copied: BTreeMap<String, u64>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+struct Choice {
+    generation: i64,
+    weights: String,
+    service: String,
+    endpoints: Vec<SocketAddr>,
+    /// Services that get a copy, and their endpoints.
+    copies: Vec<(String, Vec<SocketAddr>)>,
+}
+
+/// Chance, for Services and for copies apart, so that one does not disturb the other.
+#[derive(Debug)]
+struct Dice {
+    backends: fastrand::Rng,
+    copies: fastrand::Rng,
+}
+
+impl Default for Dice {
+    fn default() -> Self {
+        Self { backends: fastrand::Rng::with_seed(SEED), copies: fastrand::Rng::with_seed(SEED) }
+    }
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     known: Mutex<Known>,
-    /// Requests by the Service that took them.
-    counts: Mutex<BTreeMap<String, u64>>,
     /// What went wrong, and where.
     failures: Mutex<Vec<String>>,
-    turn: AtomicU64,
+    /// Counts requests: endpoints take turns.
+    turn: AtomicUsize,
 }
 
 /// A Gateway that runs as long as this value lives.
@@ -91,9 +136,9 @@ impl Gateway {
         self.address
     }
 
-    /// Requests by Service since the last call.
-    pub fn take_counts(&self) -> BTreeMap<String, u64> {
-        std::mem::take(&mut *lock(&self.shared.counts))
+    /// Requests so far by that generation of a route.
+    pub fn routed(&self, generation: i64) -> Routed {
+        lock(&self.shared.known).routed.get(&generation).cloned().unwrap_or_default()
     }
 
     /// What went wrong since the last call.
@@ -123,7 +168,7 @@ async fn follow_routes(client: Client, namespace: String, lag: Duration, shared:
                     continue;
                 }
                 tokio::time::sleep(lag).await;
-                lock(&shared.known).routes.insert(route.name_any(), object.clone());
+                lock(&shared.known).take_up(route.name_any(), object.clone());
                 tokio::time::sleep(lag).await;
                 accept(&api, &object).await;
             }
@@ -184,15 +229,49 @@ async fn follow_slices(client: Client, namespace: String, shared: Arc<Shared>) {
 }
 
 impl Known {
-    /// The rule for a request: of those whose headers it has, the one with most of them.
-    fn rule(&self, headers: &HeaderMap) -> Option<&Value> {
-        let rules = self.routes.values().flat_map(|route| list(&route["spec"]["rules"]));
-        let fits = |matched: &Value| {
-            list(&matched["headers"]).iter().all(|wanted| {
-                let found = wanted["name"].as_str().and_then(|name| headers.get(name));
-                found.and_then(|value| value.to_str().ok()) == wanted["value"].as_str()
-            })
+    /// A route is in effect from now on. Chance begins anew: what it gives depends on nothing but the number of requests since.
+    fn take_up(&mut self, name: String, route: Value) {
+        self.routes.insert(name, route);
+        self.dice = Dice::default();
+    }
+
+    /// Where a request goes, by the rule for it.
+    fn choose(&mut self, headers: &HeaderMap) -> Option<Choice> {
+        let (generation, rule) = self.rule(headers).map(|(route, rule)| (generation(route), rule.clone()))?;
+        let backends = list(&rule["backendRefs"]);
+        let service = self.dice.backend(backends).unwrap_or_default().to_owned();
+        let mirrors = list(&rule["filters"]).iter().map(|filter| &filter["requestMirror"]);
+        let copies: Vec<String> = mirrors.filter_map(|mirror| self.dice.copy(mirror)).collect();
+        let routed = self.routed.entry(generation).or_default();
+        *routed.answered.entry(service.clone()).or_default() += 1;
+        for copy in &copies {
+            *routed.copied.entry(copy.clone()).or_default() += 1;
+        }
+        let with_endpoints = |service: String| {
+            let endpoints = self.endpoints(&service);
+            (service, endpoints)
         };
+        Some(Choice {
+            generation,
+            weights: weights(backends),
+            endpoints: self.endpoints(&service),
+            service,
+            copies: copies.into_iter().map(with_endpoints).collect(),
+        })
+    }
+
+    /// The rule for a request, and its route: of those whose headers it has, the one with most of them.
+    fn rule(&self, headers: &HeaderMap) -> Option<(&Value, &Value)> {
+        let rules = self.routes.values().flat_map(|route| {
+            let rules = list(&route["spec"]["rules"]).iter();
+            rules.map(move |rule| (route, rule))
+        });
+        let has = |wanted: &Value| {
+            let found = wanted["name"].as_str().and_then(|name| headers.get(name));
+            let is_exact = wanted["type"].as_str().is_none_or(|kind| kind == "Exact");
+            is_exact && found.and_then(|value| value.to_str().ok()) == wanted["value"].as_str()
+        };
+        let fits = |matched: &Value| list(&matched["headers"]).iter().all(has);
         let rank = |rule: &Value| -> Option<usize> {
             let matches = list(&rule["matches"]);
             if matches.is_empty() {
@@ -200,13 +279,13 @@ impl Known {
             }
             matches.iter().filter(|one| fits(one)).map(|one| list(&one["headers"]).len()).max()
         };
-        let mut best: Option<(usize, &Value)> = None;
-        for rule in rules {
-            if let Some(rank) = rank(rule).filter(|rank| best.is_none_or(|(most, _)| *rank > most)) {
-                best = Some((rank, rule));
+        let mut best: Option<(usize, &Value, &Value)> = None;
+        for (route, rule) in rules {
+            if let Some(rank) = rank(rule).filter(|rank| best.is_none_or(|(most, ..)| *rank > most)) {
+                best = Some((rank, route, rule));
             }
         }
-        best.map(|(_, rule)| rule)
+        best.map(|(_, route, rule)| (route, rule))
     }
 
     /// Addresses of the ready endpoints of a Service.
@@ -235,59 +314,94 @@ fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// A backend by weight. `turn` counts requests and is spread over the weights by a multiplicative hash (Knuth), so that
-/// shares hold for short spans too and still look like chance to whoever counts.
-fn pick(backends: &[Value], turn: u64) -> Option<&str> {
-    let weight = |backend: &Value| backend["weight"].as_u64().unwrap_or(1);
-    let total: u64 = backends.iter().map(weight).sum();
-    let mut at = (turn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33).checked_rem(total)?;
-    for backend in backends {
-        if at < weight(backend) {
-            return backend["name"].as_str();
+fn weight(backend: &Value) -> u64 {
+    backend["weight"].as_u64().unwrap_or(1)
+}
+
+/// The weights of a rule for whoever reads an answer.
+fn weights(backends: &[Value]) -> String {
+    let one = |backend: &Value| format!("{}={}", backend["name"].as_str().unwrap_or_default(), weight(backend));
+    backends.iter().map(one).collect::<Vec<_>>().join(" ")
+}
+
+impl Dice {
+    /// A backend by weight.
+    fn backend<'b>(&mut self, backends: &'b [Value]) -> Option<&'b str> {
+        let total: u64 = backends.iter().map(weight).sum();
+        if total == 0 {
+            return None;
         }
-        at -= weight(backend);
+        let mut at = self.backends.u64(..total);
+        for backend in backends {
+            if at < weight(backend) {
+                return backend["name"].as_str();
+            }
+            at -= weight(backend);
+        }
+        None
     }
-    None
+
+    /// The Service that gets a copy of a request by a `requestMirror` filter: of each, or of as many as `percent` or `fraction`
+    /// say. None of any other filter.
+    fn copy(&mut self, mirror: &Value) -> Option<String> {
+        let service = mirror["backendRef"]["name"].as_str()?;
+        let fraction = &mirror["fraction"];
+        let (part, whole) = match (mirror["percent"].as_u64(), fraction["numerator"].as_u64()) {
+            (Some(percent), _) => (percent, 100),
+            (None, Some(part)) => (part, fraction["denominator"].as_u64().unwrap_or(100)),
+            (None, None) => (1, 1),
+        };
+        (self.copies.u64(..whole.max(1)) < part).then(|| service.to_owned())
+    }
+}
+
+/// One of the endpoints, each in its turn.
+fn one_of(endpoints: &[SocketAddr], turn: usize) -> Option<SocketAddr> {
+    endpoints.get(turn.checked_rem(endpoints.len())?).copied()
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request<Body>) -> axum::response::Response {
     let turn = shared.turn.fetch_add(1, Ordering::Relaxed);
     let (parts, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap_or_default();
-    let route = {
-        let known = lock(&shared.known);
-        known.rule(&parts.headers).map(|rule| {
-            let service = pick(list(&rule["backendRefs"]), turn).unwrap_or_default().to_owned();
-            let mirrors: Vec<_> = list(&rule["filters"])
-                .iter()
-                .filter_map(|filter| filter["requestMirror"]["backendRef"]["name"].as_str())
-                .flat_map(|service| known.endpoints(service))
-                .collect();
-            let endpoints = known.endpoints(&service);
-            (service, endpoints, mirrors)
-        })
-    };
     let fail = |why: String| {
         lock(&shared.failures).push(why.clone());
         (StatusCode::BAD_GATEWAY, why).into_response()
     };
-    let Some((service, endpoints, mirrors)) = route else { return fail("no rule".to_owned()) };
-    for mirror in mirrors.into_iter().take(1) {
+    let choice = lock(&shared.known).choose(&parts.headers);
+    let Some(Choice { generation, weights, service, endpoints, copies }) = choice else {
+        return fail("no rule".to_owned());
+    };
+    for (service, endpoints) in copies {
         let copy = Request::from_parts(parts.clone(), Body::from(body.clone()));
-        // Nobody sees the answer.
-        tokio::spawn(async move { forward(mirror, copy).await.map(drop) });
+        tokio::spawn(send_copy(shared.clone(), service, one_of(&endpoints, turn), copy));
     }
-    *lock(&shared.counts).entry(service.clone()).or_default() += 1;
-    let Some(endpoint) = (turn as usize).checked_rem(endpoints.len()).and_then(|at| endpoints.get(at)) else {
+    let Some(endpoint) = one_of(&endpoints, turn) else {
         return fail(format!("{service} has no ready endpoint"));
     };
-    match forward(*endpoint, Request::from_parts(parts, Body::from(body))).await {
-        Ok(response) if response.status().is_server_error() => {
-            lock(&shared.failures).push(format!("{service} at {endpoint}: {}", response.status()));
-            response
-        }
+    let mut response = match forward(endpoint, Request::from_parts(parts, Body::from(body))).await {
         Ok(response) => response,
-        Err(why) => fail(format!("{service} at {endpoint}: {why}")),
+        Err(why) => return fail(format!("{service} at {endpoint}: {why}")),
+    };
+    if response.status().is_server_error() {
+        lock(&shared.failures).push(format!("{service} at {endpoint}: {}", response.status()));
+    }
+    let headers = response.headers_mut();
+    headers.insert(GENERATION, HeaderValue::from(generation));
+    if let Ok(weights) = HeaderValue::from_str(&weights) {
+        headers.insert(WEIGHTS, weights);
+    }
+    response
+}
+
+/// Nobody sees the answer; a copy that does not arrive is a failure all the same.
+async fn send_copy(shared: Arc<Shared>, service: String, endpoint: Option<SocketAddr>, copy: Request<Body>) {
+    let sent = match endpoint {
+        Some(endpoint) => forward(endpoint, copy).await.map(drop),
+        None => Err("it has no ready endpoint".to_owned()),
+    };
+    if let Err(why) = sent {
+        lock(&shared.failures).push(format!("copy to {service}: {why}"));
     }
 }
 
@@ -303,14 +417,47 @@ async fn forward(endpoint: SocketAddr, request: Request<Body>) -> Result<axum::r
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::is_chance;
 
     #[test]
-    fn shares_follow_the_weights() {
-        let backends = [json!({"name": "a", "weight": 80}), json!({"name": "b", "weight": 20})];
-        let share = (0..10_000).filter(|turn| pick(&backends, *turn) == Some("b")).count();
-        assert!((1_900..2_100).contains(&share), "{share}");
-        assert_eq!(pick(&[json!({"name": "a", "weight": 0})], 1), None);
-        assert_eq!(pick(&[json!({"name": "a"})], 1), Some("a"));
+    fn shares_follow_the_weights_as_chance_has_it_after_any_number_of_requests() {
+        for percent in [20_u64, 60] {
+            let backends = [json!({"name": "a", "weight": 100 - percent}), json!({"name": "b", "weight": percent})];
+            let (mut dice, mut of) = (Dice::default(), 0_u64);
+            for all in 1..=20_000_u64 {
+                of += u64::from(dice.backend(&backends) == Some("b"));
+                if all % 500 != 0 {
+                    continue;
+                }
+                // Four may be under way when answers are counted.
+                for (of, all) in [(of, all), (of, all - 4), (of - 4, all - 4)] {
+                    assert!(is_chance(of, all, percent as f64), "{of} of {all} are {percent} %");
+                }
+            }
+        }
+        let mut dice = Dice::default();
+        assert_eq!(dice.backend(&[json!({"name": "a", "weight": 0})]), None);
+        assert_eq!(dice.backend(&[json!({"name": "a"})]), Some("a"));
+        assert_eq!(weights(&[json!({"name": "a"}), json!({"name": "b", "weight": 0})]), "a=1 b=0");
+    }
+
+    #[test]
+    fn as_many_requests_are_copied_as_a_mirror_says() {
+        let backend = json!({"name": "b", "port": 80});
+        let copied = |mirror: Value, all: u64| {
+            let mut dice = Dice::default();
+            (0..all).filter(|_| dice.copy(&mirror).as_deref() == Some("b")).count() as u64
+        };
+        for all in [100, 2_000, 4_000, 20_000] {
+            assert!(is_chance(copied(json!({"backendRef": backend, "percent": 25}), all), all, 25.0));
+        }
+        let tenth = json!({"backendRef": backend, "fraction": {"numerator": 10}});
+        assert!(is_chance(copied(tenth, 2_000), 2_000, 10.0));
+        let eighth = json!({"backendRef": backend, "fraction": {"numerator": 1, "denominator": 8}});
+        assert!(is_chance(copied(eighth, 2_000), 2_000, 12.5));
+        assert_eq!(copied(json!({"backendRef": backend}), 100), 100);
+        assert_eq!(copied(json!({"backendRef": backend, "percent": 0}), 100), 0);
+        assert_eq!(copied(Value::Null, 100), 0, "another filter");
     }
 
     #[test]
@@ -323,7 +470,7 @@ mod tests {
             ..Known::default()
         };
         let mut headers = HeaderMap::new();
-        let name = |headers: &HeaderMap| known.rule(headers).unwrap()["backendRefs"][0]["name"].clone();
+        let name = |headers: &HeaderMap| known.rule(headers).unwrap().1["backendRefs"][0]["name"].clone();
         assert_eq!(name(&headers), "plain");
         headers.insert("x-tester", "yes".parse().unwrap());
         assert_eq!(name(&headers), "testers");

@@ -18,7 +18,7 @@ fn local(instant: Timestamp, zone: &str) -> String {
     instant.to_zoned(TimeZone::get(zone).unwrap()).strftime("%Y-%m-%dT%H:%M:%S").to_string()
 }
 
-fn calendar(name: &str, spec: &Value) -> Value {
+pub fn calendar(name: &str, spec: &Value) -> Value {
     json!({"apiVersion": "interlock.dev/v1alpha1", "kind": "Calendar", "metadata": {"name": name}, "spec": spec})
 }
 

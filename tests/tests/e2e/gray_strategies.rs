@@ -1,5 +1,5 @@
 //! The other strategies and steps of gray releases on a real API server: batches, waves, a newer change, copies of
-//! configuration, routes of the Gateway API's own definition, Jobs and signatures.
+//! configuration, routes of the Gateway API's own definition, Jobs, signatures and gates, and an autoscaler meanwhile.
 
 use interlock_tests::{
     Stage, audit::Event, config_map, deployment, deployment_image, eventually, patch_of, world, world::SOON,
@@ -7,6 +7,7 @@ use interlock_tests::{
 use serde_json::{Value, json};
 
 use crate::{
+    calendar::calendar,
     gray::{
         Gateway, approved, at_step, command, has_no_canary, install_routes, options, release, rollout_of, routed,
         until, with_plan, written,
@@ -288,4 +289,91 @@ fn assert_refused_to_sign(stage: &Stage<'_>, users: &[&str]) {
         let (well, told) = sign(stage, user, "release");
         assert!(!well, "{user} signed: {told}");
     }
+}
+
+#[test]
+fn r25_a_step_waits_until_its_gate_opens_and_no_command_opens_it() {
+    let (name, path) = ("gate-step", "/apis/interlock.dev/v1alpha1/calendars/gate-step");
+    world().admin().create(&calendar(name, &json!({"timeZone": "UTC"}))).unwrap();
+    let steps = json!([{"setWeight": 20}, {"pause": {}}, {"gate": {"name": "Window"}}, {"setWeight": 50}]);
+    let mut options = options(json!({"canary": {"steps": steps}}));
+    options.policy["types"]["normal"]["calendarRef"] = json!({"name": name});
+    let stage = Stage::with(name, options);
+    let change = release(&stage, "release", "web:2.0.0");
+    at_step(&stage, &change, 1);
+    // What runs may go on when a freeze begins: that is the calendar's default.
+    let freeze = json!([{"name": "stocktaking", "from": "2020-01-01T00:00", "until": "2098-01-01T00:00"}]);
+    stage.admin().merge(path, &json!({"spec": {"freezes": freeze}})).unwrap();
+    eventually(SOON, || {
+        let status = stage.admin().get(path).map_err(|refusal| refusal.to_string())?["status"].clone();
+        if status["phase"] == "Frozen" { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    command(&stage, &change, "bob", "Promote").unwrap();
+    let waits = at_step(&stage, &change, 2);
+    let message = waits["status"]["message"].as_str().unwrap();
+    assert!(message.contains("gate Window is closed: Calendar gate-step is closed"), "{message}");
+    for (position, verb) in [(2, "Promote"), (3, "Skip"), (4, "PromoteFully")] {
+        command(&stage, &change, "bob", verb).unwrap();
+        let waits = until(&stage, &change, verb, |rollout| {
+            rollout["status"]["obeyed"].as_array().is_some_and(|obeyed| obeyed.len() == position)
+        });
+        assert_eq!(
+            (&waits["status"]["currentStep"], &waits["status"]["phase"]),
+            (&json!(2), &json!("Paused")),
+            "{verb}"
+        );
+    }
+    assert_eq!(stage.image("web"), "web:1.0.0");
+    stage.admin().merge(path, &json!({"spec": {"freezes": null}})).unwrap();
+    change.wait("Succeeded");
+    assert_eq!(stage.image("web"), "web:2.0.0");
+    has_no_canary(&stage);
+}
+
+#[test]
+fn r24_an_autoscaler_keeps_working_and_shrinks_nothing_until_the_release_has_ended() {
+    let mut options = options(json!({"canary": {"steps": [{"setWeight": 20}, {"pause": {}}]}}));
+    options.objects.push(json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "web"},
+        "spec": {"minReplicas": 2, "maxReplicas": 9,
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}},
+    }));
+    let stage = Stage::with("r24", options);
+    let least = || stage.get("horizontalpodautoscalers/web")["spec"]["minReplicas"].clone();
+    let scaled = |replicas: u32| {
+        stage
+            .admin()
+            .acting_as("system:serviceaccount:kube-system:horizontal-pod-autoscaler", &["system:masters"])
+            .merge(&stage.path("deployments/web/scale"), &json!({"spec": {"replicas": replicas}}))
+            .unwrap();
+    };
+    let good = release(&stage, "good", "web:2.0.0");
+    let paused = at_step(&stage, &good, 1);
+    assert_eq!(least(), 4, "as many as there were");
+    let held = json!({"name": "web", "before": 2, "held": 4});
+    assert_eq!(paused["status"]["start"]["autoscaler"], held);
+    // Nobody measures here, so what the autoscaler writes for a load, the test writes as it. What is too few by what it is
+    // held at, the real one puts right; by its own minimum it would leave three.
+    scaled(3);
+    eventually(SOON, || match stage.get("deployments/web")["spec"]["replicas"].as_u64() {
+        Some(4) => Ok(()),
+        other => Err(format!("{other:?} replicas of the old version")),
+    });
+    scaled(6);
+    until(&stage, &good, "the share of more pods", |rollout| {
+        let replicas = &rollout["status"]["replicas"];
+        replicas["old"] == 6 && replicas["new"] == 2
+    });
+    command(&stage, &good, "bob", "Promote").unwrap();
+    good.wait("Succeeded");
+    let web = stage.get("deployments/web");
+    assert_eq!((&web["spec"]["replicas"], &web["status"]["readyReplicas"]), (&json!(6), &json!(6)));
+    assert_eq!((least(), stage.image("web")), (json!(2), "web:2.0.0".to_owned()));
+    let stopped = release(&stage, "stopped", "web:3.0.0");
+    at_step(&stage, &stopped, 1);
+    assert_eq!(least(), 6);
+    command(&stage, &stopped, "bob", "Abort").unwrap();
+    stopped.wait("RolledBack");
+    assert_eq!((least(), stage.image("web")), (json!(2), "web:2.0.0".to_owned()));
+    has_no_canary(&stage);
 }
