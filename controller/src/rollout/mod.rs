@@ -90,7 +90,7 @@ fn put_off<P>(
     context: &Context<P>,
     key: &str,
     decision: &RolloutDecision,
-    observed: &observe::Observed,
+    observed: &Observed,
     now: Timestamp,
 ) -> Option<Timestamp> {
     let recorded = observed.status();
