@@ -163,8 +163,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn tell_hooks(&mut self) {
+        // Of one that an edit of the policy took away while it ran, nobody knows how it ended.
         let failed: Vec<_> =
-            self.status.hooks.iter().filter(|hook| hook.succeeded == Some(false)).map(|h| h.name.as_str()).collect();
+            self.status.hooks.iter().filter(|hook| hook.succeeded != Some(true)).map(|h| h.name.as_str()).collect();
         if self.status.hooks.is_empty() {
             return;
         }

@@ -516,6 +516,20 @@ fn what_was_judged_stays_while_hooks_run_and_a_policy_that_is_gone_is_told() {
 }
 
 #[test]
+fn a_hook_that_an_edit_takes_away_while_it_runs_is_not_told_to_have_done_what_it_should() {
+    let mut run = frozen();
+    run.job = Run::running().job;
+    run.pass();
+    run.end(good().encode().ok(), false);
+    assert_eq!(run.pass(), asked("thaw", true));
+    run.policy = Some(policy_spec(|s| s["hooks"] = json!({"before": [], "after": []})));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    let told = &run.status.conditions[0];
+    assert!(told.status == "False" && told.message.contains("thaw"), "{told:?}");
+}
+
+#[test]
 fn a_failed_hook_stops_the_run_and_what_was_frozen_is_thawed() {
     for crashed in [true, false] {
         let mut run = hooked();
