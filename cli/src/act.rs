@@ -47,6 +47,6 @@ pub async fn record(target: ActionTarget, verb: Verb, reason: &str, context: &Co
     };
     let actions: Api<Action> = Api::namespaced(context.client.clone(), &namespace);
     let stored = actions.create(&PostParams::default(), &action).await?;
-    ui.line(&format!("{verb:?} of {name} recorded ({})", stored.metadata.name.unwrap_or_default()));
+    ui.wrap(&format!("{verb:?} of {name} recorded ({})", stored.metadata.name.unwrap_or_default()), 2);
     Ok(())
 }

@@ -18,10 +18,10 @@ use crate::{
     error::{CliError, exit},
     rehearse::{
         apart,
-        lines::{Lines, WIDTH, short, zone},
+        lines::{INDENT, Lines, short, zone},
         text::held,
     },
-    ui::{Ui, padded, wrapped},
+    ui::{Ui, fitted, padded},
 };
 
 /// The bank of the demo, as it stands in examples/demo.
@@ -99,12 +99,9 @@ fn show(args: &DemoArgs, ui: Ui) -> Result<ExitCode, CliError> {
 
 fn intro(scenario: &Scenario, player: &Player, ui: Ui) {
     ui.heading(scenario.title.as_deref().unwrap_or("Interlock"));
-    ui.line(&ui.dim(&wrapped(
-        "A simulated cluster in this process, Interlock's own controller and webhooks, and a clock that jumps. \
-         No cluster, no network, no root.",
-        WIDTH,
-        0,
-    )));
+    let what = "A simulated cluster in this process, Interlock's own controller and webhooks, and a clock that jumps. \
+                No cluster, no network, no root.";
+    ui.wrap(&ui.dim(what), 0);
     ui.line(&ui.dim(&format!("Times are local times in {}.", player.time_zone())));
 }
 
@@ -154,20 +151,11 @@ impl Show {
         self.gates.clear();
     }
 
-    /// All gates of a change on one line.
+    /// All gates of a change.
     fn strip(&self) {
-        if self.gates.is_empty() {
-            return;
+        if !self.gates.is_empty() {
+            self.ui.line(&strip(&self.gates, self.ui));
         }
-        let strip: Vec<_> = self
-            .gates
-            .iter()
-            .map(|(name, is_open)| match is_open {
-                true => self.ui.good(&format!("[✓ {name}]")),
-                false => self.ui.warn(&format!("[  {name}]")),
-            })
-            .collect();
-        self.ui.line(&format!("             {}", strip.join(" ")));
     }
 
     fn pause(&self, milliseconds: u64) {
@@ -177,10 +165,22 @@ impl Show {
     }
 }
 
+/// Gates beside each other, each in one piece.
+fn strip(gates: &[(String, bool)], ui: Ui) -> String {
+    /// A blank at which no line ends.
+    const TIED: &str = "\u{a0}";
+    let gates = gates.iter().map(|(name, is_open)| match is_open {
+        true => ui.good(&format!("[✓{TIED}{name}]")),
+        false => ui.warn(&format!("[{TIED}{TIED}{name}]")),
+    });
+    let line = format!("{}{}", " ".repeat(INDENT), gates.collect::<Vec<_>>().join(" "));
+    fitted(&line, INDENT).replace(TIED, " ")
+}
+
 /// Asks until an answer is understood. Where nobody can answer, the story goes on as it is written.
 fn ask(question: &Question, ui: Ui) -> Answer {
     ui.line("");
-    ui.heading(&wrapped(&format!("You are {}. {}", question.who, question.text), WIDTH, 0));
+    ui.heading(&format!("You are {}. {}", question.who, question.text));
     loop {
         ui.raw(&format!("  {}: [a]pprove, [r]eject or [w]ait? ", question.change));
         let mut line = String::new();
@@ -209,19 +209,41 @@ fn summary(report: &Report, ui: Ui) {
         let phase = phase.replace(&format!("{:?}", change.phase), &ui.phase(change.phase));
         let when =
             change.started_at.map_or_else(|| "never started".to_owned(), |at| format!("ran {}", short(at, &zone)));
-        ui.line(&format!("  {} {phase} {} {}", padded(&change.change, 32), padded(&when, 24), change.title));
+        ui.wrap(&format!("  {} {phase} {when}", padded(&change.change, 32)), 6);
+        ui.wrap(&format!("      {}", change.title), 6);
         let held = held(change);
         if !held.is_empty() {
-            let text = wrapped(&format!("held by {}", held.join(", ")), WIDTH, 6);
-            ui.line(&ui.dim(&format!("      {text}")));
+            ui.wrap(&ui.dim(&format!("      held by {}", held.join(", "))), 8);
         }
     }
     ui.line("");
     ui.heading("What was refused");
     for refusal in &report.refusals {
-        ui.line(&format!("  {} {}", ui.bad(&padded(&refusal.by, 18)), wrapped(&refusal.what, WIDTH, 21)));
-        ui.line(&ui.dim(&format!("                     {}", wrapped(&refusal.why, WIDTH, 21))));
+        ui.wrap(&format!("  {} {}", ui.bad(&padded(&refusal.by, 18)), refusal.what), 21);
+        ui.wrap(&ui.dim(&format!("                     {}", refusal.why)), 21);
     }
     ui.line("");
-    ui.line(&ui.dim("next: interlock rehearse examples/bank --scenario examples/rehearsal/month-end.yaml"));
+    ui.line(&ui.dim("next:\n  interlock rehearse examples/bank --scenario examples/rehearsal/month-end.yaml"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::{Color, WIDTH, columns};
+
+    #[test]
+    fn gates_stand_in_as_many_lines_of_80_columns_as_they_need_and_none_is_broken() {
+        let names = ["Approval", "Evidence", "Calendar", "RestoreProof", "Dependencies", "Freeze"];
+        let gates = names.iter().zip([true, false].into_iter().cycle());
+        let gates: Vec<_> = gates.map(|(name, is_open)| ((*name).to_owned(), is_open)).collect();
+        for color in [Color::Never, Color::Always] {
+            let text = strip(&gates, Ui::new(color));
+            assert!(text.lines().count() == 2 && text.lines().all(|line| columns(line) <= WIDTH), "{text}");
+            assert!(text.lines().all(|line| columns(line.trim_start()) + INDENT == columns(line)), "{text}");
+        }
+        let text = strip(&gates, Ui::new(Color::Never));
+        for gate in ["[✓ Approval]", "[  Evidence]", "[  RestoreProof]", "[✓ Dependencies]"] {
+            assert!(text.contains(gate), "{gate}\n{text}");
+        }
+    }
 }

@@ -15,8 +15,8 @@ use crate::{
     context::{Context, change_name, harmless},
     error::{CliError, exit},
     output::{Format, print},
-    ui::{Ui, padded, wrapped},
-    why::{self, WIDTH},
+    ui::{Ui, padded},
+    why,
 };
 
 /// Which changes, and how.
@@ -104,12 +104,12 @@ fn tree(changes: &[ChangeRequest], ui: Ui) {
         let last = changes.len() - 1;
         for (position, change) in changes.into_iter().enumerate() {
             let (branch, stem) = if position == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
-            ui.line(&format!("{branch}{}", row(change, ui)));
+            ui.wrap(&format!("{branch}{}", row(change, ui)), 53);
             let status = change.status.clone().unwrap_or_default();
             if status.phase.is_active() {
                 why::objects(&status, ui, stem);
             } else if let Some(message) = status.message.filter(|_| !status.phase.is_terminal()) {
-                ui.line(&format!("{stem}  {}", ui.dim(&wrapped(&message, WIDTH, 5))));
+                ui.wrap(&format!("{stem}  {}", ui.dim(&message)), 5);
             }
         }
     }
@@ -148,7 +148,7 @@ async fn watch_one(name: &str, context: &Context, ui: Ui) -> Result<ExitCode, Cl
             why::explain(&change, ui);
         } else if line_of(&change) != last {
             last = line_of(&change);
-            ui.line(&last);
+            ui.wrap(&last, 2);
         }
         if change.status.as_ref().is_some_and(|s| s.phase.is_terminal()) {
             return Ok(why::code(&change));
@@ -168,7 +168,7 @@ async fn watch_all(changes: Api<ChangeRequest>, ui: Ui) -> Result<ExitCode, CliE
             ui.raw("\u{1b}[H\u{1b}[2J");
             tree(&known.values().map(|(_, c)| c.clone()).collect::<Vec<_>>(), ui);
         } else if previous.is_none_or(|(before, _)| before != line) {
-            ui.line(&format!("{key}  {line}"));
+            ui.wrap(&format!("{key}  {line}"), 2);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -182,7 +182,7 @@ pub async fn wait(args: &WaitArgs, context: &Context, ui: Ui) -> Result<ExitCode
         return result;
     }
     let change = context.change(&args.change).await?;
-    ui.line(&format!("not within {}: {}", args.timeout, line_of(&change)));
+    ui.wrap(&format!("not within {}: {}", args.timeout, line_of(&change)), 2);
     Ok(ExitCode::from(exit::WAITS))
 }
 
@@ -199,7 +199,7 @@ async fn wait_for(args: &WaitArgs, context: &Context, ui: Ui) -> Result<ExitCode
             WaitFor::Succeeded => phase == ChangePhase::Succeeded,
         };
         if met || phase.is_terminal() {
-            ui.line(&line_of(&change));
+            ui.wrap(&line_of(&change), 2);
             return Ok(if met && args.what != WaitFor::Ended { ExitCode::SUCCESS } else { why::code(&change) });
         }
     }

@@ -5,6 +5,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use interlock_crds::{ChangePhase, GateState};
 
+/// Columns of a terminal for which is written.
+pub const WIDTH: usize = 80;
+
 /// When to colour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Color {
@@ -47,6 +50,12 @@ impl Ui {
         self.raw(&format!("{text}\n"));
     }
 
+    /// Prints a line that may be too long for a terminal: see [`fitted`]. What somebody copies, such as a command, is printed
+    /// by [`Ui::line`], as a blank at which it was broken would be lost.
+    pub fn wrap(self, text: &str, indent: usize) {
+        self.line(&fitted(text, indent));
+    }
+
     /// Prints text as it is.
     #[allow(clippy::unused_self, reason = "printing is this type's business, whatever it needs to know for it")]
     pub fn raw(self, text: &str) {
@@ -60,7 +69,7 @@ impl Ui {
 
     /// Prints a heading.
     pub fn heading(self, text: &str) {
-        self.line(&self.strong(text));
+        self.wrap(&self.strong(text), 0);
     }
 
     /// Bold.
@@ -114,47 +123,84 @@ impl Ui {
     }
 }
 
-/// `text` in lines of at most `width` columns, the second and later ones indented by `indent`.
+/// `text` in lines of at most `width` columns, the second and later ones indented by `indent`. It begins in that column.
 pub fn wrapped(text: &str, width: usize, indent: usize) -> String {
-    let mut lines = vec![String::new()];
-    let mut used = indent;
-    for word in text.split_whitespace() {
-        let length = word.chars().map(columns).sum::<usize>();
-        let Some(line) = lines.last_mut() else { break };
-        if used > indent && used + 1 + length > width {
-            lines.push(format!("{}{word}", " ".repeat(indent)));
-            used = indent + length;
-        } else {
-            if used > indent {
-                line.push(' ');
-                used += 1;
-            }
-            line.push_str(word);
-            used += length;
-        }
-    }
-    lines.join("\n")
+    filled(text.split_whitespace(), width, indent, indent)
 }
 
-/// Columns that a character takes on a terminal: two for East Asian wide ones.
-pub fn columns(character: char) -> usize {
-    match character as u32 {
-        0x1100..=0x115f
-        | 0x2e80..=0xa4cf
-        | 0xac00..=0xd7a3
-        | 0xf900..=0xfaff
-        | 0xfe30..=0xfe6f
-        | 0xff00..=0xff60
-        | 0xffe0..=0xffe6
-        | 0x20000..=0x3fffd => 2,
-        _ => 1,
+/// A whole line in lines of at most [`WIDTH`] columns, the second and later ones indented by `indent`. Blanks before and within
+/// a line stay.
+pub fn fitted(text: &str, indent: usize) -> String {
+    filled(text.split([' ', '\n', '\r', '\t']), WIDTH, 0, indent)
+}
+
+/// Words in lines; an empty one is one more blank before the next. `used` columns of the first line are taken.
+fn filled<'a>(words: impl Iterator<Item = &'a str>, width: usize, mut used: usize, indent: usize) -> String {
+    let mut text = String::new();
+    let (mut is_first, mut blanks) = (true, 0);
+    for word in words {
+        if word.is_empty() {
+            blanks += 1;
+            continue;
+        }
+        for piece in pieces(word) {
+            let length = columns(piece);
+            if !is_first && used + blanks + length > width {
+                text.push('\n');
+                (used, blanks) = (0, indent);
+            }
+            text.push_str(&" ".repeat(blanks));
+            text.push_str(piece);
+            used += blanks + length;
+            (is_first, blanks) = (false, 0);
+        }
+        blanks = 1;
     }
+    text
+}
+
+/// Pieces of a word between which a line may end: each wide character, and what stands between two of them.
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let first = rest.chars().next()?;
+        let end = if is_wide(first) { first.len_utf8() } else { rest.find(is_wide).unwrap_or(rest.len()) };
+        let (piece, left) = rest.split_at(end);
+        rest = left;
+        Some(piece)
+    })
+}
+
+/// Columns that `text` takes on a terminal: two for an East Asian wide character, none for a change of colour.
+pub fn columns(text: &str) -> usize {
+    let mut is_color = false;
+    let taken = |character: char| {
+        is_color |= character == '\u{1b}';
+        let taken = if is_color { 0 } else { 1 + usize::from(is_wide(character)) };
+        is_color &= character != 'm';
+        taken
+    };
+    text.chars().map(taken).sum()
+}
+
+/// Whether a character is East Asian and wide.
+fn is_wide(character: char) -> bool {
+    matches!(
+        character as u32,
+        0x1100..=0x115f
+            | 0x2e80..=0xa4cf
+            | 0xac00..=0xd7a3
+            | 0xf900..=0xfaff
+            | 0xfe30..=0xfe6f
+            | 0xff00..=0xff60
+            | 0xffe0..=0xffe6
+            | 0x20000..=0x3fffd
+    )
 }
 
 /// `text` filled up with blanks to `width` columns.
 pub fn padded(text: &str, width: usize) -> String {
-    let used: usize = text.chars().map(columns).sum();
-    format!("{text}{}", " ".repeat(width.saturating_sub(used)))
+    format!("{text}{}", " ".repeat(width.saturating_sub(columns(text))))
 }
 
 #[cfg(test)]
@@ -171,5 +217,32 @@ mod tests {
     fn wide_characters_take_two_columns() {
         assert_eq!(padded("柜面", 6), "柜面  ");
         assert_eq!(padded("abcd", 2), "abcd");
+        assert_eq!(wrapped("reason 调整利率和手续费 now", 12, 2), "reason 调\n  整利率和手\n  续费 now");
+    }
+
+    #[test]
+    fn a_line_that_fits_stays_as_it_is_and_no_other_is_wider_than_a_terminal() {
+        let row = "  teller-2-4-0    Pending   normal  ";
+        assert_eq!(fitted(&format!("{row}a title"), 4), format!("{row}a title"));
+        for title in ["one word after the other ".repeat(9), "调整利率".repeat(30), "版本2.4.0上线，".repeat(20)]
+        {
+            let text = fitted(&format!("{row}{title}"), 4);
+            let (first, more) = text.split_once('\n').unwrap();
+            assert!(first.starts_with(row) && more.lines().all(|line| line.starts_with("    ")), "{text}");
+            assert!(text.lines().all(|line| columns(line) <= WIDTH), "{text}");
+            let letters = |text: &str| text.replace([' ', '\n'], "");
+            assert_eq!(letters(&text), letters(&format!("{row}{title}")), "nothing is lost");
+        }
+        let digest = "a".repeat(WIDTH);
+        assert_eq!(fitted(&format!("digest {digest}"), 2), format!("digest\n  {digest}"), "one word is never broken");
+    }
+
+    #[test]
+    fn colours_take_no_columns() {
+        let ui = Ui { colored: true, terminal: false };
+        assert_eq!(columns(&ui.good("✓ 柜面")), 6);
+        let plain = "open ".repeat(16);
+        let painted = format!("{} ", ui.good("open")).repeat(16);
+        assert_eq!(fitted(&painted, 0), painted.trim_end(), "as wide as {}", plain.trim_end().len());
     }
 }

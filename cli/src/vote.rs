@@ -81,7 +81,7 @@ pub async fn vote(
         ApprovalDecision::Approve => ui.good("approved"),
         ApprovalDecision::Reject => ui.bad("rejected"),
     };
-    ui.line(&format!("{what} by {} ({})", stored.spec.approver, stored.metadata.name.unwrap_or_default()));
+    ui.wrap(&format!("{what} by {} ({})", stored.spec.approver, stored.metadata.name.unwrap_or_default()), 2);
     ui.line(&ui.dim(&format!("next: interlock why cr/{name} -n {namespace}")));
     Ok(ExitCode::SUCCESS)
 }
@@ -124,10 +124,10 @@ fn current_digest(change: &ChangeRequest) -> Result<String, CliError> {
 fn describe(change: &ChangeRequest, ui: Ui) {
     let status = change.status.clone().unwrap_or_default();
     ui.heading(&format!("{} ({:?}, asked for by {})", change.spec.title, change.spec.type_, change.spec.requester));
-    ui.line(&format!("  reason  {}", change.spec.reason));
+    ui.wrap(&format!("  reason  {}", change.spec.reason), 10);
     if let Some(risk) = &status.risk {
         let factors: Vec<_> = risk.factors.iter().map(|f| f.why.as_str()).collect();
-        ui.line(&format!("  risk    {:?} ({}): {}", risk.level, risk.score, factors.join(", ")));
+        ui.wrap(&format!("  risk    {:?} ({}): {}", risk.level, risk.score, factors.join(", ")), 10);
     }
     for manifest in change.spec.content.manifests.iter().flatten() {
         let text = |pointer: &str| manifest.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -138,17 +138,13 @@ fn describe(change: &ChangeRequest, ui: Ui) {
             .unwrap_or("Apply");
         let namespace = text("/metadata/namespace");
         let place = if namespace.is_empty() { String::new() } else { format!("{namespace}/") };
-        ui.line(&format!("  {operation:<7} {} {place}{}", text("/kind"), text("/metadata/name")));
+        ui.wrap(&format!("  {operation:<7} {} {place}{}", text("/kind"), text("/metadata/name")), 10);
     }
     for secret in &change.spec.content.secret_refs {
-        ui.line(&format!(
-            "  Apply   Secret {} (keys {}; values staged in {})",
-            secret.target,
-            secret.keys.join(", "),
-            secret.name
-        ));
+        let keys = secret.keys.join(", ");
+        ui.wrap(&format!("  Apply   Secret {} (keys {keys}; values staged in {})", secret.target, secret.name), 10);
     }
-    ui.line(&format!("  digest  {}", status.change_digest.unwrap_or_default()));
+    ui.wrap(&format!("  digest  {}", status.change_digest.unwrap_or_default()), 4);
 }
 
 /// Takes one's own votes back, or the whole request.

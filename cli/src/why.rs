@@ -9,11 +9,8 @@ use crate::{
     context::Context,
     error::{CliError, exit},
     output::{Format, print},
-    ui::{Ui, padded, wrapped},
+    ui::{Ui, columns, padded},
 };
-
-/// Columns of a terminal for which is written.
-pub const WIDTH: usize = 80;
 
 /// Which change, and how.
 #[derive(Args, Debug)]
@@ -49,19 +46,12 @@ pub fn code(change: &ChangeRequest) -> ExitCode {
 pub fn explain(change: &ChangeRequest, ui: Ui) {
     let status = change.status.clone().unwrap_or_default();
     let name = change.metadata.name.as_deref().unwrap_or_default();
-    ui.line(&format!("{name}  {}  {}", ui.phase(status.phase), change.spec.title));
-    ui.line(&format!(
-        "  {:?} change of System {}, asked for by {}",
-        change.spec.type_,
-        status.system.as_deref().unwrap_or("(none)"),
-        change.spec.requester
-    ));
+    ui.wrap(&format!("{name}  {}  {}", ui.phase(status.phase), change.spec.title), 2);
+    let system = status.system.as_deref().unwrap_or("(none)");
+    ui.wrap(&format!("  {:?} change of System {system}, asked for by {}", change.spec.type_, change.spec.requester), 4);
     if let Some(risk) = &status.risk {
         let factors: Vec<_> = risk.factors.iter().map(|f| format!("{} +{}", f.why, f.points)).collect();
-        ui.line(&format!(
-            "  {}",
-            wrapped(&format!("risk {:?} ({}): {}", risk.level, risk.score, factors.join(", ")), WIDTH, 4)
-        ));
+        ui.wrap(&format!("  risk {:?} ({}): {}", risk.level, risk.score, factors.join(", ")), 4);
     }
     if status.observed_generation != change.metadata.generation {
         ui.line(&ui.warn("  Interlock has not looked at this version yet"));
@@ -71,7 +61,7 @@ pub fn explain(change: &ChangeRequest, ui: Ui) {
         .as_deref()
         .filter(|_| status.gates.is_empty() || status.phase.is_terminal() || status.phase.is_active())
     {
-        ui.line(&format!("  {}", wrapped(message, WIDTH, 2)));
+        ui.wrap(&format!("  {message}"), 2);
     }
     gates(&status, ui);
     votes(&status, ui);
@@ -85,8 +75,8 @@ fn gates(status: &ChangeRequestStatus, ui: Ui) {
     ui.heading("gates");
     for gate in &status.gates {
         let indent = 2 + 7 + 1 + 13;
-        let message = wrapped(&gate.message, WIDTH, indent);
-        ui.line(&format!("  {} {}{message}", ui.gate(gate.state, gate.enforced), padded(&gate.name, 13)));
+        let (state, name) = (ui.gate(gate.state, gate.enforced), padded(&gate.name, 12));
+        ui.wrap(&format!("  {state} {name} {}", gate.message), indent);
         if let Some(at) = gate.opens_at.as_ref().filter(|_| gate.state != GateState::Open) {
             ui.line(&ui.dim(&format!("{}opens by itself at {}", " ".repeat(indent), at.0)));
         }
@@ -105,7 +95,7 @@ fn votes(status: &ChangeRequestStatus, ui: Ui) {
             VoteState::Rejects => ui.bad(&padded(&state, 9)),
             _ => ui.dim(&padded(&state, 9)),
         };
-        ui.line(&format!("  {state} {}{}", padded(&vote.person, 20), wrapped(&vote.why, WIDTH, 32)));
+        ui.wrap(&format!("  {state} {} {}", padded(&vote.person, 19), vote.why), 32);
     }
 }
 
@@ -116,10 +106,8 @@ pub fn objects(status: &ChangeRequestStatus, ui: Ui, indent: &str) {
         RunDirection::Forward => String::new(),
         RunDirection::Back => format!(" (going back: {})", run.cause.as_deref().unwrap_or("on command")),
     };
-    ui.line(&format!(
-        "{indent}{}",
-        wrapped(&format!("carried out as {}{direction}", run.executor), WIDTH, indent.len() + 2)
-    ));
+    let beside = columns(indent);
+    ui.wrap(&format!("{indent}carried out as {}{direction}", run.executor), beside + 2);
     for object in &run.objects {
         let state = format!("{:?}", object.state).to_lowercase();
         let state = match object.state {
@@ -132,9 +120,10 @@ pub fn objects(status: &ChangeRequestStatus, ui: Ui, indent: &str) {
             Some(namespace) => format!("{} {namespace}/{}", object.kind, object.name),
             None => format!("{} {}", object.kind, object.name),
         };
-        ui.line(&format!("{indent}  {state} {:<7} {target}", format!("{:?}", object.operation).to_lowercase()));
+        let operation = format!("{:?}", object.operation).to_lowercase();
+        ui.wrap(&format!("{indent}  {state} {operation:<7} {target}"), beside + 15);
         if !object.message.is_empty() {
-            ui.line(&ui.dim(&format!("{indent}               {}", wrapped(&object.message, WIDTH, indent.len() + 15))));
+            ui.wrap(&ui.dim(&format!("{indent}               {}", object.message)), beside + 15);
         }
     }
 }

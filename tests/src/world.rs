@@ -72,11 +72,13 @@ pub struct Installation {
     pub open: bool,
     /// A real node in place of the simulated ones. Needs [`Node::check_possible`].
     pub node: Option<NodeOptions>,
+    /// So long whoever takes over from a controller that was killed waits, in seconds.
+    pub lease_seconds: u8,
 }
 
 impl Default for Installation {
     fn default() -> Self {
-        Self { name: "e2e", audit: Audit::Bodies, lock: false, open: true, node: None }
+        Self { name: "e2e", audit: Audit::Bodies, lock: false, open: true, node: None, lease_seconds: 3 }
     }
 }
 
@@ -89,6 +91,7 @@ pub struct World {
     webhook: u16,
     metrics: u16,
     executor_rbac: String,
+    lease_seconds: u8,
     stages: AtomicUsize,
 }
 
@@ -137,6 +140,7 @@ impl World {
             webhook,
             metrics,
             executor_rbac: String::new(),
+            lease_seconds: installation.lease_seconds,
             stages: AtomicUsize::new(0),
         };
         world.install(&[]);
@@ -252,7 +256,8 @@ impl World {
             .arg(binary())
             .args(["run", "--webhook-bind", &format!("127.0.0.1:{webhook}")])
             .args(["--metrics-bind", &format!("127.0.0.1:{metrics}")])
-            .args(["--webhook-host", "127.0.0.1", "--lease-seconds", "3", "--analysis-loopback"])
+            .args(["--webhook-host", "127.0.0.1", "--lease-seconds", &self.lease_seconds.to_string()])
+            .arg("--analysis-loopback")
             .args(["--image", "interlock:test", "--restic-image", "restic:1", "--postgres-image", "postgres:15"])
             .env("KUBECONFIG", self.controller_kubeconfig())
             .env("NO_COLOR", "1")

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test, in the order in which a failure is cheapest to find.
 
-use std::{fs, path::PathBuf, time::Instant};
+use std::{fs, path::PathBuf, thread, time::Instant};
 
 use interlock_cluster::Tools;
 
@@ -11,6 +11,9 @@ const FRESH_SECONDS: u64 = 45;
 
 /// The test that needs a feature of its own.
 const MUTANTS: &str = "mutants";
+
+/// The tests of which some wait for their turn: whoever waits keeps a thread, but no core.
+const TAKING_TURNS: &str = "e2e";
 
 /// What is tested.
 #[derive(clap::Args, Debug)]
@@ -48,10 +51,10 @@ pub fn run(arguments: &Arguments) -> Result<(), TestError> {
     step(started, "unit, property and core scenario tests");
     let mut alone = ALONE.iter().map(|folder| tests_in(folder)).collect::<Result<Vec<_>, _>>()?.concat();
     alone.retain(|test| test != MUTANTS);
-    test(&["--lib", "--bins"], &alone)?;
-    test(&["--doc"], &[])?;
+    test(&["--lib", "--bins"], &alone, None)?;
+    test(&["--doc"], &[], None)?;
     step(started, "deliberate errors, each of which the simulation must see");
-    test(&["--features", "interlock-rehearsal/mutants"], &[MUTANTS.to_owned()])?;
+    test(&["--features", "interlock-rehearsal/mutants"], &[MUTANTS.to_owned()], None)?;
     step(started, "histories that nobody has played before");
     crate::sim::fresh(FRESH_SECONDS)?;
     if arguments.quick {
@@ -60,21 +63,26 @@ pub fn run(arguments: &Arguments) -> Result<(), TestError> {
     step(started, "building the local cluster's programs (cached by version)");
     Tools::ensure().map_err(|e| TestError::Tools(Box::new(e)))?;
     step(started, "the local cluster itself");
-    test(&[], &tests_in("tests/cluster")?)?;
+    test(&[], &tests_in("tests/cluster")?, None)?;
     step(started, "scenarios against a real API server");
     shell::build_with_example("codegen")?;
     for name in tests_in("tests")? {
         step(started, &name);
-        test(&[], &[name])?;
+        let at_once =
+            (name == TAKING_TURNS).then(|| thread::available_parallelism().map_or(2, |cores| cores.get() + 1));
+        test(&[], &[name], at_once)?;
     }
     step(started, "done");
     Ok(())
 }
 
-/// The tests of these targets.
-fn test(more: &[&str], targets: &[String]) -> Result<(), ShellError> {
+/// The tests of these targets, so many at once; by default as many as there are cores.
+fn test(more: &[&str], targets: &[String], at_once: Option<usize>) -> Result<(), ShellError> {
     let mut cargo = shell::cargo(&["test", "--workspace"]);
     cargo.args(more).args(targets.iter().flat_map(|target| ["--test", target]));
+    if let Some(at_once) = at_once {
+        cargo.args(["--", "--test-threads", &at_once.to_string()]);
+    }
     shell::run(&mut cargo)
 }
 

@@ -13,7 +13,7 @@ use crate::{
     context::{Context, harmless},
     error::CliError,
     output::{Format, print},
-    ui::{Ui, padded},
+    ui::{Ui, WIDTH, columns, fitted, padded},
 };
 
 /// Of what.
@@ -134,22 +134,54 @@ pub fn name_of<K: ResourceExt>(object: &K, all_namespaces: bool) -> String {
 /// How a cell is coloured.
 pub type Paint = fn(Ui, &str) -> String;
 
-/// A table whose second column is painted; the last one is as long as it is.
+/// Columns that a message beside the others needs; with less room it stands below.
+const BESIDE: usize = 24;
+
+/// A table whose second column is painted, and whose last one takes as many lines as it needs.
 pub fn table<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) {
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<_> = (0..N).map(|column| width(column).unwrap_or_default()).collect();
-    for (number, row) in rows.iter().enumerate() {
+    for line in lines(rows, ui, paint) {
+        ui.line(&line);
+    }
+}
+
+fn lines<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) -> Vec<String> {
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| columns(cell)).max();
+    let widths: Vec<_> = (0..N.saturating_sub(1)).map(|column| width(column).unwrap_or_default()).collect();
+    let message_at = widths.iter().map(|width| width + 2).sum::<usize>();
+    let indent = if message_at + BESIDE <= WIDTH { message_at } else { 4 };
+    let line = |(number, row): (usize, &[String; N])| {
         let mut cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| padded(cell, *width)).collect();
-        if let Some(last) = cells.last_mut() {
-            *last = last.trim_end().to_owned();
-        }
-        if number == 0 {
-            ui.line(&ui.dim(cells.join("  ").trim_end()));
-            continue;
-        }
-        if let (Some(paint), Some(cell)) = (paint(number - 1), cells.get_mut(1)) {
+        let color = number.checked_sub(1).and_then(&paint);
+        if let (Some(paint), Some(cell)) = (color, cells.get_mut(1)) {
             *cell = paint(ui, cell);
         }
-        ui.line(&cells.join("  "));
+        cells.extend(row.last().cloned());
+        let line = fitted(&cells.join("  "), indent);
+        if number == 0 { ui.dim(&line) } else { line }
+    };
+    rows.iter().enumerate().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ui::Color;
+
+    #[test]
+    fn a_message_stands_beside_the_other_columns_or_below_them_and_never_leaves_the_terminal() {
+        let long = "its data is older than its objective and 柜面系统的备份已经失败三次需要处理 ".repeat(3);
+        let told = |name: &str| {
+            let head = ["NAME", "PHASE", "NEXT", "MESSAGE"].map(ToOwned::to_owned);
+            let row = [name, "AtRisk", "2026-11-23T02:00:00Z", long.as_str()].map(ToOwned::to_owned);
+            lines(&[head, row], Ui::new(Color::Always), |_| Some(Ui::bad))
+        };
+        for (name, indent) in [("teller", 38), ("the-branches-of-the-north-and-the-south", 4)] {
+            let text = told(name)[1].clone();
+            assert!(text.lines().all(|line| columns(line) <= WIDTH), "{text}");
+            let (first, more) = text.split_once('\n').unwrap();
+            assert!(first.starts_with(name) && first.contains("2026-11-23T02:00:00Z"), "{text}");
+            let blanks = |line: &str| line.len() - line.trim_start().len();
+            assert!(more.lines().all(|line| blanks(line) == indent), "{text}");
+        }
     }
 }

@@ -109,7 +109,8 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
             let repositories: Api<BackupRepository> = Api::namespaced(context.client.clone(), other);
             let there = repositories.list(&ListParams::default()).await?.items;
             let twin = twin(&repository, &there, &namespace, other).map_err(CliError::NotFound)?;
-            ui.line(&ui.dim(&format!("it is read through BackupRepository {} of namespace {other}", twin.name_any())));
+            let through = format!("it is read through BackupRepository {} of namespace {other}", twin.name_any());
+            ui.wrap(&ui.dim(&through), 2);
             (other.as_str(), twin.clone())
         }
         _ => (namespace.as_str(), repository.clone()),
@@ -187,30 +188,25 @@ fn tell(chosen: &Chosen<'_>, args: &RestoreArgs, ui: Ui) {
     let (backup, point) = (chosen.backup, chosen.point);
     let until = chosen.recovery.as_ref().and_then(|recovery| recovery.until);
     let base = chosen.base.map(|base| format!(" on base copy {}", ui.strong(&base.name_any()))).unwrap_or_default();
-    ui.line(&format!(
-        "restores {}{base}: data of {}, {} files, {}",
-        ui.strong(&backup.name_any()),
-        until.unwrap_or(point.data_time.0),
-        point.files,
-        size(chosen.bytes)
-    ));
+    let (name, files, of) = (ui.strong(&backup.name_any()), point.files, until.unwrap_or(point.data_time.0));
+    ui.wrap(&format!("restores {name}{base}: data of {of}, {files} files, {}", size(chosen.bytes)), 2);
     if let Some(warning) = &chosen.warning {
-        ui.line(&ui.warn(warning));
+        ui.wrap(&ui.warn(warning), 2);
     }
     if let Some(over) = &args.over {
-        ui.line(
-            &ui.warn(&format!("what the claim {over} holds under the same names is replaced; stop what uses it first")),
-        );
+        let replaced = format!("what the claim {over} holds under the same names is replaced; stop what uses it first");
+        ui.wrap(&ui.warn(&replaced), 2);
     }
     if let (Some(recovery), Some(version)) = (&chosen.recovery, point.postgres_version) {
         let end = recovery.until.map_or_else(|| "the end of what is stored".to_owned(), |until| until.to_string());
-        ui.line(&ui.dim(&format!(
+        let how = format!(
             "it comes back as base/pgdata: a server of PostgreSQL {version} that is started on it recovers to {end} and then takes writes; run it as the user of the restore, with PGDATA=MOUNT/base/pgdata, and keep MOUNT/wal until it has"
-        )));
+        );
+        ui.wrap(&ui.dim(&how), 2);
     } else if point.postgres_version.is_some() {
-        ui.line(&ui.dim(
-            "it comes back as dump.sql: play it with `psql --no-psqlrc --set ON_ERROR_STOP=1 -f dump.sql postgres`",
-        ));
+        let how =
+            "it comes back as dump.sql: play it with `psql --no-psqlrc --set ON_ERROR_STOP=1 -f dump.sql postgres`";
+        ui.wrap(&ui.dim(how), 2);
     }
 }
 
@@ -247,11 +243,12 @@ async fn images(made: &Backup, runs: &[Backup], context: &Context, ui: Ui) -> Re
         }
     }
     let images = Images::default();
-    ui.line(&ui.warn(&format!(
+    let used = format!(
         "no Job of a run of this policy is left to take images from: those of this release are used ({}, {}); if your \
          registry is another one, run a backup first",
         images.interlock, images.restic
-    )));
+    );
+    ui.wrap(&ui.warn(&used), 2);
     Ok(images)
 }
 

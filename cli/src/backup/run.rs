@@ -98,7 +98,7 @@ async fn until_ended(name: &str, context: &Context, ui: Ui) -> Result<Backup, Cl
             return Ok(backup);
         }
         if status.message != told {
-            ui.line(&ui.dim(status.message.as_deref().unwrap_or("it waits for the controller")));
+            ui.wrap(&ui.dim(status.message.as_deref().unwrap_or("it waits for the controller")), 2);
             told = status.message;
         }
     }

@@ -11,8 +11,7 @@ use crate::{
     context::{Context, harmless},
     error::CliError,
     output::{Format, print},
-    ui::{Ui, padded, wrapped},
-    why::WIDTH,
+    ui::{Ui, padded},
 };
 
 /// Which.
@@ -41,8 +40,8 @@ pub async fn execute(args: &ShowArgs, context: &Context, ui: Ui) -> Result<ExitC
 /// In words.
 pub(super) fn tell(backup: &Backup, ui: Ui) {
     let status = status(backup);
-    let line = |label: &str, text: &str| ui.line(&format!("  {}{}", padded(label, 14), wrapped(text, WIDTH, 16)));
-    ui.line(&format!("{}  {}", ui.strong(&backup.name_any()), phase(status.phase, ui)));
+    let line = |label: &str, text: &str| ui.wrap(&format!("  {}{text}", padded(label, 14)), 16);
+    ui.wrap(&format!("{}  {}", ui.strong(&backup.name_any()), phase(status.phase, ui)), 2);
     if let Some(message) = &status.message {
         line("message", message);
     }
@@ -78,7 +77,7 @@ pub(super) fn tell(backup: &Backup, ui: Ui) {
     if let Some(log) = &status.log_tail {
         ui.line(&ui.dim("  end of the log"));
         for text in log.lines() {
-            ui.line(&format!("    {text}"));
+            ui.wrap(&format!("    {text}"), 6);
         }
     }
 }

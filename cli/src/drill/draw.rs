@@ -10,8 +10,7 @@ use super::{phase, status_of};
 use crate::{
     backup::size,
     rollout::span,
-    ui::{Ui, padded, wrapped},
-    why::WIDTH,
+    ui::{Ui, fitted, padded},
 };
 
 /// Columns of the bars that show what took how long.
@@ -38,7 +37,7 @@ pub(super) fn news(run: &DrillRun) -> Vec<String> {
 }
 
 fn line(label: &str, text: &str) -> String {
-    format!("  {}{}", padded(label, LABEL), wrapped(text, WIDTH, LABEL + 2))
+    fitted(&format!("  {}{text}", padded(label, LABEL)), LABEL + 2)
 }
 
 fn message(status: &DrillRunStatus) -> String {
@@ -53,8 +52,8 @@ fn head(run: &DrillRun, status: &DrillRunStatus, ui: Ui) -> Vec<String> {
         (None, None) => format!("{:?}", run.spec.trigger),
     };
     let mut lines = vec![
-        format!("{}  {}{reason}", ui.strong(&run.name_any()), phase(status.phase, ui)),
-        format!("  {}", wrapped(&message(status), WIDTH, 2)),
+        fitted(&format!("{}  {}{reason}", ui.strong(&run.name_any()), phase(status.phase, ui)), 2),
+        fitted(&format!("  {}", message(status)), 2),
         line("drill", &format!("{}, {because}", run.spec.drill_ref.name)),
     ];
     if let Some(fault) = interlock_core::drill::fault::of_run(run) {
@@ -154,7 +153,7 @@ fn validations(records: &[ValidationRecord], ui: Ui) -> Vec<String> {
             ValidationVerdict::Skipped if !record.critical => ui.dim("-"),
             _ => ui.bad("✘"),
         };
-        format!("  {sign} {}", wrapped(&said(record), WIDTH, 4))
+        fitted(&format!("  {sign} {}", said(record)), 4)
     };
     let title = (!records.is_empty()).then(|| ui.strong("validations"));
     title.into_iter().chain(records.iter().map(row)).collect()

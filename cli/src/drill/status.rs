@@ -87,7 +87,7 @@ impl View<DrillRun> for Live {
         }
         let lines = draw::news(run);
         for line in lines.iter().filter(|line| !self.told.contains(line)) {
-            ui.line(line);
+            ui.wrap(line, 4);
         }
         self.told = lines;
     }

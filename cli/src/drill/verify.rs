@@ -10,8 +10,7 @@ use serde_json::Value;
 use crate::{
     context::harmless,
     error::{CliError, exit},
-    ui::{Ui, padded, wrapped},
-    why::WIDTH,
+    ui::{Ui, padded},
 };
 
 /// A certificate is smaller; so is a key.
@@ -89,17 +88,14 @@ fn tell(content: &Value, ui: Ui) {
     let at = |path: &str| text(content.pointer(path).unwrap_or(&Value::Null));
     let line = |label: &str, said: &str| {
         if !said.is_empty() {
-            ui.line(&format!("  {}{}", padded(label, LABEL), wrapped(said, WIDTH, LABEL + 2)));
+            ui.wrap(&format!("  {}{said}", padded(label, LABEL)), LABEL + 2);
         }
     };
     let verdict = at("/evidence/verdict");
     let painted = if verdict == "Passed" { ui.good(&verdict) } else { ui.bad(&verdict) };
     ui.line(&ui.good("genuine: sealed by the trusted key, and not a byte was changed"));
-    ui.line(&format!(
-        "{}  {painted} ({})",
-        ui.strong(&format!("drill {} of {}", at("/run/drill"), at("/system"))),
-        at("/evidence/reason")
-    ));
+    let drill = ui.strong(&format!("drill {} of {}", at("/run/drill"), at("/system")));
+    ui.wrap(&format!("{drill}  {painted} ({})", at("/evidence/reason")), 2);
     line("message", &at("/evidence/message"));
     let because = match (at("/run/slot"), at("/run/requester")) {
         (slot, _) if !slot.is_empty() => format!(", for the slot {slot}"),

@@ -155,7 +155,7 @@ async fn submit(args: &SubmitArgs, context: &Context, ui: Ui) -> Result<ExitCode
     }
     let name = stored.metadata.name.clone().unwrap_or_default();
     let result = if found.passed { ui.good("Passed") } else { ui.bad("Failed") };
-    ui.line(&format!("evidence/{name} recorded: {kind:?} {result}{}", because(&found)));
+    ui.wrap(&format!("evidence/{name} recorded: {kind:?} {result}{}", because(&found)), 2);
     let about = &stored.spec.subject;
     let digest = about.content_digest.as_deref().or(about.artifact_digest.as_deref()).unwrap_or_default();
     ui.line(&ui.dim(&format!("about {digest}")));

@@ -15,7 +15,7 @@ use kube::{
 use serde_json::Value;
 
 use super::{
-    InstallError, NAMESPACE,
+    CONTROLLER, InstallError, NAMESPACE,
     bundle::{Bundle, Existing, describe_object},
     keys, root,
 };
@@ -45,7 +45,8 @@ pub async fn observe(client: &Client) -> Result<Existing, InstallError> {
     let systems: Vec<SystemSpec> =
         systems.iter().filter_map(|s| serde_json::from_value(s.get("spec")?.clone()).ok()).collect();
     let kinds = kinds(client, &systems).await?;
-    Ok(Existing { keys, root, validating, systems, kinds })
+    let controller = get(client, "apps/v1", "Deployment", "deployments", Some(NAMESPACE), CONTROLLER).await?;
+    Ok(Existing { keys, root, validating, systems, kinds, controller })
 }
 
 /// How the cluster addresses the kinds that Systems name. A kind that it does not know is left out: there is no such

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    InstallArgs, InstallError, NAMESPACE, WEBHOOK_SERVICE, drills,
+    IMAGE, InstallArgs, InstallError, NAMESPACE, WEBHOOK_SERVICE, drills,
     keys::{self, Keys},
     rbac, root, url,
     webhooks::{self, Governed, Kinds, Target},
@@ -27,6 +27,8 @@ pub struct Existing {
     pub systems: Vec<interlock_crds::SystemSpec>,
     /// How the cluster addresses the kinds that they name.
     pub kinds: Kinds,
+    /// Its controller's Deployment.
+    pub controller: Option<Value>,
 }
 
 /// Everything to be written.
@@ -79,6 +81,7 @@ impl Bundle {
             root = plan.objects;
         }
 
+        let chosen = existing.controller.as_ref().map(workload::chosen).unwrap_or_default();
         let (target, controller) = match &args.webhook_url {
             Some(url) => (Target::Url(url.clone()), Vec::new()),
             None => (
@@ -87,12 +90,7 @@ impl Bundle {
                     name: WEBHOOK_SERVICE.to_owned(),
                     port: workload::SERVICE_PORT,
                 },
-                workload::controller(&workload::Images {
-                    controller: &args.image,
-                    restic: args.restic_image.as_deref(),
-                    postgres: args.postgres_image.as_deref(),
-                })
-                .to_vec(),
+                workload::controller(&images(args, &chosen, &mut notes)).to_vec(),
             ),
         };
         let inputs = webhooks::Inputs {
@@ -113,6 +111,21 @@ impl Bundle {
     /// What a person should know, one line each.
     pub fn notes(&self) -> String {
         self.notes.clone()
+    }
+}
+
+/// The images that are asked for, else those that were chosen for the installed controller, which is said.
+fn images<'a>(args: &'a InstallArgs, chosen: &'a workload::Chosen, notes: &mut String) -> workload::Images<'a> {
+    let mut image = |option: &str, asked: Option<&'a str>, chosen: Option<&'a str>| {
+        if let (None, Some(stays)) = (asked, chosen) {
+            let _ = writeln!(notes, "{option} {stays} stays, as it is installed; give {option} for another one");
+        }
+        asked.or(chosen)
+    };
+    workload::Images {
+        controller: image("--image", args.image.as_deref(), chosen.controller.as_deref()).unwrap_or(IMAGE),
+        restic: image("--restic-image", args.restic_image.as_deref(), chosen.restic.as_deref()),
+        postgres: image("--postgres-image", args.postgres_image.as_deref(), chosen.postgres.as_deref()),
     }
 }
 
@@ -270,6 +283,30 @@ mod tests {
         for resource in ["certificates", "limitranges", "priorityclasses"] {
             assert!(rules.contains(resource), "{resource}");
         }
+    }
+
+    #[test]
+    fn installing_again_keeps_images_that_somebody_chose_and_says_so() {
+        let words =
+            ["--image", "registry.bank.example/interlock:1", "--restic-image", "registry.bank.example/restic:1"];
+        let installed = |words: &[&str]| {
+            let controller = plan(words, &Existing::default()).controller.first().cloned();
+            Existing { controller, ..Existing::default() }
+        };
+        let container = |bundle: &Bundle| bundle.controller[0]["spec"]["template"]["spec"]["containers"][0].clone();
+        let own = installed(&words);
+        let again = plan(&[], &own);
+        assert_eq!(container(&again), container(&plan(&words, &Existing::default())));
+        assert!(again.notes().contains("--image registry.bank.example/interlock:1 stays"), "{}", again.notes());
+        assert!(again.notes().contains("--restic-image registry.bank.example/restic:1 stays"), "{}", again.notes());
+
+        let newer = plan(&["--image", "registry.bank.example/interlock:2"], &own);
+        assert_eq!(container(&newer)["image"], "registry.bank.example/interlock:2");
+        assert!(!newer.notes().contains("--image registry"), "{}", newer.notes());
+
+        let release = plan(&[], &installed(&["--image", "interlock:0.0.1"]));
+        assert_eq!(container(&release)["image"], IMAGE, "a release without a registry is followed by the next one");
+        assert!(!release.notes().contains("stays"), "{}", release.notes());
     }
 
     #[test]

@@ -30,10 +30,13 @@ pub const ROOT_EXECUTOR: &str = "interlock-root-executor";
 /// Name of the Service in front of the webhook server.
 pub const WEBHOOK_SERVICE: &str = "interlock-webhook";
 
+/// The controller's image of this release, where nobody chose another one.
+const IMAGE: &str = concat!("interlock:", env!("CARGO_PKG_VERSION"));
+
 /// Print or apply everything that Interlock needs in a cluster.
 ///
 /// Without --apply, manifests are printed and no cluster is asked; they hold new private keys and are meant for a first
-/// installation. With --apply, an installation is made or renewed: keys, certificates and a locked root System stay.
+/// installation. With --apply, an installation is made or renewed: keys, certificates, a locked root System and images of your own registry stay.
 #[derive(Clone, Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own on the command line")]
 pub struct InstallArgs {
@@ -49,15 +52,18 @@ pub struct InstallArgs {
     #[arg(long)]
     without_keys: bool,
 
-    /// Image of the controller.
-    #[arg(long, value_name = "IMAGE", default_value = concat!("interlock:", env!("CARGO_PKG_VERSION")))]
-    image: String,
+    /// Image of the controller. Default: with --apply the one that is installed, if it comes from a registry; else
+    /// interlock:VERSION of this release.
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
 
-    /// Image that brings restic to backups whose policy and repository name none. Default: that of the release.
+    /// Image that brings restic to backups whose policy and repository name none. Default: with --apply the one that was
+    /// given before; else that of the release.
     #[arg(long, value_name = "IMAGE")]
     restic_image: Option<String>,
 
-    /// Image that copies and restores PostgreSQL where a policy names none. Default: that of the release.
+    /// Image that copies and restores PostgreSQL where a policy names none. Default: with --apply the one that was given
+    /// before; else that of the release.
     #[arg(long, value_name = "IMAGE")]
     postgres_image: Option<String>,
 

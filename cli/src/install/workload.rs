@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::{CONTROLLER, NAMESPACE, ROOT_EXECUTOR, WEBHOOK_SERVICE, drills::DRILL, webhooks::labels};
 
+/// The controller's container.
+const CONTAINER: &str = "controller";
 /// Port of the webhook server in the pod.
 const WEBHOOK_PORT: u16 = 9443;
 /// Port of metrics and probes in the pod.
@@ -46,6 +48,35 @@ pub struct Images<'a> {
     pub postgres: Option<&'a str>,
 }
 
+/// Images that somebody chose for a controller that is installed.
+#[derive(Clone, Debug, Default)]
+pub struct Chosen {
+    /// Interlock's own; none if it is that of a release, which the next one replaces.
+    pub controller: Option<String>,
+    /// The one that brings restic.
+    pub restic: Option<String>,
+    /// The one with PostgreSQL's programs.
+    pub postgres: Option<String>,
+}
+
+/// What was chosen for a Deployment of the controller.
+pub fn chosen(deployment: &Value) -> Chosen {
+    let containers = deployment.pointer("/spec/template/spec/containers").and_then(Value::as_array);
+    let container = containers.into_iter().flatten().find(|container| container["name"] == CONTAINER);
+    let args = container.and_then(|container| container["args"].as_array()).into_iter().flatten();
+    let args: Vec<_> = args.filter_map(Value::as_str).collect();
+    let option = |name: &str| {
+        let given = args.windows(2).find(|pair| pair.first() == Some(&name));
+        given.and_then(|pair| pair.last()).map(|image| (*image).to_owned())
+    };
+    let image = container.and_then(|container| container["image"].as_str());
+    Chosen {
+        controller: image.filter(|image| !image.starts_with("interlock:")).map(ToOwned::to_owned),
+        restic: option("--restic-image"),
+        postgres: option("--postgres-image"),
+    }
+}
+
 fn selector() -> Value {
     json!({ "app.kubernetes.io/name": "interlock", "app.kubernetes.io/component": "controller" })
 }
@@ -64,7 +95,7 @@ fn deployment(images: &Images<'_>) -> Value {
     }
     let probe = |path: &str| json!({ "httpGet": { "path": path, "port": "metrics" }, "periodSeconds": 5 });
     let container = json!({
-        "name": "controller",
+        "name": CONTAINER,
         "image": images.controller,
         "args": args,
         "env": [

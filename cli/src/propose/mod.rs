@@ -78,7 +78,7 @@ pub async fn these(
     if args.output == Format::Table {
         ui.heading(&format!("{} ({namespace}/{name})", render::plain(&change.spec.title)));
         shown(&previews, &notes, ui);
-        ui.line(&format!("content digest: {}", content.digest));
+        ui.wrap(&format!("content digest: {}", content.digest), 2);
     }
     // Everything that the schema and Interlock refuse is refused here, before a Secret is staged.
     let changes: Api<ChangeRequest> = Api::namespaced(context.client.clone(), &namespace);
@@ -132,7 +132,7 @@ fn shown(previews: &[Preview], notes: &[String], ui: Ui) {
         ui.line(&line);
     }
     for note in notes {
-        ui.line(&ui.warn(&format!("! {}", render::plain(note))));
+        ui.wrap(&ui.warn(&format!("! {}", render::plain(note))), 2);
     }
     if previews.iter().all(|p| p.effect == Effect::Nothing) {
         ui.line(&ui.warn("! nothing would change: everything is as the manifests say already"));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
 use super::preview::{Effect, Preview};
-use crate::ui::Ui;
+use crate::ui::{Ui, fitted};
 
 /// Texts up to this length are shown on one line.
 const SHORT: usize = 80;
@@ -41,9 +41,9 @@ fn object(preview: &Preview, ui: Ui, lines: &mut Vec<String>) {
         Effect::Nothing => ui.dim(&format!("= {id} unchanged")),
     });
     if let Some(refused) = &preview.refused {
-        lines.push(ui.bad(&format!("    ! the API server would refuse it: {}", plain(refused))));
+        lines.push(ui.bad(&fitted(&format!("    ! the API server would refuse it: {}", plain(refused)), 6)));
     }
-    lines.extend(preview.notes.iter().map(|note| ui.warn(&format!("    ! {}", plain(note)))));
+    lines.extend(preview.notes.iter().map(|note| ui.warn(&fitted(&format!("    ! {}", plain(note)), 6))));
     if preview.is_secret() {
         lines.extend(preview.changes.iter().map(|change| masked(change, ui)));
         let created = preview.created.as_ref().and_then(|c| c.get("data")).and_then(Value::as_object);

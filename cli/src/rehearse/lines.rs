@@ -4,12 +4,10 @@ use interlock_core::calendar::time_zone;
 use interlock_rehearsal::scenario::{Entry, EntryKind};
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
-use crate::ui::{Ui, wrapped};
+use crate::ui::Ui;
 
-/// Columns of a timeline.
-pub const WIDTH: usize = 100;
 /// Columns before the text of an entry: the time and the sign.
-const INDENT: usize = 13;
+pub const INDENT: usize = 13;
 
 /// A zone by name; UTC if nobody knows it.
 pub fn zone(name: &str) -> TimeZone {
@@ -46,15 +44,14 @@ impl Lines {
             self.ui.heading(&format!("{day} ({})", self.zone_name));
         }
         let clock = self.ui.dim(&local.strftime("%H:%M:%S").to_string());
-        let text = wrapped(&entry.text, WIDTH, INDENT);
         let text = match entry.kind {
             EntryKind::Said => {
                 self.ui.line("");
-                self.ui.strong(&text)
+                self.ui.strong(&entry.text)
             }
-            _ => self.paint(entry.kind, &text),
+            _ => self.paint(entry.kind, &entry.text),
         };
-        self.ui.line(&format!("  {clock} {} {text}", self.sign(entry.kind)));
+        self.ui.wrap(&format!("  {clock} {} {text}", self.sign(entry.kind)), INDENT);
     }
 
     fn sign(&self, kind: EntryKind) -> String {

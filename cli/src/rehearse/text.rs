@@ -4,8 +4,8 @@ use interlock_crds::ChangePhase;
 use interlock_rehearsal::scenario::{Alone, ChangeSummary, Replayed, Report, duration_text};
 use jiff::{SignedDuration, tz::TimeZone};
 
-use super::lines::{Lines, WIDTH, short, zone};
-use crate::ui::{Ui, wrapped};
+use super::lines::{Lines, short, zone};
+use crate::ui::Ui;
 
 /// Prints everything.
 pub fn print(report: &Report, replayed: Option<&[Replayed]>, ui: Ui) {
@@ -14,13 +14,10 @@ pub fn print(report: &Report, replayed: Option<&[Replayed]>, ui: Ui) {
         ui.heading(title);
     }
     let length = duration_text(report.end.duration_since(report.start));
-    ui.line(&ui.dim(&format!(
-        "from {} for {length}, times in {}, seed {}, {} steps",
-        short(report.start, &zone),
-        report.time_zone,
-        report.seed,
-        report.steps
-    )));
+    let (from, steps) = (short(report.start, &zone), report.steps);
+    let played =
+        format!("from {from} for {length}, times in {}, seed {}, {steps} steps", report.time_zone, report.seed);
+    ui.wrap(&ui.dim(&played), 2);
     let mut lines = Lines::new(&report.time_zone, ui);
     for entry in &report.timeline {
         lines.print(entry);
@@ -40,17 +37,14 @@ fn changes(report: &Report, zone: &TimeZone, ui: Ui) {
     ui.line("");
     ui.heading("When would each change have run?");
     for change in &report.changes {
-        ui.line(&format!("  {} {}: {}", change.change, ui.phase(change.phase), when(change, zone)));
+        ui.wrap(&format!("  {} {}: {}", change.change, ui.phase(change.phase), when(change, zone)), 6);
         for gate in &change.waits_for {
             let opens = gate.opens_at.map_or_else(String::new, |at| format!("; opens by itself {}", short(at, zone)));
-            ui.line(&ui.dim(&format!(
-                "      {}",
-                wrapped(&format!("waits for {}: {}{opens}", gate.gate, gate.message), WIDTH, 8)
-            )));
+            ui.wrap(&ui.dim(&format!("      waits for {}: {}{opens}", gate.gate, gate.message)), 8);
         }
         let held: Vec<_> = held(change);
         if !held.is_empty() {
-            ui.line(&ui.dim(&format!("      {}", wrapped(&format!("held by {}", held.join(", ")), WIDTH, 8))));
+            ui.wrap(&ui.dim(&format!("      held by {}", held.join(", "))), 8);
         }
     }
 }
@@ -95,8 +89,8 @@ fn who_alone(answers: &[Alone], ui: Ui) {
             if risks.len() == 4 || risks.is_empty() { String::new() } else { format!(" at risk {}", risks.join(", ")) };
         let who = alone(answer);
         let who = if answer.people.is_empty() && answer.templates.is_empty() { ui.good(&who) } else { ui.warn(&who) };
-        ui.line(&format!("  {}, {:?}{risks}: {who}", answer.policy, answer.type_));
-        ui.line(&ui.dim(&format!("      needs {}", answer.needs)));
+        ui.wrap(&format!("  {}, {:?}{risks}: {who}", answer.policy, answer.type_), 4);
+        ui.wrap(&ui.dim(&format!("      needs {}", answer.needs)), 8);
     }
 }
 
@@ -116,9 +110,9 @@ fn replay(replayed: &[Replayed], zone: &TimeZone, ui: Ui) {
     for change in replayed {
         let verdict = if change.is_stopped { ui.bad("stopped") } else { ui.good("runs   ") };
         let started = short(change.started_at, zone);
-        ui.line(&format!("  {verdict} {} ({started}, {:?}) {}", change.change, change.phase, change.title));
+        ui.wrap(&format!("  {verdict} {} ({started}, {:?}) {}", change.change, change.phase, change.title), 10);
         for why in reasons(change) {
-            ui.line(&ui.dim(&format!("          {}", wrapped(&why, WIDTH, 12))));
+            ui.wrap(&ui.dim(&format!("          {why}")), 12);
         }
     }
 }
@@ -137,7 +131,7 @@ fn expectations(report: &Report, ui: Ui) {
     ui.line("");
     ui.heading(&format!("{met} of {} expectations met", report.expectations.len()));
     for outcome in report.expectations.iter().filter(|outcome| !outcome.met) {
-        ui.line(&ui.bad(&format!("  ✗ {}", wrapped(&format!("{}: {}", outcome.place, outcome.text), WIDTH, 4))));
-        ui.line(&format!("    {}", wrapped(&format!("found: {}", outcome.found), WIDTH, 4)));
+        ui.wrap(&ui.bad(&format!("  ✗ {}: {}", outcome.place, outcome.text)), 4);
+        ui.wrap(&format!("    found: {}", outcome.found), 4);
     }
 }

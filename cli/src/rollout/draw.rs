@@ -12,10 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::plot;
-use crate::{
-    ui::{Ui, padded, wrapped},
-    why::WIDTH,
-};
+use crate::ui::{Ui, WIDTH, fitted, padded, wrapped};
 
 /// Columns of the bar that shows the traffic.
 const BAR: usize = 40;
@@ -42,24 +39,20 @@ fn head(rollout: &Rollout, status: &RolloutStatus, now: Timestamp, ui: Ui) -> Ve
             span(until.duration_since(since.0))
         )
     });
+    let (change, targets, time) = (&rollout.spec.change_request.name, targets.join(", "), time.unwrap_or_default());
     let mut lines = vec![
-        format!("{}  {}", ui.strong(&rollout.name_any()), phase(status.phase, ui)),
-        format!(
-            "  change {}: {} gets a new version{}",
-            rollout.spec.change_request.name,
-            targets.join(", "),
-            time.unwrap_or_default()
-        ),
+        fitted(&format!("{}  {}", ui.strong(&rollout.name_any()), phase(status.phase, ui)), 2),
+        fitted(&format!("  change {change}: {targets} gets a new version{time}"), 4),
     ];
     if let Some(message) = status.message.as_deref().filter(|message| !message.is_empty()) {
-        lines.push(format!("  {}", wrapped(message, WIDTH, 2)));
+        lines.push(fitted(&format!("  {message}"), 2));
     }
     if let Some(left) = outlook(&rollout.spec, status, now) {
         let least = (!left.at_least.is_zero()).then(|| format!("at least {}", span(left.at_least)));
         let unknown = (!left.unknown.is_empty()).then(|| format!("until {}", left.unknown.join("; ")));
         let parts: Vec<_> = least.into_iter().chain(unknown).collect();
         if !parts.is_empty() {
-            lines.push(format!("  {}", ui.dim(&wrapped(&format!("still {}", parts.join(", and ")), WIDTH, 2))));
+            lines.push(ui.dim(&fitted(&format!("  still {}", parts.join(", and ")), 2)));
         }
     }
     lines
@@ -110,11 +103,7 @@ fn waves(status: &RolloutStatus, ui: Ui) -> Vec<String> {
         let missed = if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) };
         let counts = format!("{} done, {} under way, {} failed{missed}", wave.succeeded, wave.running, wave.failed);
         let message = if wave.message.is_empty() { String::new() } else { format!(": {}", wave.message) };
-        format!(
-            "  {sign} {} {}",
-            padded(&wave.name, 16),
-            wrapped(&format!("{:?}, {counts}{message}", wave.phase), WIDTH, 21)
-        )
+        fitted(&format!("  {sign} {} {:?}, {counts}{message}", padded(&wave.name, 16), wave.phase), 21)
     };
     std::iter::once(ui.strong("waves")).chain(status.waves.iter().map(row)).collect()
 }
@@ -137,10 +126,10 @@ fn steps(plan: &RolloutPlanSpec, status: &RolloutStatus, now: Timestamp, ui: Ui)
     let row = |(position, step): (usize, &RolloutStep)| {
         let text = described(step);
         if position < current {
-            return format!("  {} {}", ui.good("✔"), ui.dim(&text));
+            return fitted(&format!("  {} {}", ui.good("✔"), ui.dim(&text)), 4);
         }
         if position > current || status.phase == RolloutPhase::Pending {
-            return format!("  {} {text}", ui.dim("·"));
+            return fitted(&format!("  {} {text}", ui.dim("·")), 4);
         }
         let left =
             step.pause.as_ref().and_then(|pause| pause.duration).zip(status.step.as_ref()).map(|(limit, begun)| {
@@ -148,7 +137,8 @@ fn steps(plan: &RolloutPlanSpec, status: &RolloutStatus, now: Timestamp, ui: Ui)
                 format!(", {} left", span(left.max(SignedDuration::ZERO)))
             });
         let sign = if forward { ui.warn("▶") } else { ui.bad("✘") };
-        format!("  {sign} {}", ui.strong(&format!("{text}{}", left.filter(|_| forward).unwrap_or_default())))
+        let left = left.filter(|_| forward).unwrap_or_default();
+        fitted(&format!("  {sign} {}", ui.strong(&format!("{text}{left}"))), 4)
     };
     std::iter::once(ui.strong("steps")).chain(all.iter().enumerate().map(row)).collect()
 }
@@ -268,7 +258,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ui::Color;
+    use crate::ui::{Color, columns};
 
     fn rollout() -> Rollout {
         let measured = |number: u32, outcome: &str, value: &str| json!({"number": number, "at": "2026-11-23T10:00:00Z", "outcome": outcome, "value": value});
@@ -345,13 +335,31 @@ measurements
             state.measurements = vec![state.measurements[1].clone(); many];
             let now = "2026-11-23T10:00:40Z".parse().unwrap();
             let text = whole(&rollout, now, Ui::new(Color::Never)).join("\n");
-            let widest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            let widest = text.lines().map(columns).max().unwrap();
             assert!(widest <= WIDTH, "{widest}\n{text}");
             for told in ["1000 unclear", "1000 errors", "last 0.04", "(only shown)", "bad when", "limit 5000000000"] {
                 let found = text.split_whitespace().collect::<Vec<_>>().join(" ");
                 assert!(found.contains(told), "{told}\n{text}");
             }
         }
+    }
+
+    #[test]
+    fn many_targets_long_steps_and_wide_names_fit_a_terminal_of_80_columns() {
+        let mut rollout = rollout();
+        rollout.spec.targets = vec![rollout.spec.targets[0].clone(); 5];
+        rollout.spec.plan.canary.as_mut().unwrap().steps[3].analysis = Some(vec!["errors-of-the-teller".to_owned(); 6]);
+        let status = rollout.status.as_mut().unwrap();
+        status.message = Some("等待柜面系统的负责人签字".repeat(8));
+        status.waves = vec![
+            serde_json::from_value(json!({
+                "name": "the-branches-of-the-north", "phase": "Running", "message": "第一批".repeat(30),
+            }))
+            .unwrap(),
+        ];
+        let now = "2026-11-23T10:00:40Z".parse().unwrap();
+        let text = whole(&rollout, now, Ui::new(Color::Never)).join("\n");
+        assert!(text.lines().all(|line| columns(line) <= WIDTH), "{text}");
     }
 
     #[test]

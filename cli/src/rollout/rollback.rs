@@ -88,22 +88,16 @@ fn refused(why: &CannotReturn) -> CliError {
 }
 
 fn tell(found: &Return, target: &RolloutTarget, ui: Ui) {
-    ui.line(&format!(
-        "{}: back from revision {} to revision {} ({})",
-        ui.strong(&target.to_string()),
-        found.present,
-        found.revision,
-        found.images.join(", ")
-    ));
+    let (workload, images) = (ui.strong(&target.to_string()), found.images.join(", "));
+    let revisions = format!("back from revision {} to revision {}", found.present, found.revision);
+    ui.wrap(&format!("{workload}: {revisions} ({images})"), 2);
     if found.other_configuration {
-        ui.line(&ui.warn(
-            "it ran with other ConfigMaps or Secrets, which are not held: those of today stay, and it counts as a new version",
-        ));
+        let other = "it ran with other ConfigMaps or Secrets, which are not held: those of today stay, and it counts as a new version";
+        ui.wrap(&ui.warn(other), 2);
     }
     if let Some(rollout) = &found.went_back {
-        ui.line(
-            &ui.warn(&format!("Rollout {rollout} went back from this very version: see why before you propose it")),
-        );
+        let went_back = format!("Rollout {rollout} went back from this very version: see why before you propose it");
+        ui.wrap(&ui.warn(&went_back), 2);
     }
 }
 

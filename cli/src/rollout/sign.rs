@@ -52,7 +52,7 @@ pub async fn execute(
         ApprovalDecision::Reject => ui.bad("refused"),
     };
     let name = stored.metadata.name.unwrap_or_default();
-    ui.line(&format!("{} of {}: {what} by {} ({name})", awaited.what, rollout.name_any(), stored.spec.approver));
+    ui.wrap(&format!("{} of {}: {what} by {} ({name})", awaited.what, rollout.name_any(), stored.spec.approver), 2);
     ui.line(&ui.dim(&format!("next: interlock rollout status {} -n {namespace} --watch", rollout.name_any())));
     Ok(ExitCode::SUCCESS)
 }

@@ -55,7 +55,7 @@ async fn list(args: &StatusArgs, context: &Context, ui: Ui) -> Result<ExitCode, 
         return Ok(ExitCode::SUCCESS);
     }
     if list.items.is_empty() {
-        ui.line("no releases; name a RolloutPlan in rolloutPlanRef of a change, and it is carried out gradually");
+        ui.wrap("no releases; name a RolloutPlan in rolloutPlanRef of a change, and it is carried out gradually", 2);
         return Ok(ExitCode::SUCCESS);
     }
     list.items.sort_by_key(|rollout| (phase(rollout).is_at_rest(), rollout.namespace(), rollout.creation_timestamp()));
@@ -65,14 +65,15 @@ async fn list(args: &StatusArgs, context: &Context, ui: Ui) -> Result<ExitCode, 
         let step = format!("{}/{}", status.current_step, status.steps);
         let weight = status.weights.map(|weights| format!("{} %", weights.observed.canary)).unwrap_or_default();
         let namespace = if args.all_namespaces { rollout.namespace().unwrap_or_default() + "/" } else { String::new() };
-        ui.line(&format!(
+        let row = format!(
             "{namespace}{}{} {} {} {}",
             padded(&rollout.name_any(), width),
             padded(&format!("{:?}", status.phase), 11),
             padded(&step, 6),
             padded(&weight, 6),
             status.message.unwrap_or_default()
-        ));
+        );
+        ui.wrap(&row, 4);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -101,7 +102,7 @@ impl View<Rollout> for Live {
         });
         for (what, line) in std::iter::once((String::new(), own)).chain(measured) {
             if self.told.get(&what) != Some(&line) {
-                ui.line(&line);
+                ui.wrap(&line, 4);
                 self.told.insert(what, line);
             }
         }

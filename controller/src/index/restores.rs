@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use interlock_core::{
-    backup::restore,
-    change::{Content, restores},
-};
+use interlock_core::change::{Content, ContentObject, restores};
 
 use super::{BackupKey, ChangeKey, Index};
 
@@ -14,8 +11,7 @@ pub(super) type Restores = HashMap<String, BTreeSet<ChangeKey>>;
 
 /// Keys of the repositories that a change reads.
 fn read_by(content: &Content) -> BTreeSet<String> {
-    let jobs = content.objects.iter().filter(|object| object.id.kind == "Job");
-    jobs.filter_map(|job| restore::reads(&job.manifest)).map(|reads| reads.repository).collect()
+    content.objects.iter().filter_map(ContentObject::restores).map(|reads| reads.repository).collect()
 }
 
 impl Index {

@@ -20,8 +20,7 @@ const REPORT: &str = "report";
 pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
     let Some(job) = job else {
         // Deleted with its pods left to themselves, or before they have ended.
-        let runs = |pod: &&Value| !matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"));
-        let left = pods.iter().filter(|pod| label(pod, RUN_LABEL) == Some(owner)).find(runs);
+        let left = pods.iter().find(|pod| label(pod, RUN_LABEL) == Some(owner) && !has_ended(pod));
         let name = left.and_then(|pod| text(pod, "/metadata/name"));
         return name.map_or(JobFact::Absent, |name| JobFact::Leaving(name.to_owned()));
     };
@@ -36,7 +35,6 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
         deadline_exceeded: text(condition, "/reason") == Some("DeadlineExceeded"),
         at,
         pod: pod.map_or_else(gone, end),
-        log_tail: pod.and_then(log_tail),
     });
     JobFact::Ours(JobState {
         uid: uid.to_owned(),
@@ -52,6 +50,11 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
 /// Whether a Job is terminal: Kubernetes says so only when no pod of it is left that runs.
 pub fn is_terminal(job: &Value) -> bool {
     terminal(job).is_some()
+}
+
+/// Whether a pod has ended.
+pub fn has_ended(pod: &Value) -> bool {
+    matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"))
 }
 
 fn terminal(job: &Value) -> Option<(&Value, Timestamp)> {

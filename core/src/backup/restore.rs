@@ -56,12 +56,8 @@ pub fn retain_in(namespaces: &[String], objects: &mut Vec<Value>) {
 /// Whether any of these Jobs that restore, or of their pods, may still read the repository `namespace/name`.
 pub fn may_read(jobs: &[Value], pods: &[Value], repository: &str) -> bool {
     let of_repository = |object: &&Value| reads(object).is_some_and(|reads| reads.repository == repository);
-    let has_ended = |pod: &Value| {
-        let phase = pod.pointer("/status/phase").and_then(Value::as_str);
-        matches!(phase, Some("Succeeded" | "Failed"))
-    };
     jobs.iter().filter(of_repository).any(|job| !observed::is_terminal(job))
-        || pods.iter().filter(of_repository).any(|pod| !has_ended(pod))
+        || pods.iter().filter(of_repository).any(|pod| !observed::has_ended(pod))
 }
 
 #[cfg(test)]

@@ -233,7 +233,7 @@ impl Pass<'_> {
         self.status.job = Some(JobRef { name: self.facts.name.to_owned(), uid: Some(job.uid.clone()) });
         self.status.started_at.get_or_insert(Time(job.created_at));
         if let Some(end) = &job.ended {
-            return self.ended(end);
+            return self.ended(end, job.log_tail.as_deref());
         }
         // A pod that is gone has not begun since.
         if job.has_pod {

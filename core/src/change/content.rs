@@ -10,7 +10,7 @@ use super::{
     digest::{self, DigestError},
 };
 use crate::{
-    backup::restore,
+    backup::restore::{self, Reads},
     object::{Digest, ObjectId, destroys_data, strip_server_fields},
 };
 
@@ -53,6 +53,14 @@ pub struct ContentObject {
     pub manifest: Value,
     /// Whether its values come from a staged Secret (index into `secret_refs`).
     pub staged: Option<usize>,
+}
+
+impl ContentObject {
+    /// What it reads, if it is the Job of a restore that is to be made.
+    pub fn restores(&self) -> Option<Reads> {
+        let is_made = self.id.kind == "Job" && self.intent != Intent::Delete;
+        is_made.then(|| restore::reads(&self.manifest)).flatten()
+    }
 }
 
 /// The content of a change.
@@ -314,8 +322,7 @@ fn duplicates(objects: &[ContentObject]) -> Vec<Problem> {
 
 /// A restore reads repositories of its own System only: another one would never let it in.
 fn foreign_repository(object: &ContentObject, name: &str, system: &SystemSpec) -> Option<Problem> {
-    let job = Some(object).filter(|object| object.id.kind == "Job" && object.intent != Intent::Delete)?;
-    let reads = restore::reads(&job.manifest)?;
+    let reads = object.restores()?;
     let inside = system.namespaces.iter().any(|own| own == reads.namespace());
     (!inside).then(|| {
         Problem::new(

@@ -5,13 +5,13 @@ use interlock_crds::{RunDirection, StepState};
 use jiff::Timestamp;
 
 use super::{
-    content::{Content, Intent},
+    content::Content,
     facts::{BaseState, ChangeFacts, EffectKind, RequestFacts},
 };
 use crate::{
     backup::{
         repository::{Claim, Use},
-        restore::{self, Reads},
+        restore::Reads,
     },
     object::ObjectId,
 };
@@ -27,15 +27,15 @@ pub struct OpenRestore {
 
 /// The restores of a change.
 pub fn open(request: &RequestFacts, content: &Content) -> Vec<OpenRestore> {
-    let jobs = content.objects.iter().filter(|object| object.id.kind == "Job" && object.intent != Intent::Delete);
-    let restores = jobs.filter_map(|job| {
+    let restores = content.objects.iter().filter_map(|job| {
+        let reads = job.restores()?;
         let claim = wanted_since(request, &job.id).map(|since| Claim {
             uid: request.uid.clone(),
             holder: holder(&request.name),
             usage: Use::Restore,
             since,
         });
-        Some(OpenRestore { reads: restore::reads(&job.manifest)?, claim })
+        Some(OpenRestore { reads, claim })
     });
     restores.collect()
 }
@@ -50,8 +50,7 @@ pub fn only_restores(facts: &ChangeFacts<'_>) -> bool {
     let mut restores = 0;
     content.jobs.is_empty()
         && content.objects.iter().all(|object| {
-            let is_restore = (object.id.group.as_str(), object.id.kind.as_str()) == ("batch", "Job")
-                && restore::reads(&object.manifest).as_ref().is_some_and(is_own);
+            let is_restore = object.id.group == "batch" && object.restores().as_ref().is_some_and(is_own);
             restores += usize::from(is_restore);
             let is_claim = (object.id.group.as_str(), object.id.kind.as_str()) == ("", "PersistentVolumeClaim");
             makes(&object.id) && (is_restore || is_claim)

@@ -113,13 +113,12 @@ pub fn sandbox(
 pub fn pod(pod: Option<&Value>, uid: &str, role: PodRole) -> Seen<PodState> {
     seen(pod, uid, |pod| {
         let created_at = time(pod, "/metadata/creationTimestamp")?;
-        let over = matches!(text(pod, "/status/phase"), Some("Succeeded" | "Failed"));
         let end = observed::end(pod);
         Some(PodState {
             uid: text(pod, "/metadata/uid")?.to_owned(),
             created_at,
             ready_at: ready_at(pod).filter(|_| role.serves()),
-            ended: over.then(|| Ended {
+            ended: observed::has_ended(pod).then(|| Ended {
                 at: last_end(pod).unwrap_or(created_at),
                 deadline_exceeded: text(pod, "/status/reason") == Some("DeadlineExceeded"),
                 pod: PodEnd { message: message(pod), ..end.clone() },

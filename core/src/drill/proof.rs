@@ -175,11 +175,6 @@ pub struct Lapse {
     pub sentence: String,
 }
 
-/// The one that holds first.
-fn first(known: Option<Lapse>, other: Option<Lapse>) -> Option<Lapse> {
-    known.into_iter().chain(other).min_by_key(|lapse| lapse.from)
-}
-
 /// What is known about the restores of a System.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
@@ -196,8 +191,8 @@ pub struct Proof {
 pub enum Shown {
     /// A policy has no drill that ever passed or failed; which, as a sentence.
     None(String),
-    /// A drill failed after it had passed last, or never passed; when, and the sentence.
-    Failed(Timestamp, String),
+    /// A drill failed after it had passed last, or never passed; which, as a sentence.
+    Failed(String),
     /// Each policy was proved; the oldest of the newest passes, and the sentence.
     Passed(Timestamp, String),
 }
@@ -215,11 +210,11 @@ pub fn proof(policies: &[PolicyProof<'_>]) -> Proof {
         let sentence = format!("drill {} of {policy} is overdue: {}", drill.drill, overdue.sentence);
         Some(Lapse { from: overdue.from, sentence })
     };
-    let drills = policies.iter().flat_map(|of| of.drills.iter().map(move |drill| of_drill(of.policy, drill)));
+    let drills = policies.iter().flat_map(|of| of.drills.iter().filter_map(move |drill| of_drill(of.policy, drill)));
     Proof {
         shown: shown(policies),
-        overdue: drills.fold(None, first),
-        exposed: policies.iter().map(|of| of.exposed.clone()).fold(None, first),
+        overdue: drills.min_by_key(|lapse| lapse.from),
+        exposed: policies.iter().filter_map(|of| of.exposed.clone()).min_by_key(|lapse| lapse.from),
     }
 }
 
@@ -237,7 +232,7 @@ fn shown(policies: &[PolicyProof<'_>]) -> Shown {
                 let reason = failed.reason.as_deref().unwrap_or("Unknown");
                 let said =
                     format!("drill {drill} of {policy} failed {} ({reason}, run {})", failed.finished_at.0, failed.run);
-                return Shown::Failed(failed.finished_at.0, said);
+                return Shown::Failed(said);
             }
         }
         let newest = drills.iter().filter_map(|of| Some((of.results.passed.as_ref()?.finished_at.0, of.drill))).max();
@@ -283,7 +278,7 @@ pub fn gate(proof: &Proof, rule: &RestoreProofGate, now: Timestamp) -> Option<Ga
             closed.push(("NoDrill", format!("{said}; run one with `interlock drill run`")));
             said
         }
-        Shown::Failed(_, said) => {
+        Shown::Failed(said) => {
             closed.push(("DrillFailed", format!("{said}; the gate opens with the next one that passes")));
             said
         }

@@ -18,8 +18,10 @@ const CONTROLLER: &str = "system:serviceaccount:interlock-system:interlock-contr
 
 /// One test at a time.
 pub fn alone() -> MutexGuard<'static, World> {
-    static WORLD: LazyLock<Mutex<World>> =
-        LazyLock::new(|| Mutex::new(World::up(&Installation { name: "e2e-alone", ..Installation::default() })));
+    // Its controller is killed more than a hundred times, and each time the lease is waited for.
+    static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| {
+        Mutex::new(World::up(&Installation { name: "e2e-alone", lease_seconds: 2, ..Installation::default() }))
+    });
     let world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     // Whatever an earlier test left.
     world.start_controller();

@@ -3,7 +3,7 @@
 mod halfway;
 mod troubles;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 
 use interlock_cluster::{NodeOptions, POOL, SMALL};
 use interlock_tests::{
@@ -124,8 +124,11 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     dumped(&scene);
     halfway::killed(&scene);
     halfway::pruned_halfway(&scene);
-    halfway::kept_up(&scene);
-    troubles::troubled(&scene);
+    // Each waits for slots of schedules, of other repositories.
+    thread::scope(|scope| {
+        scope.spawn(|| halfway::kept_up(&scene));
+        troubles::troubled(&scene);
+    });
 }
 
 /// The newest good point comes back to a new volume, once that was agreed; the one that was not whole is not taken.

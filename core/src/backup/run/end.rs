@@ -53,7 +53,8 @@ impl Pass<'_> {
         Some(step)
     }
 
-    pub(super) fn ended(&mut self, end: &JobEnd) -> RunStep {
+    /// The Job has ended. `log` is what its tool wrote last, if its pod is still there.
+    pub(super) fn ended(&mut self, end: &JobEnd, log: Option<&str>) -> RunStep {
         // Hooks that thaw take a while; what was judged before them stays, also when the pod has gone meanwhile.
         if let Some(judged) = self.status.judged.clone() {
             return self.end(&Outcome::new(judged.phase, Reason::of(&judged.reason), judged.message));
@@ -85,7 +86,7 @@ impl Pass<'_> {
                 outcome.message = format!("{}; {HEARTBEAT_LOST}: {why}", outcome.message);
             }
         }
-        let log = end.log_tail.clone().or(errors).map(|log| tail(&log)).or(self.status.log_tail.take());
+        let log = log.or(errors.as_deref()).map(tail).or(self.status.log_tail.take());
         self.status.log_tail = log.filter(|_| outcome.phase != BackupPhase::Succeeded);
         self.status.finished_at = Some(Time(end.at));
         self.status.judged = Some(JudgedRun {
@@ -162,8 +163,9 @@ impl Pass<'_> {
     }
 
     pub(super) fn tell_hooks(&mut self) {
+        // Of one that an edit of the policy took away while it ran, nobody knows how it ended.
         let failed: Vec<_> =
-            self.status.hooks.iter().filter(|hook| hook.succeeded == Some(false)).map(|h| h.name.as_str()).collect();
+            self.status.hooks.iter().filter(|hook| hook.succeeded != Some(true)).map(|h| h.name.as_str()).collect();
         if self.status.hooks.is_empty() {
             return;
         }

@@ -122,8 +122,6 @@ pub struct JobEnd {
     pub at: Timestamp,
     /// How its pod ended.
     pub pod: PodEnd,
-    /// The end of the tool's log, if it left one and its pod is still there.
-    pub log_tail: Option<String>,
 }
 
 /// What is to be done, after the status was recorded.

@@ -81,7 +81,6 @@ impl Repository {
             deadline_exceeded: false,
             at: now,
             pod: PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() },
-            log_tail: None,
         };
         self.job = JobFact::Ours(JobState {
             uid: "job".into(),

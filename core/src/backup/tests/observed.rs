@@ -62,9 +62,10 @@ fn the_report_tells_and_of_a_killed_tool_the_log_is_kept() {
         "containerStatuses": [{"name": "report", "state": {"terminated": {"message": "{}"}}}],
     });
     let foreign = json!({"metadata": {"creationTimestamp": "2026-11-23T03:00:00Z", "ownerReferences": [{"uid": "x", "controller": true}]}});
-    let fact = observed::job(Some(&job(&failed("BackoffLimitExceeded"))), &[pod(&statuses), foreign], "run-uid");
-    let ended = state(fact).ended.unwrap();
-    assert_eq!((ended.pod.message.as_deref(), ended.log_tail.as_deref()), (Some("{}"), Some("the end")));
+    let job_failed = job(&failed("BackoffLimitExceeded"));
+    let killed = state(observed::job(Some(&job_failed), &[pod(&statuses), foreign], "run-uid"));
+    let ended = killed.ended.unwrap();
+    assert_eq!((ended.pod.message.as_deref(), killed.log_tail.as_deref()), (Some("{}"), Some("the end")));
     assert!(ended.pod.out_of_memory);
 
     let going = json!({"initContainerStatuses": [

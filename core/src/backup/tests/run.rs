@@ -124,8 +124,8 @@ impl Run {
     fn end(&mut self, message: Option<String>, deadline_exceeded: bool) {
         if let JobFact::Ours(job) = &mut self.job {
             let pod = PodEnd { message, ..PodEnd::default() };
-            let log_tail = Some(format!("{}end of the log", "日".repeat(3_000)));
-            job.ended = Some(JobEnd { deadline_exceeded, at: self.now, pod, log_tail });
+            job.log_tail = Some(format!("{}end of the log", "日".repeat(3_000)));
+            job.ended = Some(JobEnd { deadline_exceeded, at: self.now, pod });
         }
     }
 
@@ -234,7 +234,7 @@ fn b8_a_killed_pod_ends_the_run() {
     let mut run = Run::running();
     if let JobFact::Ours(job) = &mut run.job {
         let pod = PodEnd { reason: Some("Evicted".into()), ..PodEnd::default() };
-        job.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod, log_tail: None });
+        job.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod });
     }
     assert_eq!(run.pass(), RunStep::Release);
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "Evicted"));
@@ -280,7 +280,7 @@ fn b9_what_the_pod_waited_for_is_told_although_kubernetes_ended_the_job_and_remo
         (job.has_pod, job.waiting) = (false, None);
         run.pass();
         let JobFact::Ours(job) = &mut run.job else { unreachable!() };
-        job.ended = Some(JobEnd { deadline_exceeded: true, at, pod: gone(), log_tail: None });
+        job.ended = Some(JobEnd { deadline_exceeded: true, at, pod: gone() });
         assert_eq!(run.pass(), RunStep::Release);
         assert_eq!(run.ended_with(), (BackupPhase::Failed, reason));
         assert_eq!(run.status.message.as_ref().unwrap().contains("unbound"), waited.is_some());
@@ -297,7 +297,7 @@ fn what_the_tool_wrote_last_stays_although_its_pod_is_removed() {
     let JobFact::Ours(job) = &mut run.job else { unreachable!() };
     (job.has_pod, job.log_tail) = (false, None);
     let pod = PodEnd { reason: Some(POD_GONE.into()), ..PodEnd::default() };
-    job.ended = Some(JobEnd { deadline_exceeded: true, at, pod, log_tail: None });
+    job.ended = Some(JobEnd { deadline_exceeded: true, at, pod });
     assert_eq!(run.pass(), RunStep::Release);
     assert_eq!(run.ended_with(), (BackupPhase::Failed, "DeadlineExceeded"));
     assert!(run.status.log_tail.as_ref().is_some_and(|log| log.starts_with("42 %")), "{:?}", run.status.log_tail);
@@ -364,7 +364,7 @@ fn b13_the_repository_is_not_let_go_while_a_job_may_still_appear() {
         };
         run.job = JobFact::Ours(arrived.clone());
         assert_eq!(run.pass(), RunStep::StopJob("job-1".into()));
-        arrived.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod: PodEnd::default(), log_tail: None });
+        arrived.ended = Some(JobEnd { deadline_exceeded: false, at: run.now, pod: PodEnd::default() });
         run.job = JobFact::Ours(arrived);
         assert_eq!(run.pass(), RunStep::Release);
         assert_eq!(run.ended_with().1, if replaced { "Replaced" } else { "Deleted" });
@@ -513,6 +513,20 @@ fn what_was_judged_stays_while_hooks_run_and_a_policy_that_is_gone_is_told() {
     assert!(run.status.point.is_some() && run.status.judged.is_none());
     let told = &run.status.conditions[0];
     assert!(told.status == "False" && told.message.contains("the policy was deleted"), "{told:?}");
+}
+
+#[test]
+fn a_hook_that_an_edit_takes_away_while_it_runs_is_not_told_to_have_done_what_it_should() {
+    let mut run = frozen();
+    run.job = Run::running().job;
+    run.pass();
+    run.end(good().encode().ok(), false);
+    assert_eq!(run.pass(), asked("thaw", true));
+    run.policy = Some(policy_spec(|s| s["hooks"] = json!({"before": [], "after": []})));
+    assert_eq!(run.pass(), RunStep::Release);
+    assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+    let told = &run.status.conditions[0];
+    assert!(told.status == "False" && told.message.contains("thaw"), "{told:?}");
 }
 
 #[test]

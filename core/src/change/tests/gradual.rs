@@ -117,7 +117,7 @@ fn a_step_that_waits_for_a_proof_needs_a_policy_that_says_how_old_it_may_be() {
         gradual::step_gates(&case.facts(), None, at(NOW)).remove(&StepGate::RestoreProof).unwrap()
     };
     assert!(!gate(None).open, "unknown is closed");
-    let failed = gate(Some(Shown::Failed(at(NOW), "drill monthly failed".into()).into()));
+    let failed = gate(Some(Shown::Failed("drill monthly failed".into()).into()));
     assert!(!failed.open && failed.message.contains("drill monthly failed"), "{failed:?}");
     let passed = gate(Some(Shown::Passed(at(NOW), "drill monthly passed".into()).into()));
     assert_eq!((passed.open, passed.changes_at), (true, Some(at(NOW) + SignedDuration::from_hours(35 * 24))));

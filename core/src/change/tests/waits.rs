@@ -435,6 +435,6 @@ fn a_restore_is_not_held_by_what_it_puts_right() {
     let waits_for = refused.waiting_for.as_deref();
     assert_eq!(waits_for, Some("OutsideSystem"), "it would wait without end, and be told who holds it");
     assert!(refused.message.unwrap_or_default().contains("vaults/vault, which does not belong"));
-    let failed = ask(restore, true, Shown::Failed(at(NOW), "drill monthly failed".into()));
+    let failed = ask(restore, true, Shown::Failed("drill monthly failed".into()));
     assert_eq!((failed.state, failed.reason.as_str()), (GateState::Closed, "DrillFailed"), "what drills show counts");
 }

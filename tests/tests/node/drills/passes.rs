@@ -207,15 +207,15 @@ fn sql(scene: &Scene<'_>) {
     let postgres = json!({"postgres": {"runAsUser": 70}});
     let rows = |expect: &str| json!([{"name": "rows", "sql": {"database": "postgres", "query": "select count(*) from accounts", "expect": expect}}]);
     let of = |expect: &str| json!({"validations": rows(expect), "sandbox": {"application": postgres, "pod": pod}});
-    scene.drill("database", "database", &of("result == 500.0"));
-    let status = scene.run_drill("database", &[]);
-    assert_eq!(outcome(&status), ("Passed", "Complete"), "{status:#}");
-    assert_eq!(status["validations"][0]["number"], 500.0, "{status:#}");
-    scene.nothing_is_left();
+    let holds = scene.drill_of("database", "database", &of("result == 500.0"));
+    let fails = scene.drill_of("too-many", "database", &of("result > 500.0"));
+    scene.agreed("drill-database", vec![holds, fails]);
+    let runs = ["database", "too-many"].map(|drill| scene.ask_for_drill(drill, &[]));
+    let [holds, fails] = runs.map(|run| scene.drilled(&run));
+    assert_eq!(outcome(&holds), ("Passed", "Complete"), "{holds:#}");
+    assert_eq!(holds["validations"][0]["number"], 500.0, "{holds:#}");
     // D8.
-    scene.drill("too-many", "database", &of("result > 500.0"));
-    let status = scene.run_drill("too-many", &[]);
-    assert_eq!(outcome(&status), ("Failed", "ValidationFailed"), "{status:#}");
+    assert_eq!(outcome(&fails), ("Failed", "ValidationFailed"), "{fails:#}");
     scene.nothing_is_left();
 }
 
