@@ -3,6 +3,8 @@
 
 #[path = "runner/heartbeat.rs"]
 mod heartbeat;
+#[path = "runner/removing.rs"]
+mod removing;
 
 use std::{
     fs,
@@ -67,11 +69,17 @@ impl Pod {
 
     /// Both containers; everything that they printed, and the message.
     fn run(&self, plan: &Value) -> (String, RunResult) {
+        self.run_with(plan, &[])
+    }
+
+    /// The same with these variables, as of a Secret.
+    fn run_with(&self, plan: &Value, secret: &[(&str, &str)]) -> (String, RunResult) {
         fs::remove_dir_all(self.at("interlock/run")).unwrap();
         fs::create_dir_all(self.at("interlock/run")).unwrap();
-        let tool = self.command("tool", plan).output().unwrap();
+        let container = |name: &str| self.command(name, plan).envs(secret.iter().copied()).output().unwrap();
+        let tool = container("tool");
         assert!(tool.status.success(), "the next container must run: {tool:?}");
-        let report = self.command("report", plan).output().unwrap();
+        let report = container("report");
         let message = fs::read_to_string(self.at("dev/termination-log")).unwrap();
         let result = RunResult::decode(Some(&message), "run-1").unwrap();
         let is_good = result.exit_code == Some(0) && result.stage == RunnerStage::Done;
