@@ -288,7 +288,11 @@ fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names
 #[test]
 fn b11_prune_keeps_what_the_rules_and_protections_keep() {
     let objects = [
-        repository(|spec| spec["prune"] = json!({"schedule": "50 * * * *"})),
+        repository(|spec| {
+            spec["prune"] = json!({"schedule": "50 * * * *"});
+            spec["restic"]["maintenanceSecretRef"] = json!({"name": "vault-full"});
+            spec["restic"]["maintenanceUrl"] = json!("rest:https://full.bank.example/teller/");
+        }),
         policy(|spec| spec["retention"] = json!({"keepLast": 1})),
     ];
     let mut play = Play::of(&objects, 1, 1);
