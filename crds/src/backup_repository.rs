@@ -80,6 +80,7 @@ fn ten_minutes() -> Duration {
 #[x_kube(validation = Rule::new("has(self.url) != has(self.volume)").message("give either restic.url or restic.volume"))]
 #[x_kube(validation = Rule::new("(has(self.url) == has(oldSelf.url)) && (!has(self.url) || self.url == oldSelf.url) && (has(self.volume) == has(oldSelf.volume)) && (!has(self.volume) || self.volume == oldSelf.volume)").message("the address of a repository cannot be changed, as its recovery points are there: make another BackupRepository"))]
 #[x_kube(validation = Rule::new("!has(self.caConfigMapRef) || (has(self.url) && self.url.contains('https://'))").message("caConfigMapRef needs a url with https://"))]
+#[x_kube(validation = Rule::new("!has(self.maintenanceUrl) || (has(self.url) && has(self.maintenanceSecretRef))").message("maintenanceUrl needs url and maintenanceSecretRef: it is the address that those credentials are for"))]
 pub struct ResticRepository {
     /// Address as restic writes it: `s3:https://HOST/BUCKET/PATH`, `rest:https://HOST/PATH/` or `sftp:USER@HOST:/PATH`.
     /// Credentials stand in the Secret, never here.
@@ -93,9 +94,16 @@ pub struct ResticRepository {
     /// `AWS_SECRET_ACCESS_KEY`; for sftp `ssh-privatekey` and `known_hosts`). Used by backups and restores; append-only
     /// credentials are enough.
     pub secret_ref: NameRef,
-    /// Secret of the same form whose credentials may also delete; used by forget and prune alone. Default: secretRef.
+    /// Secret of the same form whose credentials may also delete; used by prune, unlock and key rotation alone. Default:
+    /// secretRef.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maintenance_secret_ref: Option<NameRef>,
+    /// The same repository at the address that the credentials of maintenanceSecretRef are for, where whoever asks at url is
+    /// refused: a REST server with `--append-only` refuses everybody, so a second one without it serves the same data to those
+    /// who may delete. Nothing is done there if the repository has another id. Default: url.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 4, max = 1024), regex(pattern = rules::RESTIC_URL))]
+    pub maintenance_url: Option<String>,
     /// ConfigMap with the certificates of the server's authority under `ca.crt`. Default: public authorities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_config_map_ref: Option<NameRef>,

@@ -62,6 +62,19 @@ struct Content {
     restored: BTreeMap<String, Timestamp>,
 }
 
+impl Content {
+    /// Where the repository lies that a plan means: what removes may be told another address of one that is known.
+    fn place(&self, namespace: &str, plan: &RunnerPlan) -> String {
+        let (here, id) = (format!("{namespace} "), plan.repository_id.as_deref());
+        let stated = format!("{here}{}", plan.repository);
+        if self.repositories.contains_key(&stated) {
+            return stated;
+        }
+        let mut known = self.repositories.iter().filter(|(place, _)| place.starts_with(&here));
+        known.find(|(_, repository)| Some(repository.id.as_str()) == id).map_or(stated, |(place, _)| place.clone())
+    }
+}
+
 /// All repositories.
 #[derive(Clone, Debug, Default)]
 pub struct Vault(Arc<Mutex<Content>>);
@@ -138,7 +151,7 @@ impl Program for Vault {
             return Vec::new();
         }
         let began = text("/status/startTime").parse().unwrap_or(at);
-        let address = format!("{namespace} {}", plan.repository);
+        let address = content.place(namespace, &plan);
         let rotates = plan.operation == RunnerOperation::RotateKey;
         let own = secret(pod, "repository-secret");
         let closed = content.repositories.get(&address).is_some_and(|known| known.closed.contains(own));

@@ -93,6 +93,32 @@ impl Play {
         self.minutes_with(minutes, |_, _| ());
     }
 
+    /// The same, while the controller dies whenever it has told or recorded something of a policy or its runs; how often.
+    fn minutes_dying(&mut self, minutes: i64) -> usize {
+        let mut kills = 0;
+        self.minutes_with(minutes, |world, happening| {
+            let dies = match happening {
+                Happening::Told(told) => told.note.action == "Backup",
+                Happening::Stored(audit) => {
+                    audit.user.ends_with("interlock-controller")
+                        && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy")
+                }
+                _ => false,
+            };
+            if dies {
+                kills += 1;
+                world.crash();
+            }
+        });
+        kills
+    }
+
+    /// How often people were told something for this reason.
+    fn told(&self, reason: &str) -> usize {
+        let is = |happening: &&Happening| matches!(happening, Happening::Told(told) if told.note.reason == reason);
+        self.timeline.iter().filter(is).count()
+    }
+
     fn all<T: DeserializeOwned>(&self, kind: &str) -> Vec<T> {
         let objects = self.world.objects(GROUP, kind);
         objects.iter().map(|object| serde_json::from_value((**object).clone()).unwrap()).collect()
@@ -193,37 +219,36 @@ fn b9_what_is_not_complete_is_no_good_point_and_b15_the_objective_tells() {
 #[test]
 fn b15_whoever_dies_between_telling_and_recording_has_told_once() {
     let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 2);
-    let mut kills = 0;
-    let mut until = |play: &mut Play, minutes: i64| {
-        play.minutes_with(minutes, |world, happening| {
-            let dies = match happening {
-                Happening::Told(told) => told.note.action == "Backup",
-                Happening::Stored(audit) => {
-                    audit.user.ends_with("interlock-controller")
-                        && matches!(audit.id.kind.as_str(), "Backup" | "BackupPolicy")
-                }
-                _ => false,
-            };
-            if dies {
-                kills += 1;
-                world.crash();
-            }
-        });
-    };
-    until(&mut play, 70);
+    let mut kills = play.minutes_dying(70);
     play.world.vault.trouble("teller", "files-", Some(Trouble::Opens(12)));
-    until(&mut play, 190);
+    kills += play.minutes_dying(190);
     play.world.vault.trouble("teller", "files-", None);
-    until(&mut play, 230);
+    kills += play.minutes_dying(230);
     assert!(kills > 20, "{kills} kills");
     let failed = "Failed WrongPassword";
     assert_eq!(play.ends(), ["Succeeded Complete", failed, failed, "Succeeded Complete"]);
-    let told = |reason: &str| {
-        let is = |happening: &&Happening| matches!(happening, Happening::Told(told) if told.note.reason == reason);
-        play.timeline.iter().filter(is).count()
+    assert_eq!((play.told("RPOAtRisk"), play.told("RPORestored")), (1, 1));
+    assert_eq!((play.told("WrongPassword"), play.told("Succeeded")), (2, 2));
+}
+
+#[test]
+fn b2_whoever_dies_between_telling_and_recording_has_told_of_a_missed_slot_once() {
+    // Its slots stay due while it cannot be used.
+    let mut play = Play::of(&[policy(|spec| spec["schedules"][0]["startingDeadline"] = json!("5m"))], 1, 2);
+    let mut kills = play.minutes_dying(30);
+    play.world.seed_objects(&[repository(|_| ())]).unwrap();
+    kills += play.minutes_dying(60);
+    let overdue = |play: &Play| {
+        let conditions = play.policy().status.unwrap().conditions;
+        conditions.into_iter().find(|condition| condition.type_ == "Overdue").unwrap().status
     };
-    assert_eq!((told("RPOAtRisk"), told("RPORestored")), (1, 1));
-    assert_eq!((told("WrongPassword"), told("Succeeded")), (2, 2));
+    assert_eq!((overdue(&play).as_str(), play.told("SlotMissed"), play.ends().len()), ("True", 1, 0));
+    kills += play.minutes_dying(100);
+    assert!(kills > 5, "{kills} kills");
+    assert_eq!((overdue(&play).as_str(), play.told("SlotMissed")), ("False", 1));
+    assert_eq!(play.ends(), ["Succeeded Complete"]);
+    let missed = play.policy().status.unwrap().schedules.remove(0).missed_slots.unwrap();
+    assert_eq!(missed.total, 1, "{missed:?}");
 }
 
 #[test]
@@ -263,7 +288,11 @@ fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names
 #[test]
 fn b11_prune_keeps_what_the_rules_and_protections_keep() {
     let objects = [
-        repository(|spec| spec["prune"] = json!({"schedule": "50 * * * *"})),
+        repository(|spec| {
+            spec["prune"] = json!({"schedule": "50 * * * *"});
+            spec["restic"]["maintenanceSecretRef"] = json!({"name": "vault-full"});
+            spec["restic"]["maintenanceUrl"] = json!("rest:https://full.bank.example/teller/");
+        }),
         policy(|spec| spec["retention"] = json!({"keepLast": 1})),
     ];
     let mut play = Play::of(&objects, 1, 1);

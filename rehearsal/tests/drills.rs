@@ -8,6 +8,7 @@ use interlock_core::{
         certificate, names,
         objects::{RunRef, SANDBOX_COMPONENT},
     },
+    object::ObjectId,
     seal::KeyRing,
 };
 use interlock_crds::{
@@ -22,7 +23,10 @@ use interlock_rehearsal::{
     vault::Trouble,
     world::{Happening, Options, World},
 };
-use interlock_sim::workloads::{Behaviour, Effect};
+use interlock_sim::{
+    api::Write,
+    workloads::{Behaviour, Effect},
+};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -282,6 +286,57 @@ fn d14_whoever_dies_between_telling_and_recording_has_told_that_a_pass_is_overdu
     assert_eq!((count("WrongPassword"), count("Passed")), (2, 1), "{told:?}");
 }
 
+/// Finalizers of the namespace, as of a controller that has something to do before it goes.
+fn keep(world: &World, namespace: &ObjectId, finalizers: &Value) {
+    let admin = user("admin", &["system:masters"]);
+    let patch = json!({"metadata": {"finalizers": finalizers}});
+    world.shared.lock().api.write(Write::merge_patch(&admin, "admin", namespace, &patch)).unwrap();
+}
+
+#[test]
+fn d10_whoever_dies_between_telling_and_recording_has_told_of_what_is_left_once() {
+    let mut play = Play::of(drill(|spec| spec["timeouts"] = json!({"cleanup": "2m"})), 1, 2);
+    let (mut kills, mut told) = (0, Vec::new());
+    let mut until = |play: &mut Play, minutes: i64| {
+        play.minutes_with(minutes, |world, happening| {
+            let dies = match happening {
+                Happening::Told(new) => {
+                    told.push(new.note.reason.clone());
+                    new.note.reason.starts_with("Cleanup")
+                }
+                Happening::Stored(audit) if audit.id.kind == "Namespace" && audit.old.is_none() => {
+                    keep(world, &audit.id, &json!(["example.com/keeps"]));
+                    false
+                }
+                Happening::Stored(audit) => audit.id.kind == "RestoreDrill",
+                _ => false,
+            };
+            if dies {
+                kills += 1;
+                world.crash();
+            }
+        });
+    };
+    let failed = |play: &Play| {
+        let conditions = play.drill().status.unwrap().conditions;
+        let found = conditions.into_iter().find(|condition| condition.type_ == "CleanupFailed").unwrap();
+        (found.status, found.message)
+    };
+    until(&mut play, 75);
+    let (status, message) = failed(&play);
+    assert!(status == "True" && message.contains("Namespace/"), "{status} {message}");
+    assert_eq!((play.ends(), play.run().cleanup.state), (vec!["Passed Complete".to_owned()], CleanupState::Failed));
+    let sandbox = play.run().sandbox.unwrap().namespace;
+    let sandbox = ObjectId::of(&play.world.object("", "Namespace", "", &sandbox).unwrap()).unwrap();
+    keep(&play.world, &sandbox, &Value::Null);
+    until(&mut play, 85);
+    assert_eq!((failed(&play).0.as_str(), play.run().cleanup.state), ("False", CleanupState::Done));
+    assert_eq!((play.ends(), play.leftovers()), (vec!["Passed Complete".to_owned()], Vec::new()));
+    assert!(kills > 3, "{kills} kills");
+    let count = |reason: &str| told.iter().filter(|told| *told == reason).count();
+    assert_eq!((count("CleanupFailed"), count("CleanupDone")), (1, 1), "{told:?}");
+}
+
 #[test]
 fn what_goes_wrong_fails_with_its_reason_condemns_what_it_proves_bad_and_is_cleaned_up() {
     use PointVerdict::{Corrupt, Unverified};
@@ -433,7 +488,7 @@ fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
     assert!(play.drill().status.unwrap().last_failed.is_none(), "a fault says nothing about the data");
     play.world.workloads.set_behaviours(vec![hangs("validation-*")]);
     let run = asked("gone", json!({}));
-    let id = interlock_core::object::ObjectId::of(&run).unwrap();
+    let id = ObjectId::of(&run).unwrap();
     let now = play.world.now();
     play.world.schedule(now, Act::Create(bob(), run));
     play.minutes(43);
@@ -453,9 +508,9 @@ fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
     play.minutes(54);
     assert!(!play.leftovers().is_empty());
     let run = play.all::<DrillRun>("DrillRun").remove(0);
-    let id = interlock_core::object::ObjectId::of(&serde_json::to_value(&run).unwrap()).unwrap();
+    let id = ObjectId::of(&serde_json::to_value(&run).unwrap()).unwrap();
     {
-        use interlock_sim::api::{Verb, Write};
+        use interlock_sim::api::Verb;
         let admin = user("admin", &["system:masters"]);
         let mut shared = play.world.shared.lock();
         let patch = json!({"metadata": {"finalizers": null}});
@@ -478,8 +533,6 @@ fn d10_a_volume_whose_claim_somebody_deletes_during_the_restore_is_overwritten_a
     let name = claim["spec"]["volumeName"].as_str().unwrap();
     let volume = play.world.object("", "PersistentVolume", "", name).unwrap();
     {
-        use interlock_core::object::ObjectId;
-        use interlock_sim::api::Write;
         let admin = user("admin", &["system:masters"]);
         let (claim, volume) = (ObjectId::of(&claim).unwrap(), ObjectId::of(&volume).unwrap());
         let retains = json!({"spec": {"persistentVolumeReclaimPolicy": "Retain"}});
@@ -508,7 +561,6 @@ fn d18_what_a_run_made_goes_although_somebody_broke_its_record() {
     let mut run = (*play.world.objects(GROUP, "DrillRun")[0]).clone();
     run["status"]["pinned"]["spec"]["validations"] = json!([]);
     {
-        use interlock_sim::api::Write;
         let admin = user("admin", &["system:masters"]);
         play.world.shared.lock().api.write(Write::status(&admin, "admin", &run)).unwrap();
     }

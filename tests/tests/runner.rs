@@ -3,13 +3,15 @@
 
 #[path = "runner/heartbeat.rs"]
 mod heartbeat;
+#[path = "runner/removing.rs"]
+mod removing;
 
 use std::{
     fs,
     io::{BufRead as _, BufReader},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -67,11 +69,17 @@ impl Pod {
 
     /// Both containers; everything that they printed, and the message.
     fn run(&self, plan: &Value) -> (String, RunResult) {
+        self.run_with(plan, &[])
+    }
+
+    /// The same with these variables, as of a Secret.
+    fn run_with(&self, plan: &Value, secret: &[(&str, &str)]) -> (String, RunResult) {
         fs::remove_dir_all(self.at("interlock/run")).unwrap();
         fs::create_dir_all(self.at("interlock/run")).unwrap();
-        let tool = self.command("tool", plan).output().unwrap();
+        let container = |name: &str| self.command(name, plan).envs(secret.iter().copied()).output().unwrap();
+        let tool = container("tool");
         assert!(tool.status.success(), "the next container must run: {tool:?}");
-        let report = self.command("report", plan).output().unwrap();
+        let report = container("report");
         let message = fs::read_to_string(self.at("dev/termination-log")).unwrap();
         let result = RunResult::decode(Some(&message), "run-1").unwrap();
         let is_good = result.exit_code == Some(0) && result.stage == RunnerStage::Done;
@@ -202,13 +210,66 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
 }
 
 #[test]
-fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
-    let pod = Pod::new();
+fn b16_where_a_repository_was_seen_none_is_made_anew() {
+    let pod = Pod::with_repository();
     fs::write(pod.at("data/a"), "a").unwrap();
-    // Nobody listens there any more.
+    let id = pod.run(&Pod::files()).1.repository_id.unwrap();
+    fs::remove_dir_all(pod.at("repository")).unwrap();
+    fs::create_dir(pod.at("repository")).unwrap();
+    let upkeep = ["Initialize", "Check", "Prune", "Unlock"].map(|operation| json!({"operation": operation}));
+    for mut plan in [Pod::files()].into_iter().chain(upkeep) {
+        plan["repositoryId"] = json!(id);
+        let (_, gone) = pod.run(&plan);
+        let end = PodEnd { message: Some(gone.encode().unwrap()), ..PodEnd::default() };
+        let expected = Expected { run: "run-1", policy_uid: POLICY, repository_id: Some(&id), allow_empty: false };
+        let (told, _) = outcome::judge(&end, &expected);
+        assert_eq!(told.reason, Reason::RepositoryMissing, "{plan}: {gone:?}");
+        assert!(told.message.contains("makes no new one"), "{told:?}");
+    }
+    assert_eq!(fs::read_dir(pod.at("repository")).unwrap().count(), 0, "no new config, and no key");
+}
+
+/// A backup to an address where nobody listens any more.
+fn to_nobody(pod: &Pod) -> Value {
+    fs::write(pod.at("data/a"), "a").unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut plan = Pod::files();
     plan["repository"] = json!(format!("rest:http://127.0.0.1:{port}/"));
+    plan
+}
+
+/// A tool that is asked to end when a test gives it up.
+struct Tried(Child);
+
+impl Drop for Tried {
+    fn drop(&mut self) {
+        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
+            let _ = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
+        }
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn b16_a_repository_that_does_not_answer_ends_the_run_by_itself() {
+    let pod = Pod::new();
+    let plan = to_nobody(&pod);
+    let mut tool = Tried(pod.command("tool", &plan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    eventually(Duration::from_mins(5), || match tool.0.try_wait().unwrap() {
+        Some(_) => Ok(()),
+        None => Err("restic tries again and again".to_owned()),
+    });
+    pod.command("report", &plan).output().unwrap();
+    let message = fs::read_to_string(pod.at("dev/termination-log")).unwrap();
+    let result = RunResult::decode(Some(&message), "run-1").unwrap();
+    assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
+    assert!(result.errors.iter().any(|error| error.contains("connection refused")), "{result:?}");
+}
+
+#[test]
+fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
+    let pod = Pod::new();
+    let plan = to_nobody(&pod);
     let mut tool = pod.command("tool", &plan).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     // restic tries again for a quarter of an hour; the deadline of the run may end it earlier.
     let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();

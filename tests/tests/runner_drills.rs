@@ -205,7 +205,7 @@ fn ids(chosen: &ChosenPoint) -> Vec<String> {
 }
 
 #[test]
-fn d01_files_of_a_volume_come_back_below_the_data_and_are_counted_there() {
+fn files_of_a_volume_come_back_below_the_data_and_are_counted_there() {
     let pod = Pod::with_repository();
     pod.write("data/branch/accounts", "1000");
     pod.write("data/rates", "0.5");
@@ -225,7 +225,7 @@ fn d01_files_of_a_volume_come_back_below_the_data_and_are_counted_there() {
 }
 
 #[test]
-fn d01_a_stream_lies_at_the_top_of_the_data_and_a_base_is_restored_below_its_additions() {
+fn a_stream_lies_at_the_top_of_the_data_and_a_base_is_restored_below_its_additions() {
     let pod = Pod::with_repository();
     let dump = pod.back_up_stream("dump.sql", "echo 'select 1;'");
     let (told, report) = pod.restore(&ids(&dump));
@@ -243,7 +243,7 @@ fn d01_a_stream_lies_at_the_top_of_the_data_and_a_base_is_restored_below_its_add
 }
 
 #[test]
-fn d02_a_flipped_byte_in_the_repository_is_damage() {
+fn d1_a_flipped_byte_in_the_repository_is_damage() {
     let pod = Pod::with_repository();
     pod.write("data/a", vec![7_u8; 300_000]);
     pod.write("data/b", (0..300_000_u32).map(|n| (n * 7 % 251) as u8).collect::<Vec<_>>());
@@ -254,7 +254,7 @@ fn d02_a_flipped_byte_in_the_repository_is_damage() {
 }
 
 #[test]
-fn d03_a_tool_that_says_it_is_done_and_did_nothing_is_not_believed() {
+fn d2_d3_a_tool_that_says_it_is_done_and_did_nothing_is_not_believed() {
     let pod = Pod::with_repository();
     pod.write("data/a", "1");
     pod.write("data/b", "2");
@@ -283,7 +283,7 @@ fn d03_a_tool_that_says_it_is_done_and_did_nothing_is_not_believed() {
 }
 
 #[test]
-fn d04_a_wrong_password_another_repository_and_none_are_told_apart() {
+fn a_wrong_password_another_repository_and_none_are_told_apart() {
     let mut pod = Pod::with_repository();
     pod.write("data/a", "1");
     let chosen = pod.back_up();

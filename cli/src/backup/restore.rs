@@ -100,7 +100,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
     };
     let chosen = chosen(&policy, &runs, &wanted).map_err(CliError::NotFound)?;
     let (backup, point) = (chosen.backup, chosen.point);
-    tell(&chosen, args, ui);
+    tell(&chosen, &policy, args, ui);
     let claim = args.to_claim.as_ref().or(args.over.as_ref()).cloned().unwrap_or_default();
     let name = job_name(&claim, crate::wall_clock());
     let images = images(backup, &runs, context, ui).await?;
@@ -184,7 +184,7 @@ fn chosen<'a>(policy: &BackupPolicy, runs: &'a [Backup], wanted: &Wanted) -> Res
     Ok(Chosen { backup, point, warning, base: wal.map(|_| base.0), recovery: Some(planned), bytes })
 }
 
-fn tell(chosen: &Chosen<'_>, args: &RestoreArgs, ui: Ui) {
+fn tell(chosen: &Chosen<'_>, policy: &BackupPolicy, args: &RestoreArgs, ui: Ui) {
     let (backup, point) = (chosen.backup, chosen.point);
     let until = chosen.recovery.as_ref().and_then(|recovery| recovery.until);
     let base = chosen.base.map(|base| format!(" on base copy {}", ui.strong(&base.name_any()))).unwrap_or_default();
@@ -206,6 +206,9 @@ fn tell(chosen: &Chosen<'_>, args: &RestoreArgs, ui: Ui) {
     } else if point.postgres_version.is_some() {
         let how =
             "it comes back as dump.sql: play it with `psql --no-psqlrc --set ON_ERROR_STOP=1 -f dump.sql postgres`";
+        ui.wrap(&ui.dim(how), 2);
+    } else if policy.spec.source.objects.is_some() {
+        let how = "it comes back as one JSON file for each object, which names its namespace: what is wanted of them is proposed with `interlock propose -f`";
         ui.wrap(&ui.dim(how), 2);
     }
 }

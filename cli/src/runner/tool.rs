@@ -104,7 +104,9 @@ impl Work<'_> {
         if opened.code == Some(12) && self.plan.operation == RunnerOperation::RotateKey {
             opened = self.open(&self.restic_with_new_key(), &mut result).await;
         }
-        if opened.code == Some(10) && self.plan.operation == RunnerOperation::Initialize {
+        // One that was seen before is not made anew: that it is gone is a finding.
+        let may_make = self.plan.operation == RunnerOperation::Initialize && self.plan.repository_id.is_none();
+        if opened.code == Some(10) && may_make {
             println!("there is no repository yet; it is made");
             let made = self.restic().run(&["init", "--json"]).await;
             opened = if made.is_good() { self.open(&self.restic(), &mut result).await } else { made };

@@ -28,6 +28,7 @@ pub enum Reason {
     WrongPassword,
     ToolFailed,
     ToolKilled,
+    NotRemoved,
     NoResult,
     BadResult,
     OutOfMemory,
@@ -56,7 +57,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    const ALL: [Self; 39] = [
+    const ALL: [Self; 40] = [
         Self::Complete,
         Self::Incomplete,
         Self::EmptySource,
@@ -71,6 +72,7 @@ impl Reason {
         Self::WrongPassword,
         Self::ToolFailed,
         Self::ToolKilled,
+        Self::NotRemoved,
         Self::NoResult,
         Self::BadResult,
         Self::OutOfMemory,
@@ -195,6 +197,14 @@ pub fn of_maintenance(
                 "{} errors in the repository{}; keep what is there, repair it as restic's manual says, and take a Full backup",
                 result.error_count.max(1),
                 first_error(&result)
+            ),
+        ),
+        Some(3) if operation == MaintenanceOperation::Prune => Outcome::failed(
+            Reason::NotRemoved,
+            format!(
+                "restic could not remove all snapshots that it was told to forget{}. If its credentials may not delete, name a Secret whose credentials may in restic.maintenanceSecretRef; the next prune goes on",
+                // The first sums up; the next is what the repository answered.
+                result.errors.iter().take(2).next_back().map(|error| format!(": {error}")).unwrap_or_default()
             ),
         ),
         Some(0) => Outcome::failed(

@@ -189,6 +189,11 @@ pub fn location(repository: &BackupRepositorySpec) -> String {
     }
 }
 
+/// Whether an operation removes something, and so goes by maintenanceSecretRef and maintenanceUrl.
+pub fn removes(operation: MaintenanceOperation) -> bool {
+    matches!(operation, MaintenanceOperation::Prune | MaintenanceOperation::RotateKey | MaintenanceOperation::Unlock)
+}
+
 /// The path `path` of a volume that is mounted at `mount`.
 pub fn below(mount: &str, path: &str) -> String {
     let path = path.trim_matches('/');
@@ -294,7 +299,9 @@ impl RunnerPlan {
         let of = |wanted: MaintenanceOperation| operation == wanted;
         let check = repository.check.as_ref().filter(|_| of(MaintenanceOperation::Check));
         let prune = repository.prune.as_ref().filter(|_| of(MaintenanceOperation::Prune));
+        let another = repository.restic.maintenance_url.clone().filter(|_| removes(operation));
         Self {
+            repository: another.unwrap_or_else(|| location(repository)),
             forget: prune.map(|_| work.forget.iter().take(MAX_FORGET).cloned().collect()).unwrap_or_default(),
             max_unused_percent: prune.map(|prune| prune.max_unused_percent),
             read_data_subset: check

@@ -15,7 +15,7 @@ use interlock_crds::{
 use serde_json::{Value, json};
 
 use super::{
-    plan::{BASE_PATH, MaintenanceWork, OBJECTS_PATH, PlannedRecovery, RunnerPlan, SOURCE_PATH, WAL_PATH},
+    plan::{BASE_PATH, MaintenanceWork, OBJECTS_PATH, PlannedRecovery, RunnerPlan, SOURCE_PATH, WAL_PATH, removes},
     receiver::RECEIVER_LABEL,
 };
 
@@ -153,12 +153,9 @@ pub fn maintenance_job(
     let plan = RunnerPlan::maintenance(name, operation, repository, repository_id, work);
     let default = PodOptions::default();
     let options = repository.pod.as_ref().unwrap_or(&default);
-    let removes = matches!(
-        operation,
-        MaintenanceOperation::Prune | MaintenanceOperation::RotateKey | MaintenanceOperation::Unlock
-    );
     let restic = &repository.restic;
-    let secret = restic.maintenance_secret_ref.as_ref().filter(|_| removes).unwrap_or(&restic.secret_ref);
+    let removing = restic.maintenance_secret_ref.as_ref().filter(|_| removes(operation));
+    let secret = removing.unwrap_or(&restic.secret_ref);
     let mut pod = Pod::new(owner, options, repository, &plan, secret)?;
     pod.restic_image = options.image.clone().unwrap_or_else(|| images.restic.to_owned());
     pod.tool_image.clone_from(&pod.restic_image);

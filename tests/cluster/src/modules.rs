@@ -44,6 +44,8 @@ pub enum Tool {
     NodeHelper,
     /// Backs up and restores.
     Restic,
+    /// Keeps repositories behind HTTP, and can refuse to remove anything.
+    RestServer,
     /// This repository's own: the web server of the tests.
     Web,
     /// What gray releases are measured against.
@@ -120,6 +122,7 @@ impl Tool {
             }
             Self::NodeHelper => ("node", ".", &NODE, ""),
             Self::Restic => ("restic", "github.com/restic/restic/cmd/restic", &RESTIC, ""),
+            Self::RestServer => ("rest-server", "github.com/restic/rest-server/cmd/rest-server", &REST_SERVER, ""),
             Self::Web => ("web", ".", &WEB, ""),
             Self::ArgoRollouts => {
                 ("rollouts-controller", "github.com/argoproj/argo-rollouts/cmd/rollouts-controller", &ARGO_ROLLOUTS, "")
@@ -173,6 +176,8 @@ const CNI: Module =
     upstream("cni", "github.com/containernetworking/plugins", module_files!["tools/cni": "go.mod", "go.sum"]);
 const RESTIC: Module =
     upstream("restic", "github.com/restic/restic", module_files!["tools/restic": "go.mod", "go.sum"]);
+const REST_SERVER: Module =
+    upstream("rest-server", "github.com/restic/rest-server", module_files!["tools/rest-server": "go.mod", "go.sum"]);
 const NODE: Module = Module {
     name: "node",
     upstream: None,
@@ -247,7 +252,7 @@ pub fn kubernetes_version() -> Result<&'static str, ToolsError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CONTAINERD, ETCD, KUBERNETES, KWOK, Module, NODE, RESTIC, ToolsError};
+    use super::{CONTAINERD, ETCD, KUBERNETES, KWOK, Module, NODE, REST_SERVER, RESTIC, ToolsError};
 
     #[test]
     fn versions_are_those_of_the_module_files() {
@@ -256,6 +261,7 @@ mod tests {
         assert_eq!(KWOK.version().unwrap(), "v0.8.0");
         assert_eq!(CONTAINERD.version().unwrap(), "v2.4.2");
         assert_eq!(RESTIC.version().unwrap(), "v0.19.1");
+        assert_eq!(REST_SERVER.version().unwrap(), "v0.14.0");
         assert_eq!(NODE.version().unwrap(), "own");
     }
 

@@ -38,7 +38,7 @@ fn copy() -> (Pod, String) {
 }
 
 #[test]
-fn d05_files_are_counted_and_compared() {
+fn d8_files_are_counted_and_compared() {
     let (pod, digest) = copy();
     let files = |files: Value| verdict(&pod.validate(json!({"files": files}), Some(&digest)));
     assert_eq!(files(json!({"minimumFiles": 2})), PASSED);
@@ -69,7 +69,7 @@ fn d05_files_are_counted_and_compared() {
 }
 
 #[test]
-fn d06_a_command_passes_by_its_exit_code_in_time_and_is_ended_with_what_it_started() {
+fn d8_a_command_passes_by_its_exit_code_in_time_and_is_ended_with_what_it_started() {
     let (pod, _) = copy();
     let command = |script: &str, timeout: &str| {
         let command = json!({"image": "checker:1", "command": ["sh", "-c", script]});
@@ -114,7 +114,7 @@ fn server(answer: &'static str, pause: Duration) -> u16 {
 }
 
 #[test]
-fn d07_a_request_passes_by_its_status_and_text_and_redirects_are_not_followed() {
+fn d8_a_request_passes_by_its_status_and_text_and_redirects_are_not_followed() {
     let (pod, _) = copy();
     let none = Duration::from_millis(50);
     let http = |port: u16, more: Value, timeout: &str| {
@@ -215,7 +215,7 @@ fn d10_a_wipe_leaves_nothing_of_the_copy_and_follows_no_link() {
 }
 
 #[test]
-fn d09_a_probe_tells_an_answer_from_no_attempt() {
+fn d9_a_probe_tells_an_answer_from_no_attempt() {
     let pod = Pod::new();
     let probe = |address: &str, port: u16| {
         let (_, report) = pod.run(DrillWork::Probe { address: address.to_owned(), port, seconds: 1 });

@@ -184,7 +184,7 @@ fn dump(to: &Path) {
 }
 
 #[test]
-fn d08_dumps_are_loaded_served_and_asked_and_no_answer_holds_data() {
+fn d8_dumps_are_loaded_served_and_asked_and_no_answer_holds_data() {
     let pod = pod();
     pod.write("restored/data/x", "");
     dump(&pod.at("restored/data/dump.sql"));
@@ -251,7 +251,7 @@ fn heartbeat(pod: &Pod) {
 }
 
 #[test]
-fn d08_a_dump_that_is_damaged_cut_or_missing_is_never_ready() {
+fn a_dump_that_is_damaged_cut_or_missing_is_never_ready() {
     let whole = pod();
     dump(&whole.at("dump.sql"));
     let text = fs::read_to_string(whole.at("dump.sql")).unwrap();

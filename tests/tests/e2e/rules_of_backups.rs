@@ -34,6 +34,14 @@ pub fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
             ),
         ),
         (
+            "maintenanceUrl needs url and maintenanceSecretRef: it is the address that those credentials are for",
+            at(
+                "BackupRepository",
+                "x",
+                json!({"restic": {"secretRef": {"name": "s"}, "url": "rest:https://vault/x/", "maintenanceUrl": "rest:https://full/x/"}}),
+            ),
+        ),
+        (
             "readAll runs as user 0 with one capability: leave out runAsUser",
             at(
                 "BackupRepository",

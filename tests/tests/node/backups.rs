@@ -1,5 +1,6 @@
 //! Backups with real restic and real PostgreSQL in real pods.
 
+mod elsewhere;
 mod halfway;
 mod troubles;
 
@@ -121,6 +122,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     assert!(!well && told.contains("does not open with RESTIC_PASSWORD"), "{told}");
 
     restored(&scene, &data);
+    elsewhere::restored_elsewhere(&scene, &data);
     dumped(&scene);
     halfway::killed(&scene);
     halfway::pruned_halfway(&scene);

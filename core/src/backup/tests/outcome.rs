@@ -1,11 +1,11 @@
 //! B8, B9, B10, B16: what the end of a pod means.
 
-use interlock_crds::BackupPhase;
+use interlock_crds::{BackupPhase, MaintenanceOperation};
 use serde_json::{Value, json};
 
 use super::at;
 use crate::backup::{
-    outcome::{Expected, Outcome, PodEnd, Reason, judge},
+    outcome::{Expected, Outcome, PodEnd, Reason, judge, of_maintenance},
     result::{MAX_RESULT_BYTES, ResultError, RunResult, RunnerOperation, RunnerStage, SnapshotResult},
 };
 
@@ -98,6 +98,22 @@ fn b16_a_repository_that_disappeared_is_told_from_one_that_never_was() {
     let (never, _) = judge(&end, &Expected { repository_id: None, ..EXPECTED });
     assert!(gone.message.contains("makes no new one"), "{}", gone.message);
     assert!(never.message.contains("initialize"), "{}", never.message);
+}
+
+#[test]
+fn a_prune_whose_credentials_may_not_delete_says_what_was_answered_and_which_may() {
+    let mut result = RunResult::new("prune-1", RunnerOperation::Prune);
+    (result.stage, result.exit_code) = (RunnerStage::Work, Some(3));
+    let answer = "Remove(<snapshot/4f2a>) failed: unexpected HTTP response (403): 403 Forbidden";
+    result.errors = ["failed to remove one or more snapshots", answer, "unable to remove"].map(str::to_owned).to_vec();
+    let end = PodEnd { message: result.encode().ok(), ..PodEnd::default() };
+    let (outcome, _) = of_maintenance(&end, "prune-1", MaintenanceOperation::Prune, None);
+    assert_eq!((outcome.phase, outcome.reason), (BackupPhase::Failed, Reason::NotRemoved));
+    assert!(
+        outcome.message.contains(answer) && outcome.message.contains("maintenanceSecretRef"),
+        "{}",
+        outcome.message
+    );
 }
 
 #[test]

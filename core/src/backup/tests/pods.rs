@@ -201,6 +201,21 @@ fn maintenance_that_removes_uses_its_own_credentials_and_a_check_rotates() {
     assert_eq!(tool(&check)["envFrom"], json!([{"secretRef": {"name": "append"}}]));
     let plan = plan_of(tool(&check));
     assert_eq!((plan.forget.len(), plan.read_data_subset.as_deref()), (0, Some("1/12")));
+    // Where a server removes for nobody, what removes goes to another one, and nothing else does.
+    let (all, full) = ("rest:https://vault.bank.example/teller/", "rest:https://full.bank.example/teller/");
+    let elsewhere = repository_spec(|s| s["restic"]["maintenanceUrl"] = json!(full));
+    for (operation, address) in [
+        (MaintenanceOperation::Initialize, all),
+        (MaintenanceOperation::Check, all),
+        (MaintenanceOperation::Prune, full),
+        (MaintenanceOperation::RotateKey, full),
+        (MaintenanceOperation::Unlock, full),
+    ] {
+        let job = maintenance_job(&owner, "vault-run", operation, &elsewhere, Some("repo-1"), &work, &IMAGES).unwrap();
+        assert_eq!(plan_of(tool(&job)).repository, address, "{operation:?}");
+    }
+    let backup = backup_job(&owner, &policy_spec(|_| ()), &elsewhere, &pinned(), BackupMode::Full, &IMAGES).unwrap();
+    assert_eq!(plan_of(tool(&backup)).repository, all);
     assert_eq!(subset("1/12", 12).as_deref(), Some("12/12"));
     assert_eq!(subset("1/0", 1), None);
 }

@@ -34,6 +34,7 @@ fn what_is_backed_up_comes_back_in_a_sandbox_that_is_cut_off_and_damage_is_found
     corrupt(&scene, &packs, &first["point"]);
     b16_what_is_gone_is_told_and_not_made_anew(&scene);
     sql(&scene);
+    b15_a_restart_changes_no_number(&scene);
 }
 
 /// Bytes that nothing makes fewer.
@@ -217,6 +218,40 @@ fn sql(scene: &Scene<'_>) {
     // D8.
     assert_eq!(outcome(&fails), ("Failed", "ValidationFailed"), "{fails:#}");
     scene.nothing_is_left();
+}
+
+/// What metrics tell of policies, repositories and drills comes from objects: a controller that is killed knows it again.
+fn b15_a_restart_changes_no_number(scene: &Scene<'_>) {
+    let shown = || -> BTreeSet<String> {
+        let page = scene.world.http("/metrics").unwrap_or_default();
+        let is_told = |line: &&str| line.starts_with("interlock_backup_") || line.starts_with("interlock_drill_");
+        page.lines().filter(is_told).map(ToOwned::to_owned).collect()
+    };
+    // The newest of all that is to be known.
+    let last = format!("interlock_drill_failed{{namespace=\"{}\",name=\"too-many\"}} 1", scene.stage.namespace);
+    let before = eventually(SOON, || {
+        let shown = shown();
+        if shown.contains(&last) { Ok(shown) } else { Err(format!("no {last}: {shown:#?}")) }
+    });
+    let all = [
+        "backup_exposed_since_timestamp",
+        "backup_last_success_timestamp",
+        "backup_last_duration",
+        "backup_consecutive_failures",
+        "drill_last_passed_timestamp",
+        "drill_rto",
+        "drill_rpo",
+    ];
+    for name in all {
+        assert!(before.iter().any(|line| line.starts_with(&format!("interlock_{name}"))), "{name}: {before:#?}");
+    }
+    scene.world.kill_controller();
+    scene.world.start_controller();
+    eventually(SOON, || {
+        let after = shown();
+        let differs: Vec<_> = before.symmetric_difference(&after).collect();
+        if differs.is_empty() { Ok(()) } else { Err(format!("{differs:#?}")) }
+    });
 }
 
 /// D9: where nothing enforces NetworkPolicies, the application is never started on real data.
