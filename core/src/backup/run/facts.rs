@@ -67,7 +67,6 @@ pub enum RepositoryFact<'a> {
 
 /// The Job of a run's name.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a pass looks at one")]
 pub enum JobFact {
     /// It is not known.
     Unknown,
