@@ -50,7 +50,7 @@ pub fn condition(expect: &str) -> Result<Condition, String> {
 pub fn holds(expect: &str, result: Scalar) -> Result<bool, String> {
     match condition(expect)?.evaluate(&variables(result)) {
         Evaluation::Is(truth) => Ok(truth),
-        // Arithmetic with whole numbers wants whole numbers.
+        // A remainder is of whole numbers alone.
         first => match (whole(result), first) {
             (Some(whole), _) => match condition(expect)?.evaluate(&Variables::whole(whole)) {
                 Evaluation::Is(truth) => Ok(truth),
