@@ -2,6 +2,8 @@
 //!
 //! Nothing else is kept of what a query returned. The language is bounded as that of analyses is.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -26,6 +28,17 @@ impl Scalar {
             "t" | "true" => Some(Self::Boolean(true)),
             "f" | "false" => Some(Self::Boolean(false)),
             number => number.parse().ok().filter(|number: &f64| number.is_finite()).map(Self::Number),
+        }
+    }
+}
+
+impl fmt::Display for Scalar {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Some numbers have three hundred digits.
+            Self::Number(number) if number.abs() >= 1e15 => write!(out, "{number:e}"),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Boolean(truth) => write!(out, "{truth}"),
         }
     }
 }
