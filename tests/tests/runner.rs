@@ -330,3 +330,37 @@ fn b6_a_pod_that_is_ended_leaves_no_lock_behind() {
     assert_eq!(locks(), 0);
     assert!(pod.snapshots().is_empty());
 }
+
+/// Whether a process of the group goes on.
+fn goes_on(group: &str) -> bool {
+    let stats = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    // Its name may hold anything; then come state, parent and group.
+    let mut after_names = stats.filter_map(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()));
+    after_names.any(|rest| {
+        let fields: Vec<&str> = rest.split_whitespace().take(3).collect();
+        fields.first() != Some(&"Z") && fields.get(2) == Some(&group)
+    })
+}
+
+#[test]
+fn b6_a_program_that_does_not_end_when_it_is_asked_is_killed_with_what_it_started() {
+    let pod = Pod::with_repository();
+    let script = "trap '' TERM; sleep 300 & echo begun; wait; sleep 300";
+    let source = json!({"kind": "command", "command": ["sh", "-c", script], "fileName": "out"});
+    let plan = json!({"operation": "Backup", "host": POLICY, "source": source});
+    let mut tool = pod.command("tool", &plan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(pod.at("repository/locks")).unwrap().count();
+    let group = eventually(Duration::from_secs(20), || {
+        let group = fs::read_to_string(pod.at("interlock/run/source-group")).map_err(|error| error.to_string())?;
+        if locks() > 0 && goes_on(&group) { Ok(group) } else { Err("it has not begun".to_owned()) }
+    });
+    assert!(Command::new("kill").args(["-s", "TERM", &tool.id().to_string()]).status().unwrap().success());
+    // The grace of the pod is 60 s; five seconds are the program's.
+    eventually(Duration::from_secs(30), || match tool.try_wait().unwrap() {
+        Some(_) => Ok(()),
+        None => Err("it goes on".to_owned()),
+    });
+    eventually(Duration::from_secs(5), || if goes_on(&group) { Err("it goes on".to_owned()) } else { Ok(()) });
+    assert_eq!(locks(), 0);
+    assert!(pod.snapshots().is_empty());
+}

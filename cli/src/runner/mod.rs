@@ -5,6 +5,7 @@
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
 mod drill;
+mod ending;
 mod heartbeat;
 mod install;
 mod log;
@@ -109,6 +110,9 @@ impl Place {
 /// Does what the container is for.
 pub async fn execute(args: &RunnerArgs) -> ExitCode {
     let place = Place { root: args.root.clone() };
+    if matches!(&args.command, RunnerCommand::Tool | RunnerCommand::Restore | RunnerCommand::Report) {
+        ending::listen();
+    }
     let done = match &args.command {
         RunnerCommand::Install { dir } => install::own(dir),
         RunnerCommand::InstallTool { name, dir } => install::tool(name, dir),
