@@ -12,6 +12,7 @@ mod log;
 mod note;
 mod physical;
 mod postgres;
+mod reach;
 mod recover;
 mod redact;
 mod report;

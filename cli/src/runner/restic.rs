@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Place, ending, install, log, redact::Secrets};
+use super::{Place, ending, install, log, reach, redact::Secrets};
 
 /// How often progress goes to the log.
 const EVERY: Duration = Duration::from_secs(10);
@@ -65,6 +65,15 @@ impl<'a> Restic<'a> {
     pub fn with(mut self, name: &str, value: String) -> Self {
         self.environment.push((name.to_owned(), value));
         self
+    }
+
+    /// Whether anything answers at the address of the repository; else what a run of restic would have come to, sooner.
+    pub async fn reach(&self) -> Result<(), Came> {
+        let Err(why) = reach::reach(&self.plan.repository).await else { return Ok(()) };
+        // The exit code with which restic gives up.
+        let mut came = Came { code: Some(1), ..Came::default() };
+        self.wrong(&mut came, &why, true);
+        Err(came)
     }
 
     /// Runs it to its end. Every line of its output is told to `each`, those of progress not.
@@ -184,7 +193,7 @@ impl<'a> Restic<'a> {
         if self.plan.repository.starts_with("sftp:") {
             let secrets = self.place.text(&format!("{SECRETS_PATH}/repository"));
             let ssh = format!(
-                "sftp.args=-i {secrets}/ssh-privatekey -o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes"
+                "sftp.args=-i {secrets}/ssh-privatekey -o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes -o ConnectTimeout=30"
             );
             command.arg("-o").arg(ssh);
         }

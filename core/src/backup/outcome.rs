@@ -316,7 +316,7 @@ fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
         ),
         Some(code) if result.stage <= RunnerStage::Open => Outcome::failed(
             Reason::RepositoryUnreachable,
-            format!("the repository could not be opened (restic ended with {code}){}", first_error(result)),
+            format!("the repository could not be opened (exit code {code}){}", first_error(result)),
         ),
         Some(code) => Outcome::failed(
             Reason::ToolFailed,

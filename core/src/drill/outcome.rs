@@ -89,9 +89,10 @@ pub fn restore(
             ));
         }
         Some(code) if report.stage <= RunnerStage::Open => {
+            let first = report.errors.first().map(|error| format!(": {}", shorten(error, 300))).unwrap_or_default();
             return Err(Ending::failed(
                 Reason::RepositoryUnreachable,
-                format!("the repository could not be opened (restic ended with {code})"),
+                format!("the repository could not be opened (exit code {code}){first}"),
             ));
         }
         Some(code) => return Err(told(format!("restic ended with {code}"))),
