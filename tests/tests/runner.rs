@@ -352,7 +352,8 @@ fn b6_a_pod_that_is_ended_leaves_no_lock_behind() {
 
 /// Whether a process of the group goes on.
 fn goes_on(group: &str) -> bool {
-    let stats = fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    let stats =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
     // Its name may hold anything; then come state, parent and group.
     let mut after_names = stats.filter_map(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()));
     after_names.any(|rest| {

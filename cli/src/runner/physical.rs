@@ -302,7 +302,8 @@ impl<'a> Physical<'a> {
 
     /// Runs a program to its end, its lines to the log; the last of them if it failed.
     async fn run(&self, command: Command, name: &str) -> Result<(), String> {
-        let output = ending::output(command).await.map_err(|error| format!("{name} did not run to its end: {error}"))?;
+        let output =
+            ending::output(command).await.map_err(|error| format!("{name} did not run to its end: {error}"))?;
         let mut told = Vec::new();
         for line in [&output.stdout, &output.stderr]
             .into_iter()

@@ -200,7 +200,8 @@ mod tests {
         assert!(told(server).is_some_and(|why| why.starts_with("connection to server at \"127.0.0.1\"")));
         let of_data = told("FEHLER:  22P02: ungültige Eingabesyntax für Typ integer: »alice«").unwrap();
         assert!(of_data.starts_with("error 22P02 of PostgreSQL") && !of_data.contains("alice"), "{of_data}");
-        for line in ["NOTICE:  00000: alice", "DETAIL:  Key (name)=(alice) exists.", "LINE 1: select 'alice'::int", ""] {
+        for line in ["NOTICE:  00000: alice", "DETAIL:  Key (name)=(alice) exists.", "LINE 1: select 'alice'::int", ""]
+        {
             assert_eq!(told(line), None, "{line}");
         }
     }

@@ -63,7 +63,8 @@ fn conditions_look_at_an_answer() {
 
 #[test]
 fn whole_numbers_are_written_beside_measured_ones_with_or_without_a_point() {
-    for text in ["result < 5", "result < 5.0", "result * 100 < 500", "100.0 * result < 500", "(result + 1) / 2 <= 2.5"] {
+    for text in ["result < 5", "result < 5.0", "result * 100 < 500", "100.0 * result < 500", "(result + 1) / 2 <= 2.5"]
+    {
         assert_eq!(of_number(text, 4.0), Evaluation::Is(true), "{text}");
         assert_eq!(of_number(text, 6.0), Evaluation::Is(false), "{text}");
     }
