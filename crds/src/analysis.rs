@@ -42,7 +42,7 @@ pub struct Analysis {
     pub compare: Option<CompareMetric>,
     /// CEL: the measurement is a success if this is true. Without failWhen, anything else is a failure. Looks at `result` (a
     /// number; a list of numbers for a range; the JSON body for http), `series` (a list of `labels` and `value` or `values`;
-    /// prometheus), `status` and `body` (http). All numbers are doubles.
+    /// prometheus), `status` and `body` (http). All numbers are doubles; beside them 100 and 100.0 are the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub success_when: Option<String>,

@@ -55,7 +55,7 @@ pub struct SqlValidation {
     /// Query.
     #[schemars(length(min = 1, max = 8192))]
     pub query: String,
-    /// CEL condition on `result`, such as `result > 1000`.
+    /// CEL condition on `result`, such as `result > 1000`; `result > 1000.0` is the same.
     #[schemars(length(min = 1, max = 512))]
     pub expect: String,
 }

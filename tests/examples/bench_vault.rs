@@ -84,7 +84,7 @@ fn main() {
     });
     let files = json!({"validations": [{"name": "every file", "files": {"verifyAll": true}}]});
     drill(&scene, "files-0", files, &pod);
-    let rows = json!({"name": "rows", "sql": {"database": "postgres", "query": "select count(*) from filler", "expect": "result > 0.0"}});
+    let rows = json!({"name": "rows", "sql": {"database": "postgres", "query": "select count(*) from filler", "expect": "result > 0"}});
     drill(&scene, "database-0", json!({"validations": [rows]}), &pod);
 }
 

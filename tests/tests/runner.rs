@@ -201,6 +201,9 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
     });
     let (_, locked) = pod.run(&json!({"operation": "Prune", "forget": []}));
     assert_eq!(checked(&locked), Reason::RepositoryLocked, "{locked:?}");
+    let end = PodEnd { message: Some(locked.encode().unwrap()), ..PodEnd::default() };
+    let why = outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Prune, None).0.message;
+    assert!(why.contains("by restic on host "), "restic's words name the host: {why}");
     holder.kill().unwrap();
     holder.wait().unwrap();
     pod.password = "another-long-password";
@@ -238,39 +241,14 @@ fn to_nobody(pod: &Pod) -> Value {
     plan
 }
 
-/// A tool that is asked to end when a test gives it up.
-struct Tried(Child);
-
-impl Drop for Tried {
-    fn drop(&mut self) {
-        if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
-            let _ = Command::new("kill").args(["-s", "TERM", &self.0.id().to_string()]).status();
-        }
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn b16_a_repository_that_does_not_answer_ends_the_run_by_itself() {
-    let pod = Pod::new();
-    let plan = to_nobody(&pod);
-    let mut tool = Tried(pod.command("tool", &plan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-    eventually(Duration::from_mins(5), || match tool.0.try_wait().unwrap() {
-        Some(_) => Ok(()),
-        None => Err("restic tries again and again".to_owned()),
-    });
-    pod.command("report", &plan).output().unwrap();
-    let message = fs::read_to_string(pod.at("dev/termination-log")).unwrap();
-    let result = RunResult::decode(Some(&message), "run-1").unwrap();
-    assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
-    assert!(result.errors.iter().any(|error| error.contains("connection refused")), "{result:?}");
-}
-
 #[test]
 fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
     let pod = Pod::new();
     let plan = to_nobody(&pod);
-    let mut tool = pod.command("tool", &plan).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    // With a proxy nobody but restic knows whether anything answers there; for this host it takes none.
+    let mut tool = pod.command("tool", &plan);
+    tool.env("HTTP_PROXY", "http://127.0.0.1:9").stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut tool = tool.spawn().unwrap();
     // restic tries again for a quarter of an hour; the deadline of the run may end it earlier.
     let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
     let told = lines.by_ref().map(Result::unwrap).find(|line| line.contains("connection refused"));
@@ -283,6 +261,19 @@ fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
     let result = RunResult::decode(Some(&message), "run-1").unwrap();
     assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
     assert!(result.errors.iter().any(|error| error.contains("connection refused")), "{result:?}");
+}
+
+#[test]
+fn b16_an_address_at_which_nothing_answers_is_told_within_half_a_minute() {
+    let pod = Pod::new();
+    fs::write(pod.at("data/a"), "a").unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut plan = Pod::files();
+    plan["repository"] = json!(format!("rest:http://teller:hunter2-long@127.0.0.1:{port}/"));
+    let (told, result) = pod.run(&plan);
+    assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
+    assert!(result.errors[0].starts_with(&format!("no connection to 127.0.0.1:{port} within 30 s (")), "{result:?}");
+    assert!(!told.contains("hunter2"), "{told}");
 }
 
 #[test]
@@ -388,6 +379,41 @@ fn b6_a_pod_that_is_ended_leaves_no_lock_behind() {
         Some(_) => Ok(()),
         None => Err("it goes on".to_owned()),
     });
+    assert_eq!(locks(), 0);
+    assert!(pod.snapshots().is_empty());
+}
+
+/// Whether a process of the group goes on.
+fn goes_on(group: &str) -> bool {
+    let stats =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    // Its name may hold anything; then come state, parent and group.
+    let mut after_names = stats.filter_map(|stat| stat.rsplit_once(')').map(|(_, rest)| rest.to_owned()));
+    after_names.any(|rest| {
+        let fields: Vec<&str> = rest.split_whitespace().take(3).collect();
+        fields.first() != Some(&"Z") && fields.get(2) == Some(&group)
+    })
+}
+
+#[test]
+fn b6_a_program_that_does_not_end_when_it_is_asked_is_killed_with_what_it_started() {
+    let pod = Pod::with_repository();
+    let script = "trap '' TERM; sleep 300 & echo begun; wait; sleep 300";
+    let source = json!({"kind": "command", "command": ["sh", "-c", script], "fileName": "out"});
+    let plan = json!({"operation": "Backup", "host": POLICY, "source": source});
+    let mut tool = pod.command("tool", &plan).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let locks = || fs::read_dir(pod.at("repository/locks")).unwrap().count();
+    let group = eventually(Duration::from_secs(20), || {
+        let group = fs::read_to_string(pod.at("interlock/run/source-group")).map_err(|error| error.to_string())?;
+        if locks() > 0 && goes_on(&group) { Ok(group) } else { Err("it has not begun".to_owned()) }
+    });
+    assert!(Command::new("kill").args(["-s", "TERM", &tool.id().to_string()]).status().unwrap().success());
+    // The grace of the pod is 60 s; five seconds are the program's.
+    eventually(Duration::from_secs(30), || match tool.try_wait().unwrap() {
+        Some(_) => Ok(()),
+        None => Err("it goes on".to_owned()),
+    });
+    eventually(Duration::from_secs(5), || if goes_on(&group) { Err("it goes on".to_owned()) } else { Ok(()) });
     assert_eq!(locks(), 0);
     assert!(pod.snapshots().is_empty());
 }

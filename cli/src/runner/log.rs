@@ -22,8 +22,7 @@ pub(super) fn tail() -> String {
 fn keep(kept: &mut String, line: &str) {
     kept.push_str(line);
     kept.push('\n');
-    let from = kept.len().saturating_sub(KEPT_BYTES);
-    let from = (from..=kept.len()).find(|from| kept.is_char_boundary(*from)).unwrap_or(kept.len());
+    let from = kept.ceil_char_boundary(kept.len().saturating_sub(KEPT_BYTES));
     kept.drain(..from);
 }
 

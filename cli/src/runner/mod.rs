@@ -5,12 +5,14 @@
 //! back what was stored and alone writes the result. What an outcome means is the core's.
 
 mod drill;
+mod ending;
 mod heartbeat;
 mod install;
 mod log;
 mod note;
 mod physical;
 mod postgres;
+mod reach;
 mod recover;
 mod redact;
 mod report;
@@ -109,6 +111,9 @@ impl Place {
 /// Does what the container is for.
 pub async fn execute(args: &RunnerArgs) -> ExitCode {
     let place = Place { root: args.root.clone() };
+    if matches!(&args.command, RunnerCommand::Tool | RunnerCommand::Restore | RunnerCommand::Report) {
+        ending::listen();
+    }
     let done = match &args.command {
         RunnerCommand::Install { dir } => install::own(dir),
         RunnerCommand::InstallTool { name, dir } => install::tool(name, dir),

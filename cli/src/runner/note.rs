@@ -12,6 +12,7 @@ use super::Place;
 const RESULT: &str = "result.json";
 const DRILL: &str = "drill.json";
 const SOURCE: &str = "source-exit";
+const SOURCE_GROUP: &str = "source-group";
 
 fn write(place: &Place, name: &str, text: &str) -> Result<(), String> {
     let dir = place.at(EXCHANGE_PATH);
@@ -41,6 +42,16 @@ pub(super) fn leave_source(place: &Place, code: i32) -> Result<(), String> {
 /// The same, read.
 pub(super) fn find_source(place: &Place) -> Option<i32> {
     fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE)).ok()?.trim().parse().ok()
+}
+
+/// The process group of the program whose output is stored.
+pub(super) fn leave_source_group(place: &Place, group: u32) -> Result<(), String> {
+    write(place, SOURCE_GROUP, &group.to_string())
+}
+
+/// The same, read.
+pub(super) fn find_source_group(place: &Place) -> Option<u32> {
+    fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE_GROUP)).ok()?.trim().parse().ok()
 }
 
 /// How a tool of a drill ended.

@@ -1,6 +1,6 @@
 //! Physical copies of a PostgreSQL server: a base copy that was verified, or the received segments that carry one on.
 
-use std::{fs, process::Stdio, time::Duration};
+use std::{fs, time::Duration};
 
 use interlock_core::backup::{
     outcome::short,
@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use tokio::process::Command;
 
 use super::{
-    Place, install, log,
+    Place, ending, install, log,
     postgres::{self, Server},
     redact::Secrets,
     restic::Restic,
@@ -281,7 +281,7 @@ impl<'a> Physical<'a> {
         let (_, name) = marked.as_ref()?;
         let file = self.place.at(WAL_PATH).join(name);
         let deadline = tokio::time::Instant::now() + PATIENCE;
-        while !file.is_file() && tokio::time::Instant::now() < deadline {
+        while !file.is_file() && tokio::time::Instant::now() < deadline && !ending::is_asked() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         if !file.is_file() {
@@ -301,9 +301,9 @@ impl<'a> Physical<'a> {
     }
 
     /// Runs a program to its end, its lines to the log; the last of them if it failed.
-    async fn run(&self, mut command: Command, name: &str) -> Result<(), String> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        let output = command.output().await.map_err(|error| format!("{name} cannot be started: {error}"))?;
+    async fn run(&self, command: Command, name: &str) -> Result<(), String> {
+        let output =
+            ending::output(command).await.map_err(|error| format!("{name} did not run to its end: {error}"))?;
         let mut told = Vec::new();
         for line in [&output.stdout, &output.stderr]
             .into_iter()

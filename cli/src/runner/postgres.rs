@@ -6,7 +6,7 @@ use interlock_core::backup::plan::SECRETS_PATH;
 use interlock_crds::SslMode;
 use tokio::process::Command;
 
-use super::Place;
+use super::{Place, ending};
 
 /// A server.
 #[derive(Clone, Copy, Debug)]
@@ -74,8 +74,11 @@ pub(super) async fn psql(
     let mut psql = client(place, server, "psql");
     psql.args(["--no-psqlrc", "--no-password", "--quiet", "--tuples-only", "--no-align"]);
     psql.args(["--dbname", database, "--command", statement]).stdin(std::process::Stdio::null()).kill_on_drop(true);
-    let answer = tokio::time::timeout(limit, psql.output())
-        .await
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(limit, psql.output()) => answer,
+        () = ending::asked() => return Err("this pod is being ended".to_owned()),
+    };
+    let answer = answer
         .map_err(|_| format!("the server did not answer within {} s", limit.as_secs()))?
         .map_err(|error| format!("psql cannot be started: {error}"))?;
     if answer.status.success() {

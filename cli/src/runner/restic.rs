@@ -4,16 +4,14 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use interlock_core::backup::plan::{PROGRAMS_PATH, RunnerPlan, SECRETS_PATH};
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
-    process::{Child, Command},
-    signal::unix::{SignalKind, signal},
+    process::Command,
     sync::mpsc,
 };
 
-use super::{Place, install, log, redact::Secrets};
+use super::{Place, ending, install, log, reach, redact::Secrets};
 
 /// How often progress goes to the log.
 const EVERY: Duration = Duration::from_secs(10);
@@ -69,6 +67,15 @@ impl<'a> Restic<'a> {
         self
     }
 
+    /// Whether anything answers at the address of the repository; else what a run of restic would have come to, sooner.
+    pub async fn reach(&self) -> Result<(), Came> {
+        let Err(why) = reach::reach(&self.plan.repository).await else { return Ok(()) };
+        // The exit code with which restic gives up.
+        let mut came = Came { code: Some(1), ..Came::default() };
+        self.wrong(&mut came, &why, true);
+        Err(came)
+    }
+
     /// Runs it to its end. Every line of its output is told to `each`, those of progress not.
     pub async fn run(&self, args: &[&str]) -> Came {
         self.run_with(args, |_| ()).await
@@ -89,17 +96,20 @@ impl<'a> Restic<'a> {
         read(child.stdout.take(), false, sender.clone());
         read(child.stderr.take(), true, sender);
         let mut told = Instant::now();
-        let mut terminate = signal(SignalKind::terminate()).ok();
+        let ended = ending::end_restic(self.place, child.id());
+        tokio::pin!(ended);
         loop {
             tokio::select! {
                 line = lines.recv() => match line {
                     Some((is_error, line)) => self.take(&mut came, is_error, &line, &mut told, &mut each),
                     None => break,
                 },
-                () = asked(&mut terminate) => end(&child),
+                () = &mut ended => {}
             }
         }
-        match child.wait().await {
+        let status = child.wait().await;
+        ending::end_rest(self.place);
+        match status {
             Ok(status) => {
                 use std::os::unix::process::ExitStatusExt as _;
                 (came.code, came.signal) = (status.code(), status.signal());
@@ -183,7 +193,7 @@ impl<'a> Restic<'a> {
         if self.plan.repository.starts_with("sftp:") {
             let secrets = self.place.text(&format!("{SECRETS_PATH}/repository"));
             let ssh = format!(
-                "sftp.args=-i {secrets}/ssh-privatekey -o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes"
+                "sftp.args=-i {secrets}/ssh-privatekey -o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes -o ConnectTimeout=30"
             );
             command.arg("-o").arg(ssh);
         }
@@ -196,24 +206,6 @@ impl<'a> Restic<'a> {
     fn repository(&self) -> String {
         let repository = &self.plan.repository;
         if repository.starts_with('/') { self.place.text(repository) } else { repository.clone() }
-    }
-}
-
-/// restic takes its lock away when it is asked to end.
-fn end(child: &Child) {
-    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(pid) = pid {
-        log::say("this pod is being ended; restic is asked to end");
-        let _ = kill_process(pid, Signal::TERM);
-    }
-}
-
-async fn asked(terminate: &mut Option<tokio::signal::unix::Signal>) {
-    match terminate {
-        Some(terminate) => {
-            terminate.recv().await;
-        }
-        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use interlock_core::backup::plan::PlannedSource;
+use rustix::process::setpgid;
 use tokio::process::Command;
 
 use super::{Place, note, plan, postgres};
@@ -12,6 +13,7 @@ pub(super) const POSTGRES: &str = "postgres";
 
 /// Runs it; its standard output is that of this process.
 pub(super) async fn execute(place: &Place, command: &[String]) -> ExitCode {
+    lead(place);
     let code = match command {
         [only] if only == POSTGRES => match plan() {
             Ok(plan) => match &plan.source {
@@ -34,6 +36,14 @@ pub(super) async fn execute(place: &Place, command: &[String]) -> ExitCode {
         return ExitCode::from(125);
     }
     ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+/// Makes this process the first of a group with everything that it starts, and leaves word of it: restic kills this process alone.
+fn lead(place: &Place) {
+    let alone = setpgid(None, None).map_err(|error| error.to_string());
+    if let Err(why) = alone.and_then(|()| note::leave_source_group(place, std::process::id())) {
+        eprintln!("what is started cannot be ended as a group: {why}");
+    }
 }
 
 fn signal(status: std::process::ExitStatus) -> i32 {

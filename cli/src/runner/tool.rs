@@ -70,8 +70,11 @@ pub(super) struct Opened {
     pub id: Option<String>,
 }
 
-/// Opens the repository with its key, and learns its id.
+/// Opens the repository with its key, if anything answers there, and learns its id.
 pub(super) async fn open(restic: &Restic<'_>) -> Opened {
+    if let Err(came) = restic.reach().await {
+        return Opened { came, id: None };
+    }
     let mut text = String::new();
     let came = restic.run(&["cat", "config", "--no-lock", "--json"]).await;
     for line in &came.output {

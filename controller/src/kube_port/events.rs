@@ -208,8 +208,7 @@ fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let end = (0..=limit.saturating_sub(MORE.len_utf8())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-    let cut = &text[..end];
+    let cut = &text[..text.floor_char_boundary(limit.saturating_sub(MORE.len_utf8()))];
     // In a name only its own characters may stand.
     if text.contains(' ') { format!("{cut}{MORE}") } else { cut.to_owned() }
 }

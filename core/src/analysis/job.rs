@@ -29,10 +29,7 @@ pub fn fitting(name: String) -> String {
     for byte in digest.as_ref().iter().take(5) {
         let _ = write!(suffix, "{byte:02x}");
     }
-    let mut end = MAX_NAME - suffix.len() - 1;
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
+    let end = name.floor_char_boundary(MAX_NAME - suffix.len() - 1);
     format!("{}-{suffix}", name[..end].trim_end_matches(['-', '.']))
 }
 

@@ -36,11 +36,7 @@ pub(crate) fn shorten(text: &str, limit: usize) -> String {
     if text.len() <= limit {
         return text.to_owned();
     }
-    let mut end = limit.saturating_sub(3);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}...", &text[..end])
+    format!("{}...", &text[..text.floor_char_boundary(limit.saturating_sub(3))])
 }
 
 /// A number as people write it: at most four digits that count, no trailing zeros.

@@ -14,6 +14,8 @@ use interlock_crds::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub(super) use due::{LOCK_IS_STALE, word};
+
 use super::{
     outcome::{self, Outcome, Reason},
     plan,
@@ -64,7 +66,7 @@ pub struct SeenByRuns {
     pub opened_at: Option<Timestamp>,
     /// When a run last could not, and why.
     pub refused: Option<(Timestamp, String)>,
-    /// When a run last found it locked by something outside this cluster.
+    /// When a run last found it locked: by something outside this cluster, or by a lock that a run left which was killed.
     pub locked_at: Option<Timestamp>,
     /// How many recovery points are in it.
     pub points: u32,

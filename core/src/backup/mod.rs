@@ -8,6 +8,7 @@ pub mod choose;
 pub mod exposure;
 pub mod heartbeat;
 pub mod hooks;
+mod lock;
 pub mod maintenance;
 pub mod objects;
 pub mod observed;

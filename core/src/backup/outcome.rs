@@ -6,6 +6,7 @@
 use interlock_crds::{BackupPhase, MaintenanceOperation};
 
 use super::{
+    lock,
     observed::POD_GONE,
     result::{ResultError, RunResult, RunnerStage, SourceFailure},
 };
@@ -316,17 +317,14 @@ fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
                 "there is no repository at the address; set initialize: true, or correct the address"
             },
         ),
-        Some(11) => Outcome::failed(
-            Reason::RepositoryLocked,
-            "the repository is locked by something outside this cluster and did not become free within retryLock; Interlock removes a lock only when its owner is known to have ended",
-        ),
+        Some(11) => Outcome::failed(Reason::RepositoryLocked, lock::locked(&result.errors)),
         Some(12) => Outcome::failed(
             Reason::WrongPassword,
             "the repository does not open with RESTIC_PASSWORD of its Secret; correct the Secret",
         ),
         Some(code) if result.stage <= RunnerStage::Open => Outcome::failed(
             Reason::RepositoryUnreachable,
-            format!("the repository could not be opened (restic ended with {code}){}", first_error(result)),
+            format!("the repository could not be opened (exit code {code}){}", first_error(result)),
         ),
         Some(code) => Outcome::failed(
             Reason::ToolFailed,

@@ -2,6 +2,8 @@
 //!
 //! Nothing else is kept of what a query returned. The language is bounded as that of analyses is.
 
+use std::fmt;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -30,6 +32,17 @@ impl Scalar {
     }
 }
 
+impl fmt::Display for Scalar {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Some numbers have three hundred digits.
+            Self::Number(number) if number.abs() >= 1e15 => write!(out, "{number:e}"),
+            Self::Number(number) => write!(out, "{number}"),
+            Self::Boolean(truth) => write!(out, "{truth}"),
+        }
+    }
+}
+
 /// Reads a condition.
 ///
 /// # Errors
@@ -50,7 +63,7 @@ pub fn condition(expect: &str) -> Result<Condition, String> {
 pub fn holds(expect: &str, result: Scalar) -> Result<bool, String> {
     match condition(expect)?.evaluate(&variables(result)) {
         Evaluation::Is(truth) => Ok(truth),
-        // Arithmetic with whole numbers wants whole numbers.
+        // A remainder is of whole numbers alone.
         first => match (whole(result), first) {
             (Some(whole), _) => match condition(expect)?.evaluate(&Variables::whole(whole)) {
                 Evaluation::Is(truth) => Ok(truth),

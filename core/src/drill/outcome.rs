@@ -10,9 +10,12 @@ use super::{
     reason::{Ending, Reason},
     report::{DrillReport, RestoredReport},
 };
-use crate::backup::{
-    outcome::PodEnd,
-    result::{HeartbeatRead, ResultError, RunnerStage},
+use crate::{
+    analysis::shorten,
+    backup::{
+        outcome::PodEnd,
+        result::{HeartbeatRead, ResultError, RunnerStage},
+    },
 };
 
 /// Words of restic that tell damaged data from everything else that can go wrong.
@@ -86,9 +89,10 @@ pub fn restore(
             ));
         }
         Some(code) if report.stage <= RunnerStage::Open => {
+            let first = report.errors.first().map(|error| format!(": {}", shorten(error, 300))).unwrap_or_default();
             return Err(Ending::failed(
                 Reason::RepositoryUnreachable,
-                format!("the repository could not be opened (restic ended with {code})"),
+                format!("the repository could not be opened (exit code {code}){first}"),
             ));
         }
         Some(code) => return Err(told(format!("restic ended with {code}"))),
@@ -210,7 +214,7 @@ pub fn validation(spec: &DrillValidation, end: &PodEnd, deadline_exceeded: bool,
         return Validated::error("Killed", format!("it was ended by signal {signal}"));
     }
     let Some(code) = report.exit_code else {
-        return Validated::error("NotRun", "it could not be started; the log of its pod says why");
+        return Validated::error("NotRun", why("it could not be started", &report));
     };
     let holds = |holds: bool, yes: String, no: String| {
         if holds {
@@ -223,11 +227,7 @@ pub fn validation(spec: &DrillValidation, end: &PodEnd, deadline_exceeded: bool,
         return holds(code == 0, "the command ended with 0".into(), format!("the command ended with {code}"));
     }
     if code != 0 || report.stage != RunnerStage::Done {
-        return Validated::new(
-            ValidationVerdict::Failed,
-            "Failed",
-            format!("it ended with {code}; the log of its pod says why"),
-        );
+        return Validated::new(ValidationVerdict::Failed, "Failed", why(&format!("it ended with {code}"), &report));
     }
     if spec.heartbeat.is_some() {
         let said =
@@ -246,6 +246,14 @@ pub fn validation(spec: &DrillValidation, end: &PodEnd, deadline_exceeded: bool,
     }
 }
 
+/// What happened, with the first error that the pod told. Its log goes with the sandbox.
+fn why(what: &str, report: &DrillReport) -> String {
+    match report.errors.first() {
+        Some(error) => format!("{what}: {}", shorten(error, 300)),
+        None => format!("{what}; the log of its pod says why"),
+    }
+}
+
 fn query(expect: &str, report: &DrillReport) -> Validated {
     let result = match (report.number, report.boolean) {
         (Some(number), None) if number.is_finite() => Scalar::Number(number),
@@ -258,10 +266,18 @@ fn query(expect: &str, report: &DrillReport) -> Validated {
             );
         }
     };
+    let asked = shorten(expect, 200);
     let found = match holds(expect, result) {
-        Ok(true) => Validated::new(ValidationVerdict::Passed, "Passed", format!("{expect} holds")),
-        Ok(false) => Validated::new(ValidationVerdict::Failed, "Failed", format!("{expect} does not hold")),
-        Err(why) => Validated::error("BadExpectation", format!("{expect} cannot be told: {why}")),
+        Ok(true) => Validated::new(ValidationVerdict::Passed, "Passed", format!("{asked} holds")),
+        Ok(false) => Validated::new(
+            ValidationVerdict::Failed,
+            "Failed",
+            format!("{asked} does not hold: the query returned {result}"),
+        ),
+        Err(why) => Validated::error(
+            "BadExpectation",
+            format!("{asked} cannot be told of {result}, which the query returned: {why}"),
+        ),
     };
     Validated { result: Some(result), ..found }
 }

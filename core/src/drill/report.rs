@@ -54,7 +54,7 @@ pub struct DrillReport {
     /// The number of errors.
     #[serde(default)]
     pub error_count: u64,
-    /// The first of them, of the restore alone: words of restic.
+    /// The first of them, one line each: words of restic, of psql where they quote no data, or the tool's own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<String>,
 }

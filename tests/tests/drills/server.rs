@@ -210,6 +210,12 @@ fn d8_dumps_are_loaded_served_and_asked_and_no_answer_holds_data() {
     {
         assert_eq!(verdict(&pod.sql(query, "result > 0")), FAILED, "{query}");
     }
+    let gone = pod.sql("select * from gone", "result > 0").message;
+    assert_eq!(gone, "it ended with 1: relation \"gone\" does not exist (error 42P01 of PostgreSQL)");
+    let quoting = pod.sql("select name::int from account", "result > 0").message;
+    assert!(quoting.starts_with("it ended with 1: error 22P02 of PostgreSQL, whose text may quote data"), "{quoting}");
+    let few = pod.sql("select count(*) from account", "result * 2 > 3000").message;
+    assert_eq!(few, "result * 2 > 3000 does not hold: the query returned 1500");
     let slow = pod.validate(
         json!({"timeout": "1s", "sql": {"database": "bank", "query": "select pg_sleep(30), 1", "expect": "result > 0"}}),
         None,

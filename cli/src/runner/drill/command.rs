@@ -4,7 +4,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::{io::AsyncReadExt as _, process::Command, time};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    process::Command,
+    time,
+};
 
 /// Most output that is read.
 const MOST_OUTPUT: u64 = 64 * 1024;
@@ -20,6 +24,8 @@ pub(super) struct Ended {
     pub timed_out: bool,
     /// The beginning of its output, if it was asked for.
     pub output: Vec<u8>,
+    /// The beginning of its errors, if they were asked for.
+    pub errors: Vec<u8>,
 }
 
 /// Runs a program whose output goes to the log.
@@ -27,7 +33,7 @@ pub(super) struct Ended {
 /// # Errors
 /// It cannot be started.
 pub(super) async fn run(mut command: Command, limit: Duration) -> Result<Ended, String> {
-    command.stdout(Stdio::inherit());
+    command.stdout(Stdio::inherit()).stderr(Stdio::inherit());
     ended(command, limit).await
 }
 
@@ -36,30 +42,36 @@ pub(super) async fn run(mut command: Command, limit: Duration) -> Result<Ended, 
 /// # Errors
 /// It cannot be started.
 pub(super) async fn ask(mut command: Command, limit: Duration) -> Result<Ended, String> {
-    command.stdout(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+    ended(command, limit).await
+}
+
+/// Runs a program whose output and errors are read. The errors do not go to the log.
+///
+/// # Errors
+/// It cannot be started.
+pub(super) async fn ask_and_hear(mut command: Command, limit: Duration) -> Result<Ended, String> {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     ended(command, limit).await
 }
 
 async fn ended(mut command: Command, limit: Duration) -> Result<Ended, String> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stderr(Stdio::inherit()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).process_group(0).kill_on_drop(true);
     let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
-    let mut stdout = child.stdout.take();
+    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
     let mut found = Ended::default();
     let work = async {
-        let mut output = Vec::new();
-        if let Some(stdout) = &mut stdout {
-            // What is too much would fill the pipe, and is no answer either.
-            let _ = stdout.take(MOST_OUTPUT).read_to_end(&mut output).await;
-        }
-        (child.wait().await, output)
+        let (output, errors) = tokio::join!(beginning(&mut stdout), beginning(&mut stderr));
+        (child.wait().await, output, errors)
     };
-    if let Ok((status, output)) = time::timeout(limit, work).await {
+    if let Ok((status, output, errors)) = time::timeout(limit, work).await {
         use std::os::unix::process::ExitStatusExt as _;
         let status = status.map_err(|error| format!("how {program} ended cannot be found out: {error}"))?;
-        (found.code, found.signal, found.output) = (status.code(), status.signal(), output);
+        (found.code, found.signal) = (status.code(), status.signal());
+        (found.output, found.errors) = (output, errors);
     } else {
         println!("{program} took longer than {} s and is ended", limit.as_secs());
         found.timed_out = true;
@@ -70,6 +82,15 @@ async fn ended(mut command: Command, limit: Duration) -> Result<Ended, String> {
         let _ = child.wait().await;
     }
     Ok(found)
+}
+
+/// What a program writes, as far as it is read: more would fill the pipe, and is no answer either.
+async fn beginning(stream: &mut Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(stream) = stream {
+        let _ = stream.take(MOST_OUTPUT).read_to_end(&mut bytes).await;
+    }
+    bytes
 }
 
 #[cfg(test)]
@@ -86,6 +107,8 @@ mod tests {
     async fn the_exit_code_and_the_output_are_those_of_the_program() {
         let ended = ask(shell("echo 7; exit 3"), Duration::from_secs(20)).await.unwrap();
         assert_eq!((ended.code, ended.output.as_slice(), ended.timed_out), (Some(3), b"7\n".as_slice(), false));
+        let heard = ask_and_hear(shell("echo 7; echo no >&2; exit 1"), Duration::from_secs(20)).await.unwrap();
+        assert_eq!((heard.output.as_slice(), heard.errors.as_slice()), (b"7\n".as_slice(), b"no\n".as_slice()));
         let killed = run(shell("kill -9 $$"), Duration::from_secs(20)).await.unwrap();
         assert_eq!((killed.code, killed.signal), (None, Some(9)));
         let missing = run(Command::new("/no/such/program"), Duration::from_secs(1)).await.unwrap_err();

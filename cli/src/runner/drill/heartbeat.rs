@@ -15,7 +15,7 @@ use interlock_core::{
 };
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Pod, command, done, failed, sql};
+use super::{Pod, command, done, failed, failed_as, sql};
 
 /// By so much a heartbeat is made older.
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -40,7 +40,7 @@ pub(super) async fn validate(
             sql::Answer::Value(Some(record)) => match beats::answer(Some(&record)) {
                 Ok(read) => report.heartbeat = Some(HeartbeatRead { read_at: None, ..read }),
                 Err(why) => {
-                    failed(report, &why);
+                    failed_as(report, &why);
                     return Ok(());
                 }
             },
@@ -51,7 +51,7 @@ pub(super) async fn validate(
                 report.heartbeat = beat.map(|beat| HeartbeatRead { read_at: None, ..beat.read(Timestamp::UNIX_EPOCH) });
             }
             Err(why) => {
-                failed(report, &why);
+                failed_as(report, &why);
                 return Ok(());
             }
         },

@@ -31,7 +31,7 @@ use interlock_core::{
     },
 };
 
-use super::{Place, note};
+use super::{Place, note, redact::Secrets};
 pub(super) use report::execute as report;
 pub(super) use restore::execute as restore;
 pub(super) use serve::ready;
@@ -144,6 +144,20 @@ fn tell(place: &Place, report: &DrillReport) -> ExitCode {
 /// Notes that it was done.
 fn done(report: &mut DrillReport) {
     (report.exit_code, report.stage) = (Some(0), RunnerStage::Done);
+}
+
+/// Notes that it was tried in vain, and why, which quotes no data.
+fn failed_as(report: &mut DrillReport, why: &str) {
+    because(report, why);
+    report.exit_code = Some(1);
+}
+
+/// Notes why it could not be done, which quotes no data: in the log, and for whoever reads the outcome.
+fn because(report: &mut DrillReport, why: &str) {
+    let why = Secrets::of_environment(None).redact(why);
+    eprintln!("error: {why}");
+    report.error_count += 1;
+    report.errors.push(why);
 }
 
 /// Notes that it was tried in vain; why stands in the log alone.

@@ -32,7 +32,7 @@ pub(in super::super) fn execute(place: &Place) -> ExitCode {
         eprintln!("error: {why}");
         let mut none = DrillReport::new(&plan.run);
         none.error_count = 1;
-        none.errors.extend(restores.then(|| why.to_owned()));
+        none.errors.push(why.to_owned());
         none
     });
     if restores && report.exit_code == Some(0) && report.errors.is_empty() {

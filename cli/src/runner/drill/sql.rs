@@ -9,10 +9,13 @@ use interlock_crds::SqlValidation;
 use tokio::process::Command;
 
 use super::super::install;
-use super::{Pod, command, command::Ended, done, failed};
+use super::{Pod, because, command, command::Ended, done};
 
 /// The server ends a query itself so long after the runner gave it up.
 const GRACE: Duration = Duration::from_secs(1);
+/// Classes of errors whose text quotes no data: connection, feature, state of the transaction, rights, names, syntax, resources,
+/// limits, state of objects, the operator, the system, and inner ones.
+const NO_DATA: [&str; 12] = ["08", "0A", "25", "28", "3D", "3F", "42", "53", "54", "55", "57", "XX"];
 /// How long a connection may take, in seconds.
 const CONNECT_SECONDS: &str = "10";
 
@@ -71,7 +74,12 @@ pub(super) async fn ask(pod: &Pod<'_>, database: &str, query: &str, limit: Durat
     psql.args(["--tuples-only", "--csv", "--command", "BEGIN TRANSACTION READ ONLY", "--command"]);
     // A query that begins with a backslash would be a command of psql.
     psql.arg(format!("\n{query}"));
-    let ended = command::ask(psql, limit).await?;
+    // With the code of each error, which tells whether its text may quote data.
+    psql.arg("--set=VERBOSITY=verbose");
+    let ended = command::ask_and_hear(psql, limit).await?;
+    for line in String::from_utf8_lossy(&ended.errors).lines().filter(|line| Told::read(line).is_some()) {
+        eprintln!("{line}");
+    }
     if ended.code != Some(0) {
         return Ok(Answer::Bad(ended));
     }
@@ -103,12 +111,46 @@ pub(super) async fn validate(
 pub(super) fn bad(ended: &Ended, report: &mut DrillReport) {
     report.timed_out = ended.timed_out;
     report.signal = ended.signal;
-    match ended.code {
-        Some(code) => {
-            failed(report, "psql did not end well");
-            report.exit_code = Some(code);
+    report.exit_code = ended.code;
+    if ended.code.is_some() {
+        let told = String::from_utf8_lossy(&ended.errors);
+        let told = told.lines().find_map(Told::read).map(Told::without_data);
+        because(report, &told.unwrap_or_else(|| "psql did not end well".to_owned()));
+    }
+}
+
+/// The first line of an error of psql; the lines below it quote data.
+enum Told<'a> {
+    /// It has no connection; the server's reason.
+    Connection(&'a str),
+    /// The server's code (SQLSTATE) and text.
+    Server(&'a str, &'a str),
+}
+
+impl<'a> Told<'a> {
+    fn read(line: &'a str) -> Option<Self> {
+        if let Some(why) = line.strip_prefix("psql: error: ") {
+            return Some(Self::Connection(why));
         }
-        None => report.exit_code = None,
+        // The word before it is in the server's language.
+        let (code, text) = line.split_once(":  ")?.1.split_once(": ")?;
+        let is_code = code.len() == 5 && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        // Notices and warnings come from queries that go on.
+        let goes_on = code.starts_with("00") || code.starts_with("01");
+        (is_code && !goes_on).then_some(Self::Server(code, text))
+    }
+
+    /// The error, with its text only if such errors name nothing but parts of the query and of the server.
+    fn without_data(self) -> String {
+        match self {
+            Self::Connection(why) => why.to_owned(),
+            Self::Server(code, text) if code.get(..2).is_some_and(|class| NO_DATA.contains(&class)) => {
+                format!("{text} (error {code} of PostgreSQL)")
+            }
+            Self::Server(code, _) => {
+                format!("error {code} of PostgreSQL, whose text may quote data and stands in the log of the pod")
+            }
+        }
     }
 }
 
@@ -145,5 +187,22 @@ mod tests {
         assert_eq!(only_row("\n").as_deref(), Some(""), "null");
         assert_eq!(only_row("\"{\"\"seq\"\": 3, 4}\"\n").as_deref(), Some("{\"seq\": 3, 4}"), "JSON, quoted");
         assert_eq!([only_row(""), only_row("1\n2\n"), only_row("\"1\n")], [None, None, None]);
+    }
+
+    #[test]
+    fn an_error_of_psql_is_told_without_data() {
+        let told = |line| Told::read(line).map(Told::without_data);
+        assert_eq!(
+            told("ERROR:  42P01: relation \"filler\" does not exist").as_deref(),
+            Some("relation \"filler\" does not exist (error 42P01 of PostgreSQL)")
+        );
+        let server = "psql: error: connection to server at \"127.0.0.1\", port 5432 failed: Connection refused";
+        assert!(told(server).is_some_and(|why| why.starts_with("connection to server at \"127.0.0.1\"")));
+        let of_data = told("FEHLER:  22P02: ungültige Eingabesyntax für Typ integer: »alice«").unwrap();
+        assert!(of_data.starts_with("error 22P02 of PostgreSQL") && !of_data.contains("alice"), "{of_data}");
+        for line in ["NOTICE:  00000: alice", "DETAIL:  Key (name)=(alice) exists.", "LINE 1: select 'alice'::int", ""]
+        {
+            assert_eq!(told(line), None, "{line}");
+        }
     }
 }

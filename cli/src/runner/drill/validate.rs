@@ -6,7 +6,7 @@ use interlock_core::drill::{plan::DrillWork, report::DrillReport};
 use interlock_crds::CommandValidation;
 use tokio::process::Command;
 
-use super::{Pod, command, done, failed, files, heartbeat, http, sql};
+use super::{Pod, because, command, done, failed, failed_as, files, heartbeat, http, sql};
 
 /// Does it.
 pub(super) async fn execute(pod: &Pod<'_>, work: &DrillWork, report: &mut DrillReport) {
@@ -18,11 +18,12 @@ pub(super) async fn execute(pod: &Pod<'_>, work: &DrillWork, report: &mut DrillR
     }
     if let Some(asked) = &validation.http {
         if let Err(why) = http::validate(pod, asked, limit, report).await {
-            failed(report, &why);
+            failed_as(report, &why);
         }
         return;
     }
     if let Some(asked) = &validation.files {
+        // Which file cannot be read stands in the log alone: names of files are data.
         if let Err(why) = files::validate(pod.place, asked, manifest_digest.as_deref(), limit, report) {
             failed(report, &why);
         }
@@ -35,19 +36,19 @@ pub(super) async fn execute(pod: &Pod<'_>, work: &DrillWork, report: &mut DrillR
     };
     // Without an exit code it was not run.
     if let Err(why) = asked {
-        eprintln!("error: {why}");
+        because(report, &why);
     }
 }
 
 async fn run(asked: &CommandValidation, limit: Duration, report: &mut DrillReport) {
     let Some((program, arguments)) = asked.command.split_first() else {
-        return eprintln!("error: there is no command");
+        return because(report, "there is no command");
     };
     let mut command = Command::new(program);
     command.args(arguments);
     match command::run(command, limit).await {
         // The core says that it was not run.
-        Err(why) => eprintln!("error: {why}"),
+        Err(why) => because(report, &why),
         Ok(ended) => {
             done(report);
             (report.exit_code, report.signal, report.timed_out) = (ended.code, ended.signal, ended.timed_out);

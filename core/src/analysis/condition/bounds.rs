@@ -4,7 +4,7 @@
 //! (the stack), and what a loop (`all`, `exists`, `exists_one`, `filter`) may look at: its element and single numbers
 //! only; what it runs over is a part of the data or what `filter` left of it, never something that was put together. So
 //! an expression of n parts over data of m values takes at most about n * m steps, with n at most some 300 and m at most
-//! [`MAX_UNITS`](super::MAX_UNITS).
+//! [`MAX_UNITS`](super::MAX_UNITS); one that mixes whole numbers with doubles is evaluated twice.
 
 use cel::IdedExpr;
 use cel::common::ast::{Expr, ListExpr};

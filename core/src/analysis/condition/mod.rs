@@ -6,6 +6,7 @@
 mod bounds;
 mod compared;
 mod data;
+mod mixed;
 
 use cel::parser::PrattParser;
 use cel::{Context, ExecutionError, Value};
@@ -52,6 +53,8 @@ impl Source {
 pub struct Condition {
     text: String,
     expression: cel::IdedExpr,
+    /// The same with doubles where whole numbers stand beside what was measured.
+    mixed: Option<cel::IdedExpr>,
     uses_result: bool,
 }
 
@@ -72,7 +75,8 @@ impl Condition {
         bounds::check_text(text)?;
         let expression = PrattParser::new().parse(text).map_err(|errors| first_line(&errors.to_string()))?;
         let seen = bounds::check(&expression, source)?;
-        let condition = Self { text: text.trim().to_owned(), expression, uses_result: seen.uses_result };
+        let mixed = mixed::mixed(&expression).filter(|mixed| bounds::check(mixed, source).is_ok());
+        let condition = Self { text: text.trim().to_owned(), expression, mixed, uses_result: seen.uses_result };
         condition.try_out(source)?;
         Ok(condition)
     }
@@ -92,13 +96,23 @@ impl Condition {
         compared::compared(&self.expression, name)
     }
 
-    /// Evaluates it.
+    /// Evaluates it: as it is written, and if that mixes numbers as the language does not, once more with doubles.
     pub fn evaluate(&self, variables: &Variables) -> Evaluation {
         let mut context = Context::default();
         for (name, value) in variables.iter() {
             context.add_variable_from_value(name, value.clone());
         }
-        match Value::resolve(&self.expression, &context) {
+        let written = self.resolve(&self.expression, &context);
+        let is_error = matches!(written, Evaluation::Error(_));
+        let Some(mixed) = self.mixed.as_ref().filter(|_| is_error) else { return written };
+        match self.resolve(mixed, &context) {
+            Evaluation::Error(_) => written,
+            known => known,
+        }
+    }
+
+    fn resolve(&self, expression: &cel::IdedExpr, context: &Context<'_, '_>) -> Evaluation {
+        match Value::resolve(expression, context) {
             Ok(Value::Bool(truth)) => Evaluation::Is(truth),
             Ok(other) => Evaluation::Error(format!("it gives a {}, not true or false", other.type_of())),
             // A key that the condition itself does not state came from the server.
@@ -114,13 +128,14 @@ impl Condition {
     fn try_out(&self, source: Source) -> Result<(), String> {
         if source == Source::Scalar {
             let tried = [Variables::boolean(true), Variables::whole(1), Variables::number(0.5)];
-            let mut tried = tried.iter().map(|variables| self.evaluate(variables));
-            let fits = |evaluation: &Evaluation| !matches!(evaluation, Evaluation::Error(_));
-            return if tried.any(|evaluation| fits(&evaluation)) {
-                Ok(())
-            } else {
-                Err("it fits neither a number nor a boolean".to_owned())
-            };
+            let mut why = String::new();
+            for variables in &tried {
+                match self.evaluate(variables) {
+                    Evaluation::Error(error) => why = error,
+                    Evaluation::Is(_) | Evaluation::Missing(_) => return Ok(()),
+                }
+            }
+            return Err(format!("it fits neither a number nor a boolean, such as result > 0 does: {why}"));
         }
         let variables = match source {
             Source::Instant if self.uses_result => Variables::number(0.5),
@@ -146,11 +161,12 @@ fn explain(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchOverload(overload) => {
             let types: Vec<_> = overload.argument_types().iter().map(|name| plain_type(name)).collect();
-            format!("{} does not work with {}{}", operator(overload.function()), types.join(" and "), hint(&types))
+            let operator = operator(overload.function());
+            format!("{operator} does not work with {}{}", types.join(" and "), hint(operator, &types))
         }
         ExecutionError::UnsupportedBinaryOperator(name, a, b) => {
-            let known = [type_name(a), type_name(b)];
-            format!("{} does not work with {}{}", operator(name), types(a, b), hint(&known.map(str::to_owned)))
+            let (operator, known) = (operator(name), [type_name(a), type_name(b)]);
+            format!("{operator} does not work with {}{}", types(a, b), hint(operator, &known.map(str::to_owned)))
         }
         ExecutionError::ValuesNotComparable(a, b) => format!("{} cannot be compared", types(a, b)),
         ExecutionError::UndeclaredReference(name) => format!("{UNDECLARED}{name}"),
@@ -174,6 +190,7 @@ fn operator(name: &str) -> &str {
         "div" => "/",
         "rem" => "%",
         "_._" => "a field's name",
+        "_[_]" => "a position in brackets",
         name => name.trim_matches('_'),
     }
 }
@@ -205,9 +222,15 @@ fn plain_type(name: &str) -> String {
     .to_owned()
 }
 
-fn hint(types: &[String]) -> &'static str {
+fn hint(operator: &str, types: &[String]) -> &'static str {
     let has = |name: &str| types.iter().any(|known| known == name);
-    if has("a double") && has("a whole number") { ": write numbers with a point, such as 100.0" } else { "" }
+    match operator {
+        "%" if has("a double") => ": it takes whole numbers only, such as int(result) % 2",
+        "+" | "-" | "*" | "/" if has("a double") && has("a whole number") => {
+            ": write numbers with a point, such as 100.0"
+        }
+        _ => "",
+    }
 }
 
 fn first_line(text: &str) -> String {

@@ -62,6 +62,33 @@ fn conditions_look_at_an_answer() {
 }
 
 #[test]
+fn whole_numbers_are_written_beside_measured_ones_with_or_without_a_point() {
+    for text in ["result < 5", "result < 5.0", "result * 100 < 500", "100.0 * result < 500", "(result + 1) / 2 <= 2.5"]
+    {
+        assert_eq!(of_number(text, 4.0), Evaluation::Is(true), "{text}");
+        assert_eq!(of_number(text, 6.0), Evaluation::Is(false), "{text}");
+    }
+    assert_eq!(of_number("result - (2 * 3 + 1) == -1", 6.0), Evaluation::Is(true));
+    assert_eq!(of_number("int(result) % 2 == 0 && result / 4 == 1.5", 6.0), Evaluation::Is(true));
+    let body = r#"{"errors": 1, "total": 40, "parts": [1, 2]}"#;
+    assert_eq!(of_body("result.errors / result.total * 100 < 5", body), Evaluation::Is(true));
+    assert_eq!(of_body("size(result.parts) * result.errors == 2", body), Evaluation::Is(true));
+    assert_eq!(of_body("status / 100 == 2 && result.errors * 2 == 2", body), Evaluation::Is(true));
+    let pods = Variables::instant(&series(&[("a", 0.1), ("b", 0.3)])).expect("small");
+    let one = Series { labels: BTreeMap::new(), value: vec![1.0, 2.0, 3.0] };
+    let range = Variables::range(&[one]).expect("small");
+    // What the language itself counts and collects in stays as it is.
+    for (text, source, variables) in [
+        ("series.filter(s, s.value * 100 > 20).size() + 1 == 2", Source::Instant, &pods),
+        ("series.all(s, s.value * 100 < 31)", Source::Instant, &pods),
+        ("result.exists_one(v, v * 2 > 5)", Source::Range, &range),
+        ("result[size(result) - 1] - 1 == 2", Source::Range, &range),
+    ] {
+        assert_eq!(Condition::new(text, source).expect(text).evaluate(variables), Evaluation::Is(true), "{text}");
+    }
+}
+
+#[test]
 fn what_cannot_be_evaluated_is_an_error_and_says_why_without_the_answer() {
     assert_eq!(
         of_body("result.ready", r#"{"ready": "yes"}"#),
@@ -86,8 +113,12 @@ fn a_condition_that_can_never_be_evaluated_is_refused() {
     assert!(refused("result < ", Source::Instant).starts_with("it is not CEL: "));
     assert_eq!(refused("", Source::Instant), "it is empty");
     assert_eq!(
-        refused("result * 100 < 5", Source::Instant),
-        "* does not work with a double and a whole number: write numbers with a point, such as 100.0"
+        refused("result / 0 < 5", Source::Instant),
+        "/ does not work with a double and a whole number: write numbers with a point, such as 100.0"
+    );
+    assert_eq!(
+        refused("result % 2 == 0", Source::Instant),
+        "% does not work with a double and a whole number: it takes whole numbers only, such as int(result) % 2"
     );
     assert_eq!(refused("result", Source::Instant), "it gives a float, not true or false");
     assert_eq!(refused("result < '0.01'", Source::Instant), "< does not work with a double and a text");

@@ -16,6 +16,17 @@ pub const LOCK_IS_STALE: SignedDuration = SignedDuration::from_mins(31);
 /// What failed and has no schedule is tried again after so long.
 const TRY_AGAIN: SignedDuration = SignedDuration::from_mins(5);
 
+/// An operation in the names of its Jobs.
+pub const fn word(operation: MaintenanceOperation) -> &'static str {
+    match operation {
+        MaintenanceOperation::Initialize => "init",
+        MaintenanceOperation::Check => "check",
+        MaintenanceOperation::Prune => "prune",
+        MaintenanceOperation::RotateKey => "key",
+        MaintenanceOperation::Unlock => "lock",
+    }
+}
+
 /// What is due since when, and the slot if it has one.
 struct Due {
     operation: MaintenanceOperation,
@@ -54,13 +65,7 @@ impl Pass<'_> {
         let text = format!("interlock maintenance\n{}\n{:?}\n{}\n{}", self.facts.uid, due.operation, moment, due.since);
         let digest = Digest::of_bytes(text.as_bytes()).to_string();
         let hash: String = digest.chars().skip("sha256:".len()).take(8).collect();
-        let operation = match due.operation {
-            MaintenanceOperation::Initialize => "init",
-            MaintenanceOperation::Check => "check",
-            MaintenanceOperation::Prune => "prune",
-            MaintenanceOperation::RotateKey => "key",
-            MaintenanceOperation::Unlock => "lock",
-        };
+        let operation = word(due.operation);
         // At most 63 characters: 46 + 1 + 5 + 1 + 8.
         let name: String = self.facts.name.chars().take(46).collect();
         MaintenanceRecord {

@@ -203,6 +203,6 @@ impl Pass<'_> {
 
 /// The end of a log that a status has room for, from the beginning of a character.
 pub(super) fn tail(text: &str) -> String {
-    let from = text.char_indices().map(|(at, _)| at).find(|at| text.len() - at <= LOG_BYTES).unwrap_or(text.len());
+    let from = text.ceil_char_boundary(text.len().saturating_sub(LOG_BYTES));
     text.get(from..).unwrap_or_default().to_owned()
 }

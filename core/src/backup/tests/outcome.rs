@@ -117,6 +117,36 @@ fn a_prune_whose_credentials_may_not_delete_says_what_was_answered_and_which_may
 }
 
 #[test]
+fn b8_a_lock_that_a_run_of_interlock_left_is_told_from_anybody_elses() {
+    let locked = |host: &str| {
+        let mut result = good();
+        (result.exit_code, result.stage, result.snapshot) = (Some(11), RunnerStage::Work, None);
+        let error = "unable to create lock in backend: repository is already locked exclusively by PID 13 on";
+        result.errors = vec!["something before".into(), format!("{error} {host} by nobody (UID 65532, GID 65532)")];
+        let outcome = said(result.encode().ok());
+        assert_eq!(outcome.reason, Reason::RepositoryLocked);
+        outcome.message
+    };
+    for pod in [
+        "vault-prune-0a1b2c3d-x7k2p",
+        "teller-20261123-0200-0a1b2c-x7k2p",
+        "teller-db-now-zz9qd-x7k2p",
+        "teller-monthly-2611230200-restore-x7k2p",
+        "restore-teller-back-20261123020000-x7k2p",
+    ] {
+        let own = locked(pod);
+        assert!(own.starts_with(&format!("the repository is locked by pod {pod}, a run of Interlock")), "{own}");
+        assert!(own.contains("31 minutes") && own.contains("restic unlock --remove-all"), "{own}");
+    }
+    for host in ["laptop", "ops-server-x7k2p", "vault-prune-later-x7k2p", "cron-20261123020000-x7k2p", "x7k2p"] {
+        let other = locked(host);
+        assert!(other.contains(&format!("on host {host}, by its name no pod of Interlock")), "{other}");
+    }
+    let unknown = with(|r| (r.exit_code, r.snapshot) = (Some(11), None));
+    assert!(unknown.message.contains("outside this cluster"), "{}", unknown.message);
+}
+
+#[test]
 fn b8_silence_is_never_a_success() {
     let silent = |change: fn(&mut PodEnd)| {
         let mut end = PodEnd::default();

@@ -10,6 +10,17 @@ fn d8_a_result_holds_only_if_its_condition_says_so() {
     assert_eq!(number("result > 1000", 1_000.0), Ok(false));
     assert_eq!(number("result > 1000", 1_000.5), Ok(true), "a whole number in the condition, a fraction in the data");
     assert_eq!(number("result % 2 == 0", 4.0), Ok(true));
+    for (expect, value) in [
+        ("result > 0", 1.0),
+        ("result > 0.0", 1.0),
+        ("result >= 5", 5.5),
+        ("result >= 5.0", 5.0),
+        ("result * 100 == 25", 0.25),
+        ("result / 2 == 2.5", 5.0),
+        ("result % 2 == 1 && result * 3 == 21", 7.0),
+    ] {
+        assert_eq!(number(expect, value), Ok(true), "{expect}");
+    }
     assert_eq!(number("result >= 0.5 && result < 1.5", 0.75), Ok(true));
     assert_eq!(holds("result", Scalar::Boolean(false)), Ok(false));
     assert_eq!(holds("result == true", Scalar::Boolean(true)), Ok(true));
@@ -34,6 +45,12 @@ fn a_condition_that_looks_at_nothing_or_is_not_bounded_is_refused() {
         assert!(condition(wrong).is_err(), "{wrong}");
     }
     assert!(condition(&"!".repeat(600)).is_err());
+    assert_eq!(
+        condition("result[0] >= 5").err().as_deref(),
+        Some(
+            "it fits neither a number nor a boolean, such as result > 0 does: a position in brackets does not work with a double and a whole number"
+        )
+    );
     for right in ["result > 1000", "result == 3", "result", "!result", "result >= 0.5", "double(result) > 1.0"] {
         assert!(condition(right).is_ok(), "{right}: {:?}", condition(right).err());
     }

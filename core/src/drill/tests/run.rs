@@ -9,7 +9,7 @@ use super::{
     world::{Script, UID, World, heart, matches, number, plus},
 };
 use crate::{
-    backup::outcome::PodEnd,
+    backup::{outcome::PodEnd, result::RunnerStage},
     drill::{clock::segment_seconds, names::PodRole, outcome, reason::Reason, report::DrillReport, run::DrillWrite},
 };
 
@@ -211,6 +211,35 @@ fn d8_a_check_whose_image_is_missing_says_so_instead_of_being_slow() {
     let stuck = PodEnd { waiting: Some("container tool: ErrImagePull".into()), begun: true, ..PodEnd::default() };
     let stuck = outcome::validation(&spec.validations[0], &stuck, false, UID);
     assert!(stuck.message.contains("its next container cannot run: container tool"), "{}", stuck.message);
+}
+
+#[test]
+fn d8_a_query_that_fails_or_does_not_hold_says_why_and_what_came_back() {
+    let mut asked = drill_spec(|_| ()).validations[0].clone();
+    asked.sql.as_mut().unwrap().expect = "result >= 5".into();
+    let said = |change: fn(&mut DrillReport)| {
+        let mut report = DrillReport::new(UID);
+        (report.exit_code, report.stage) = (Some(0), RunnerStage::Done);
+        change(&mut report);
+        let end = PodEnd { message: report.encode().ok(), ..PodEnd::default() };
+        outcome::validation(&asked, &end, false, UID).message
+    };
+    assert_eq!(said(|r| r.number = Some(5.0)), "result >= 5 holds");
+    assert_eq!(said(|r| r.number = Some(3.5)), "result >= 5 does not hold: the query returned 3.5");
+    assert_eq!(said(|r| r.number = Some(-1e300)), "result >= 5 does not hold: the query returned -1e300");
+    let unfit = said(|r| r.boolean = Some(true));
+    assert!(unfit.starts_with("result >= 5 cannot be told of true, which the query returned: "), "{unfit}");
+    assert_eq!(said(|r| r.exit_code = Some(1)), "it ended with 1; the log of its pod says why");
+    let wrong = |report: &mut DrillReport| {
+        (report.exit_code, report.stage) = (Some(1), RunnerStage::Work);
+        report.errors.push("relation \"filler\" does not exist (error 42P01 of PostgreSQL)".into());
+    };
+    assert_eq!(said(wrong), "it ended with 1: relation \"filler\" does not exist (error 42P01 of PostgreSQL)");
+    let missing = |report: &mut DrillReport| {
+        report.exit_code = None;
+        report.errors.push("this image has no psql".into());
+    };
+    assert_eq!(said(missing), "it could not be started: this image has no psql");
 }
 
 #[test]
