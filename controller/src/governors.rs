@@ -33,11 +33,18 @@ pub async fn reconcile<P: Port>(
     let ask = Ask { port, index, now };
     match key.split_once('/') {
         Some(("system", name)) => ask.system(name).await,
+        Some(("plan", key)) => ask.plan(key).await.map(|()| None),
         Some(("namespace", name)) => ask.namespace(name).await.map(|()| None),
         _ => match key {
             "persons" => ask.persons().await.map(|()| None),
-            "calendars" => ask.calendars().await,
+            // What names a Calendar heals, or breaks, with it.
+            "calendars" => {
+                ask.policies().await?;
+                ask.plans().await?;
+                ask.calendars().await
+            }
             "policies" => ask.policies().await.map(|()| None),
+            "plans" => ask.plans().await.map(|()| None),
             "garbage" => ask.garbage().await.map(|()| None),
             "sweep" => ask.sweep().await.map(|()| None),
             "webhooks" => ask.webhooks().await,
@@ -268,33 +275,54 @@ impl<P: Port> Ask<'_, P> {
                 .filter(|name| self.ask(|index| index.calendar(name).is_none()))
                 .map(ToOwned::to_owned)
                 .collect();
-            self.status::<crds::ChangePolicy, crds::ChangePolicyStatus>(
-                "ChangePolicy",
-                &policy.resolved.name,
-                |object, status| {
-                    let generation = object.metadata.generation;
-                    status.observed_generation = generation;
-                    let (reason, message) = match missing.first() {
-                        Some(name) => (
-                            "NoCalendar",
-                            format!("Calendar {name} does not exist: no change can pass the gate Window"),
-                        ),
-                        None => ("Valid", "every reference exists".to_owned()),
-                    };
-                    set_condition(
-                        &mut status.conditions,
-                        "Valid",
-                        missing.is_empty(),
-                        reason,
-                        &message,
-                        generation,
-                        self.now,
-                    );
-                },
-            )
+            let (reason, message) = match missing.first() {
+                Some(name) => {
+                    ("NoCalendar", format!("Calendar {name} does not exist: no change can pass the gate Window"))
+                }
+                None => ("Valid", "every reference exists".to_owned()),
+            };
+            let name = &policy.resolved.name;
+            if self.ask(|index| index.policy_told(name) == Some(&(missing.is_empty(), message.clone()))) {
+                continue;
+            }
+            self.status::<crds::ChangePolicy, crds::ChangePolicyStatus>("ChangePolicy", name, |object, status| {
+                let generation = object.metadata.generation;
+                status.observed_generation = generation;
+                set_condition(
+                    &mut status.conditions,
+                    "Valid",
+                    missing.is_empty(),
+                    reason,
+                    &message,
+                    generation,
+                    self.now,
+                );
+            })
             .await?;
         }
         Ok(())
+    }
+
+    async fn plans(&self) -> Result<(), PortError> {
+        let plans: Vec<_> = self.ask(|index| index.rollout_plans().map(ToOwned::to_owned).collect());
+        for plan in plans {
+            self.plan(&plan).await?;
+        }
+        Ok(())
+    }
+
+    async fn plan(&self, key: &str) -> Result<(), PortError> {
+        let Some(wrong) = self.ask(|index| index.untold_of_plan(key)) else { return Ok(()) };
+        self.status::<crds::RolloutPlan, crds::RolloutPlanStatus>("RolloutPlan", key, |object, status| {
+            let generation = object.metadata.generation;
+            status.observed_generation = generation;
+            let (reason, message) = match &wrong {
+                Some((reason, why)) => (*reason, why.as_str()),
+                None => ("Valid", "it can be carried out as written"),
+            };
+            set_condition(&mut status.conditions, "Valid", wrong.is_none(), reason, message, generation, self.now);
+        })
+        .await
     }
 
     async fn calendars(&self) -> Result<Option<Timestamp>, PortError> {
@@ -335,17 +363,18 @@ impl<P: Port> Ask<'_, P> {
         Ok(wake_at)
     }
 
-    /// Reads the object, lets `change` set its status and writes it if that made a difference.
+    /// Reads the object of this name, or `namespace/name`, lets `change` set its status and writes it if that made a difference.
     async fn status<T, S>(&self, kind: &str, name: &str, change: impl FnOnce(&T, &mut S)) -> Result<(), PortError>
     where
         T: DeserializeOwned,
         S: Serialize + DeserializeOwned + Default,
     {
+        let (namespace, name) = name.split_once('/').map_or((None, name), |(namespace, name)| (Some(namespace), name));
         let id = ObjectId {
             group: crds::GROUP.to_owned(),
             version: crds::VERSION.to_owned(),
             kind: kind.to_owned(),
-            namespace: None,
+            namespace: namespace.map(ToOwned::to_owned),
             name: name.to_owned(),
         };
         let Some(mut value) = self.port.live_get(&Identity::Controller, &id).await? else { return Ok(()) };

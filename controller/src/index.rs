@@ -31,7 +31,10 @@ use interlock_core::{
 };
 use interlock_crds as crds;
 use jiff::Timestamp;
-use k8s_openapi::{api::core::v1::Namespace, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::Namespace,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
+};
 
 use backups::Backups;
 use drills::Drills;
@@ -45,6 +48,9 @@ pub use rollouts::RolloutKey;
 
 /// `namespace/name` of a ChangeRequest.
 pub type ChangeKey = String;
+
+/// Whether the condition Valid holds, and its message; none if it says nothing of the present spec.
+type Told = Option<(bool, String)>;
 
 /// A change as the index keeps it.
 #[derive(Clone, Debug)]
@@ -122,6 +128,7 @@ pub struct Index {
     calendars: HashMap<String, Arc<CalendarEntry>>,
     people: Arc<People>,
     person_valid: HashMap<String, bool>,
+    policy_told: HashMap<String, Told>,
     namespaces: HashMap<String, NamespaceEntry>,
     changes: HashMap<ChangeKey, ChangeEntry>,
     key_of_uid: HashMap<String, ChangeKey>,
@@ -539,6 +546,8 @@ impl Index {
     pub fn policy_stored(&mut self, object: &crds::ChangePolicy) -> BTreeSet<ChangeKey> {
         let facts = PolicyFacts { resolved: resolved(&object.metadata), spec: object.spec.clone() };
         let name = facts.resolved.name.clone();
+        let status = object.status.as_ref().map(|status| (status.observed_generation, status.conditions.as_slice()));
+        self.policy_told.insert(name.clone(), told(&object.metadata, status));
         if self.policies.get(&name).is_some_and(|known| **known == facts) {
             return BTreeSet::new();
         }
@@ -552,6 +561,7 @@ impl Index {
     pub fn policy_deleted(&mut self, name: &str) -> BTreeSet<ChangeKey> {
         let wake = self.changes_of_policy(name);
         self.policies.remove(name);
+        self.policy_told.remove(name);
         self.wake_running_rollouts();
         wake
     }
@@ -640,6 +650,11 @@ impl Index {
     /// What the status of a Person says about its validity.
     pub fn person_valid(&self, name: &str) -> Option<bool> {
         self.person_valid.get(name).copied()
+    }
+
+    /// What the status of a ChangePolicy says about its validity.
+    pub fn policy_told(&self, name: &str) -> Option<&(bool, String)> {
+        self.policy_told.get(name)?.as_ref()
     }
 
     /// Every policy.
@@ -879,4 +894,10 @@ fn remove_from(map: &mut HashMap<String, BTreeSet<ChangeKey>>, at: &str, key: &s
             map.remove(at);
         }
     }
+}
+
+fn told(meta: &ObjectMeta, status: Option<(Option<i64>, &[Condition])>) -> Told {
+    let (observed, conditions) = status?;
+    let valid = conditions.iter().find(|condition| condition.type_ == "Valid")?;
+    (observed == meta.generation).then(|| (valid.status == "True", valid.message.clone()))
 }

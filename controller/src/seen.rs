@@ -71,6 +71,12 @@ struct Told {
     is_own: bool,
 }
 
+impl Told {
+    fn is_of(&self, uid: &str) -> bool {
+        serde_json::from_str::<Value>(&self.text).is_ok_and(|object| object["metadata"]["uid"] == uid)
+    }
+}
+
 impl Seen {
     /// From now on what is told under this name is kept, if its kind is.
     pub fn begin(&mut self, id: &ObjectId) {
@@ -145,9 +151,16 @@ impl Seen {
     }
 
     /// A deletion of ours was answered, and nothing keeps the object. What is awaited by what it belongs to is read again, since
-    /// others may belong to the same.
-    pub fn deleted(&mut self, id: &ObjectId) {
+    /// others may belong to the same. `uid` is of the object that was deleted, if that is known: another of its name that was told
+    /// of meanwhile stays.
+    pub fn deleted(&mut self, id: &ObjectId, uid: Option<&str>) {
         let Some(entry) = self.entries.get_mut(&id.key()) else { return };
+        let told = entry.objects.get(&id.name).and_then(Option::as_ref);
+        if let (Some(told), Some(uid)) = (told, uid)
+            && !told.is_of(uid)
+        {
+            return;
+        }
         if is_awaited_by_owner(&id.kind) {
             entry.forget();
         } else if entry.is_complete {
@@ -367,14 +380,16 @@ mod tests {
     fn what_a_deletion_of_ours_removed_is_known_to_be_gone() {
         let mut seen = Seen::default();
         let id = ObjectId::of(&web(1, "")).expect("id");
-        seen.deleted(&id);
+        seen.deleted(&id, None);
         assert_eq!(image(&seen, &id), None, "nobody waits for it");
         seen.begin(&id);
         seen.fill(&id, &[web(5, "a")]);
-        seen.deleted(&id);
+        seen.deleted(&id, Some("another-before"));
+        assert_eq!(image(&seen, &id), Some(vec!["a".to_owned()]), "it was made anew meanwhile");
+        seen.deleted(&id, None);
         assert_eq!(image(&seen, &id), Some(Vec::new()));
         seen.doubt(&id.key());
-        seen.deleted(&id);
+        seen.deleted(&id, None);
         assert_eq!(image(&seen, &id), None, "nobody knows yet whether that was all");
         seen.fill(&id, &[web(5, "a")]);
         assert_eq!(image(&seen, &id), Some(Vec::new()), "it was read before it went");
@@ -386,7 +401,7 @@ mod tests {
         let of_web = awaited_as(&autoscaler).expect("id");
         seen.begin(&of_web);
         seen.fill(&of_web, &[autoscaler]);
-        seen.deleted(&of_web);
+        seen.deleted(&of_web, None);
         assert_eq!(seen.get(&of_web), None, "another one may scale the same workload");
     }
 

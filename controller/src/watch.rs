@@ -107,7 +107,7 @@ pub fn feed(index: &mut Index, kind: &str, told: Told<'_>) -> Option<Woken> {
 /// The governors that whoever begins to lead looks at: those of every System, and of everything else at once.
 pub fn all_governors(index: &Index) -> impl Iterator<Item = String> {
     let systems: Vec<_> = index.systems().map(|s| format!("system/{}", s.resolved.name)).collect();
-    systems.into_iter().chain(["persons", "policies", "calendars", "sweep", WEBHOOKS].map(ToOwned::to_owned))
+    systems.into_iter().chain(["persons", "policies", "plans", "calendars", "sweep", WEBHOOKS].map(ToOwned::to_owned))
 }
 
 /// The governor of what Systems name in the webhook configuration.
@@ -199,7 +199,7 @@ indexed!(crds::Action, action_stored, action_deleted, |_| None);
 indexed!(crds::System, system_stored, system_deleted, |key| Some(format!("system/{key}")));
 indexed!(crds::Person, person_stored, person_deleted, |_| Some("persons".to_owned()));
 indexed!(crds::ChangePolicy, policy_stored, policy_deleted, |_| Some("policies".to_owned()));
-indexed!(crds::RolloutPlan, rollout_plan_stored, rollout_plan_deleted, |_| None);
+indexed!(crds::RolloutPlan, rollout_plan_stored, rollout_plan_deleted, |key| Some(format!("plan/{key}")));
 indexed!(crds::Rollout, rollout_stored, rollout_deleted, |_| None);
 indexed!(crds::BackupPolicy, backup_policy_stored, backup_policy_deleted, |_| None);
 indexed!(crds::BackupRepository, backup_repository_stored, backup_repository_deleted, |_| None);

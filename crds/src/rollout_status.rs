@@ -317,6 +317,10 @@ pub struct PromotionRecord {
     /// The workload itself runs the new version and takes the traffic back.
     #[serde(default)]
     pub returning: bool,
+    /// How many times the second Deployment relieved it since somebody last tried again, because it lost pods meanwhile. None:
+    /// never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reliefs: Option<u32>,
 }
 
 /// A write that is about to be made or was made.

@@ -304,7 +304,7 @@ impl Port for SimPort {
         let is_gone = answer.is_ok() && dry_run == DryRun::No;
         if let Some(belief) = self.shared.lock().beliefs.get_mut(&self.process).filter(|_| !stays) {
             if is_gone {
-                belief.told.deleted(id);
+                belief.told.deleted(id, precondition.uid.as_deref());
             } else {
                 belief.told.doubt(&id.key());
             }

@@ -68,6 +68,7 @@ pub async fn start<P: Port>(
         before: Arc::new(ready.before),
         looked,
         unsent: BTreeSet::new(),
+        is_stored: true,
         recorded: false,
         votes_stand: false,
     };
@@ -92,7 +93,9 @@ pub async fn go_on<P: Port>(
     let is_release = |before: &Arc<BeforeState>| {
         (0..before.entries.len()).any(|position| told_release(context, before, &run, position).is_some())
     };
-    let before = match store::recent_plan(context, &run, now).filter(is_release) {
+    let recent = store::recent_plan(context, &run, now).filter(is_release);
+    let is_stored = recent.is_none();
+    let before = match recent {
         Some(recent) => recent,
         None => match store::stored_plan(context, &observed.request.uid, &run).await {
             Ok(before) => before,
@@ -113,6 +116,7 @@ pub async fn go_on<P: Port>(
         before,
         looked: BTreeMap::new(),
         unsent: BTreeSet::new(),
+        is_stored,
         recorded: true,
         // Once something was written, the votes had been seen to stand.
         votes_stand: begun,
@@ -161,6 +165,8 @@ struct Running<'c, P> {
     looked: BTreeMap<usize, Option<Value>>,
     /// Steps that this pass journalled and did not take yet.
     unsent: BTreeSet<usize>,
+    /// Whether the before-state was seen to be stored in this pass: nothing is written before it was.
+    is_stored: bool,
     /// Whether the sealed record stands in the cluster: no write is made before it does.
     recorded: bool,
     /// Whether the votes of the record were seen to be there after it stood in the cluster. From then on admission
@@ -198,6 +204,16 @@ impl<P: Port> Running<'_, P> {
             match step {
                 Step::Look(index) => self.look(index).await?,
                 Step::Record(run, phase, message) => self.record(*run, phase, &message).await?,
+                Step::Write(..) if !self.is_stored => {
+                    match store::stored_plan(self.context, &self.observed.request.uid, &self.run).await {
+                        Ok(before) => (self.before, self.is_stored) = (before, true),
+                        Err(error) if error.is_transient() => return Err(error),
+                        Err(error) => {
+                            let status = self.status.clone();
+                            return without_plan(self.context, self.observed, status, &self.run, &error, now).await;
+                        }
+                    }
+                }
                 Step::Write(index, write) => {
                     if let Err(error) = self.write(index, &write).await {
                         self.looked.remove(&index);

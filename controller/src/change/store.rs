@@ -231,7 +231,12 @@ pub async fn stored_plan<P: Port>(
     uid: &str,
     run: &RunRecord,
 ) -> Result<Arc<BeforeState>, PortError> {
-    let read = Arc::new(read(context, uid, &run.before_digest, run.before_chunks).await?);
+    let read = read(context, uid, &run.before_digest, run.before_chunks).await;
+    if read.as_ref().is_err_and(|error| !error.is_transient()) {
+        // That it is gone is not to be overlooked again because it was there a short time ago.
+        context.plans.forget(&run.before_digest);
+    }
+    let read = Arc::new(read?);
     keep(context, &run.before_digest, &read);
     Ok(read)
 }

@@ -10,7 +10,7 @@ use interlock_core::object::ObjectId;
 use interlock_core::rollout::{ROLLOUT_LABEL, derive::workload, live};
 use interlock_crds as crds;
 
-use super::{ChangeEntry, ChangeKey, Index, key_of};
+use super::{ChangeEntry, ChangeKey, Index, Told, key_of, told};
 use crate::change::{plan_facts, plan_key};
 
 /// `namespace/name` of a Rollout.
@@ -20,6 +20,8 @@ pub type RolloutKey = String;
 #[derive(Debug, Default)]
 pub(super) struct Rollouts {
     plans: HashMap<String, PlanFacts>,
+    /// By plan what its condition Valid says.
+    plan_told: HashMap<String, Told>,
     known: HashMap<RolloutKey, Arc<crds::Rollout>>,
     /// By uid of Rollouts, of those that they are part of, and of the changes that they carry out.
     keys_of_uid: HashMap<String, BTreeSet<RolloutKey>>,
@@ -35,6 +37,8 @@ impl Index {
     pub fn rollout_plan_stored(&mut self, object: &crds::RolloutPlan) -> BTreeSet<ChangeKey> {
         let key = key_of(&object.metadata);
         let Some(facts) = plan_facts(object) else { return self.rollout_plan_deleted(&key) };
+        let status = object.status.as_ref().map(|status| (status.observed_generation, status.conditions.as_slice()));
+        self.rollouts.plan_told.insert(key.clone(), told(&object.metadata, status));
         if self.rollouts.plans.get(&key) == Some(&facts) {
             return BTreeSet::new();
         }
@@ -45,7 +49,25 @@ impl Index {
     /// A RolloutPlan was deleted.
     pub fn rollout_plan_deleted(&mut self, key: &str) -> BTreeSet<ChangeKey> {
         self.rollouts.plans.remove(key);
+        self.rollouts.plan_told.remove(key);
         self.changes_of_plan(key)
+    }
+
+    /// The RolloutPlans, by `namespace/name`.
+    pub fn rollout_plans(&self) -> impl Iterator<Item = &str> {
+        self.rollouts.plans.keys().map(String::as_str)
+    }
+
+    /// What is wrong with a RolloutPlan, if it is not told yet: a reason and a sentence; none if nothing is.
+    pub fn untold_of_plan(&self, key: &str) -> Option<Option<(&'static str, String)>> {
+        let PlanFacts::Known { spec, .. } = self.rollouts.plans.get(key)? else { return None };
+        let wrong = gradual::wrong_with(spec, |name| self.calendar(name).is_some());
+        let told = self.rollouts.plan_told.get(key).and_then(Option::as_ref);
+        let is_told = told.is_some_and(|(valid, message)| match &wrong {
+            None => *valid,
+            Some((_, why)) => !valid && message == why,
+        });
+        (!is_told).then_some(wrong)
     }
 
     fn changes_of_plan(&self, plan: &str) -> BTreeSet<ChangeKey> {

@@ -284,12 +284,12 @@ impl Interests {
     }
 
     /// What the server answered to a deletion of ours: the object, if something keeps it for a while.
-    pub(super) fn deleted(&self, id: &ObjectId, answer: &Value) {
+    pub(super) fn deleted(&self, id: &ObjectId, uid: Option<&str>, answer: &Value) {
         let mut book = self.book();
         if answer.pointer("/metadata/deletionTimestamp").is_some() {
             book.seen.wrote(answer);
         } else {
-            book.seen.deleted(id);
+            book.seen.deleted(id, uid);
         }
     }
 

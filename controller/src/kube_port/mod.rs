@@ -382,7 +382,7 @@ impl Port for KubePort {
         match self.write(&call, identity, dry_run).await {
             Ok(left) => {
                 if dry_run == DryRun::No {
-                    self.interests.deleted(id, &left);
+                    self.interests.deleted(id, precondition.uid.as_deref(), &left);
                 }
                 Ok(())
             }

@@ -40,12 +40,12 @@ pub async fn record<P: Port>(
     Ok(true)
 }
 
-/// Makes the announced writes. Fails with the object of the first that does.
+/// Makes the announced writes. Fails with the first that does.
 pub async fn write<'w, P: Port>(
     context: &Context<P>,
     observed: &Observed,
     writes: &'w [PlannedWrite],
-) -> Result<(), (&'w ObjectId, PortError)> {
+) -> Result<(), (&'w PlannedWrite, PortError)> {
     let Some((run, _)) = &observed.run else { return Ok(()) };
     let executor = Identity::Impersonate(run.executor.clone());
     let port = &context.port;
@@ -66,7 +66,7 @@ pub async fn write<'w, P: Port>(
             }
             (OperationKind::Create | OperationKind::Update | OperationKind::RunJob, _) => Ok(()),
         };
-        made.map_err(|error| (&write.id, error))?;
+        made.map_err(|error| (write, error))?;
     }
     Ok(())
 }

@@ -185,17 +185,18 @@ async fn pass<P: Port>(
             Ok(()) if decision.writes.is_empty() => {}
             Ok(()) => learn(context, key, &mut observed, None),
             // What was told of that object was behind: it is read, and decided anew.
-            Err((id, PortError::Conflict(_) | PortError::AlreadyExists(_))) => {
-                context.port.doubt(waiter, Some(id));
+            Err((write, PortError::Conflict(_) | PortError::AlreadyExists(_) | PortError::NotFound(_))) => {
+                context.port.doubt(waiter, Some(&write.id));
                 continue;
             }
             Err((_, error)) if error.is_transient() => return Err(error),
-            Err((id, error)) => {
-                let refused = RefusedWrite { id: id.clone(), why: error.to_string() };
-                // Its status says so first, then it is tried once more.
-                if observed.refused.as_ref() != Some(&refused) {
+            Err((write, error)) => {
+                let is_known = observed.refused.as_ref().is_some_and(|known| known.is_of(write));
+                let refused = RefusedWrite::new(write, error.to_string());
+                learn(context, key, &mut observed, Some(refused));
+                // Its status says so first, then it is tried once more. Of what is said of it, much may differ each time.
+                if !is_known {
                     act::refused(context, &observed, &error).await;
-                    learn(context, key, &mut observed, Some(refused));
                     continue;
                 }
                 return Ok(Outcome::Retry(error.to_string()));

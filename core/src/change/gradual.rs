@@ -46,6 +46,19 @@ pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     fit::shared(plan).or_else(|| waves.iter().find_map(of_wave))
 }
 
+/// What keeps a stored plan from being carried out as it is written: a reason in one word, and a sentence. Admission has
+/// refused the first kind, unless it was away or is newer than the plan.
+pub fn wrong_with(plan: &RolloutPlanSpec, has_calendar: impl Fn(&str) -> bool) -> Option<(&'static str, String)> {
+    if let Some(why) = unsupported(plan) {
+        return Some(("BadRolloutPlan", why));
+    }
+    let missing = |wave: &Wave| {
+        let name = &wave.calendar_ref.as_ref()?.name;
+        (!has_calendar(name)).then(|| format!("wave {}: Calendar {name} does not exist: it will not begin", wave.name))
+    };
+    plan.waves.iter().flatten().find_map(missing).map(|why| ("NoCalendar", why))
+}
+
 fn unsupported_strategy(plan: &RolloutPlanSpec) -> Option<String> {
     let Some(strategy) = Strategy::of(plan) else {
         return Some("it states no strategy: give canary, blueGreen, batches or waves".to_owned());

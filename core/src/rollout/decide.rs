@@ -327,7 +327,7 @@ impl Pass<'_> {
 
     fn conclude(mut self) -> RolloutDecision {
         if let Some(refused) = self.refused() {
-            self.say(refused.to_string());
+            self.say(format!("{refused}; it is tried again until it passes"));
         }
         self.journal();
         self.status.observed_generation = Some(self.facts.generation);

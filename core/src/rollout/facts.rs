@@ -3,11 +3,11 @@
 use std::sync::OnceLock;
 use std::{collections::BTreeMap, fmt};
 
-use interlock_crds::{OnFailure, Overrun, RolloutPhase, RolloutSpec, RolloutStatus, StepGate};
+use interlock_crds::{Form, OnFailure, OperationKind, Overrun, RolloutPhase, RolloutSpec, RolloutStatus, StepGate};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::sign_off::SignOffFacts;
+use super::{pass::PlannedWrite, sign_off::SignOffFacts};
 use crate::{
     change::decide::bounded,
     object::{Change, GroupKind, ObjectId},
@@ -63,13 +63,29 @@ pub struct RolloutFacts<'a> {
 pub struct RefusedWrite {
     /// Which object.
     pub id: ObjectId,
+    /// What was to be done with it.
+    pub operation: OperationKind,
+    /// What it was to become.
+    pub form: Form,
     /// What the API server said.
     pub why: String,
 }
 
+impl RefusedWrite {
+    /// This write, for that reason.
+    pub fn new(write: &PlannedWrite, why: String) -> Self {
+        Self { id: write.id.clone(), operation: write.operation, form: write.form, why }
+    }
+
+    /// Whether it is this one.
+    pub fn is_of(&self, write: &PlannedWrite) -> bool {
+        (&self.id, self.operation, self.form) == (&write.id, write.operation, write.form)
+    }
+}
+
 impl fmt::Display for RefusedWrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "writing {} was refused ({}); it is tried again until it passes", self.id, bounded(&self.why, 512))
+        write!(f, "writing {} was refused ({})", self.id, bounded(&self.why, 512))
     }
 }
 

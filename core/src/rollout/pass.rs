@@ -169,7 +169,7 @@ impl<'a> Pass<'a> {
 
     /// The planned write that was refused when it was last tried.
     pub fn refused(&self) -> Option<&'a RefusedWrite> {
-        self.facts.refused.filter(|refused| self.writes.iter().any(|write| write.id == refused.id))
+        self.facts.refused.filter(|refused| self.writes.iter().any(|write| refused.is_of(write)))
     }
 
     pub fn has_planned(&self) -> bool {

@@ -77,6 +77,9 @@ impl Pass<'_> {
         let gradual = self.facts.target.is_some_and(workload::touches_pods);
         if self.record().returning && is_carried_better(v) {
             self.carry_again();
+        } else if self.reliefs() > 0 && is_left_alone(v) {
+            // What was seen of the second Deployment when it was to carry again was behind: it was going already.
+            self.record().returning = true;
         }
         if !self.status.unsettled.is_empty() && self.settle() {
             return Reach::waiting("a write that was under way is being made void", 0);
@@ -84,6 +87,11 @@ impl Pass<'_> {
         if !self.record().returning {
             if gradual && let Some(waiting) = self.carry(v) {
                 return waiting;
+            }
+            let reliefs = self.reliefs();
+            if reliefs >= MOST_RELIEFS {
+                self.promotion_failed(&format!("{reliefs} times the workload lost pods as soon as it had its traffic"));
+                return Reach::waiting("", PATIENT);
             }
             if let Some(waiting) = self.give_new_version(v) {
                 return waiting;
@@ -97,11 +105,17 @@ impl Pass<'_> {
         self.clean_up(v)
     }
 
+    fn reliefs(&self) -> u32 {
+        self.status.promotion.as_ref().and_then(|promotion| promotion.reliefs).unwrap_or_default()
+    }
+
     /// The workload lost pods after the traffic had begun to return to it: the second Deployment, which has all of its own,
     /// carries it once more. Its deletion may have been announced, and is made void first.
     fn carry_again(&mut self) {
         self.turn();
-        self.record().returning = false;
+        let reliefs = self.reliefs() + 1;
+        let record = self.record();
+        (record.returning, record.reliefs) = (false, Some(reliefs));
         let now = Time(self.now);
         let step = self.step();
         step.progress = 0;
@@ -229,9 +243,15 @@ fn own_ready(v: &View<'_>) -> u32 {
     live::current(&v.stable_sets).map_or(0, |set| set.ready)
 }
 
-/// Its `ReplicaSet` knows of lost pods before its Deployment does.
+/// Its `ReplicaSet` knows of lost pods before its Deployment does. While its controller has not seen its newest generation,
+/// which somebody's annotation makes too, nothing is known of that.
 fn is_short(v: &View<'_>) -> bool {
-    own_ready(v) < v.size()
+    live::current(&v.stable_sets).is_some_and(|set| set.ready < v.size())
+}
+
+/// Whether the workload is well and the second Deployment is gone, or going.
+fn is_left_alone(v: &View<'_>) -> bool {
+    v.canary.is_none_or(live::is_deleting) && v.promoted_hash().is_some() && !is_short(v)
 }
 
 /// Whether the second Deployment can carry all the traffic, and the workload itself cannot.
@@ -244,5 +264,7 @@ fn is_carried_better(v: &View<'_>) -> bool {
         && is_short(v)
 }
 
+/// So many times the second Deployment relieves the workload; then it carries on, and a person says what is to be done.
+const MOST_RELIEFS: u32 = 3;
 /// A wait without a deadline.
 pub(super) const PATIENT: i64 = i64::MIN;

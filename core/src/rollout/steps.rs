@@ -344,6 +344,9 @@ impl Pass<'_> {
     /// Tries again what failed or could not tell.
     pub fn try_again(&mut self) {
         self.release_hold();
+        if let Some(promotion) = &mut self.status.promotion {
+            promotion.reliefs = None;
+        }
         let now = Time(self.now);
         let step = self.step();
         step.tries += 1;

@@ -51,8 +51,8 @@ fn widen_operands(call: &mut CallExpr) -> bool {
     }
     match (is_whole(left), is_whole(right)) {
         (true, false) => to_double(left),
-        // Dividing by zero stays an error instead of becoming infinity.
-        (false, true) if !(divides && is_zero(right)) => to_double(right),
+        // Dividing by what may be zero stays an error instead of becoming infinity.
+        (false, true) if !divides || is_never_zero(right) => to_double(right),
         _ => return false,
     }
     true
@@ -77,17 +77,18 @@ fn is_whole(expression: &IdedExpr) -> bool {
         Expr::Ident(name) => name == "status",
         Expr::Call(call) => match call.func_name.as_str() {
             "size" | "int" | "_%_" => true,
-            "-_" | "_+_" | "_-_" | "_*_" | "_/_" => call.args.iter().all(is_whole),
+            // Not a quotient: whoever divides one count by another to multiply with it means a share, and gets 0.
+            "-_" | "_+_" | "_-_" | "_*_" => call.args.iter().all(is_whole),
             _ => false,
         },
         _ => false,
     }
 }
 
-fn is_zero(expression: &IdedExpr) -> bool {
+fn is_never_zero(expression: &IdedExpr) -> bool {
     match &expression.expr {
-        Expr::Literal(LiteralValue::Int(whole)) => *whole.inner() == 0,
-        Expr::Literal(LiteralValue::UInt(whole)) => *whole.inner() == 0,
+        Expr::Literal(LiteralValue::Int(whole)) => *whole.inner() != 0,
+        Expr::Literal(LiteralValue::UInt(whole)) => *whole.inner() != 0,
         _ => false,
     }
 }

@@ -74,6 +74,10 @@ fn whole_numbers_are_written_beside_measured_ones_with_or_without_a_point() {
     assert_eq!(of_body("result.errors / result.total * 100 < 5", body), Evaluation::Is(true));
     assert_eq!(of_body("size(result.parts) * result.errors == 2", body), Evaluation::Is(true));
     assert_eq!(of_body("status / 100 == 2 && result.errors * 2 == 2", body), Evaluation::Is(true));
+    // What would be cut, or might be divided by zero, is not made up: a bad version is not to pass by it.
+    for text in ["size(result.parts) / size(result.parts) * 100.0 < 5", "result.errors / size(result.parts) < 5"] {
+        assert!(matches!(of_body(text, body), Evaluation::Error(_)), "{text}");
+    }
     let pods = Variables::instant(&series(&[("a", 0.1), ("b", 0.3)])).expect("small");
     let one = Series { labels: BTreeMap::new(), value: vec![1.0, 2.0, 3.0] };
     let range = Variables::range(&[one]).expect("small");

@@ -459,34 +459,43 @@ fn r18_a_promotion_that_failed_goes_on_when_somebody_tries_again() {
     assert_eq!(game.weights, [50, 100, 0]);
 }
 
-/// A release whose workload loses all of its pods as soon as the traffic has returned to it; killed before it deletes the
-/// second Deployment, or not. The write that was under way then, if any.
-fn lost_after_return(killed: bool) -> (Game, Option<PlannedWrite>) {
-    let mut game = route_game(json!([{"setWeight": 50}]), 4);
-    game.chaos = true;
-    let mut under_way = None;
+/// It goes on until the traffic has returned to the workload itself; `more` says whether that is far enough.
+fn until_returned(game: &mut Game, more: impl Fn(&Game) -> bool) {
     for _ in 0..1000 {
-        let is_returned = game.weights == [50, 100, 0];
-        let deletes = |write: &&PlannedWrite| write.operation == OperationKind::Delete;
-        let planned = game.decide();
-        if is_returned && (!killed || planned.writes.iter().any(|write| deletes(&write))) {
-            if killed {
-                game.status = planned.status.clone();
-                under_way = planned.writes.iter().find(deletes).cloned();
-            }
-            game.cluster.bad_images.push("v2".into());
-            let owner =
-                game.cluster.get("Deployment", "teller").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-            game.cluster.pods.iter_mut().filter(|pod| pod.owner == owner).for_each(|pod| pod.ready = false);
-            game.cluster.count_pods();
-            return (game, under_way);
+        let returning = game.status.promotion.as_ref().is_some_and(|promotion| promotion.returning);
+        if returning && game.effective_share() == 0 && more(game) {
+            return;
         }
         if !game.pass() {
             let event = game.cluster.events().remove(0);
             game.happen(&event);
         }
     }
-    panic!("the traffic never returned: {:?}", game.weights);
+    panic!("the traffic never returned: {:?}, {}", game.weights, game.message());
+}
+
+/// No pod of the workload itself is ready any more, nor becomes so.
+fn lose_all(game: &mut Game) {
+    game.cluster.bad_images.push("v2".into());
+    let owner = game.cluster.get("Deployment", "teller").unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
+    game.cluster.pods.iter_mut().filter(|pod| pod.owner == owner).for_each(|pod| pod.ready = false);
+    game.cluster.count_pods();
+}
+
+/// A release whose workload loses all of its pods as soon as the traffic has returned to it; killed before it deletes the
+/// second Deployment, or not. The write that was under way then, if any.
+fn lost_after_return(killed: bool) -> (Game, Option<PlannedWrite>) {
+    let mut game = route_game(json!([{"setWeight": 50}]), 4);
+    game.chaos = true;
+    let deletion =
+        |game: &Game| game.decide().writes.into_iter().find(|write| write.operation == OperationKind::Delete);
+    until_returned(&mut game, |game| !killed || deletion(game).is_some());
+    let under_way = killed.then(|| deletion(&game)).flatten();
+    if killed {
+        game.status = game.decide().status;
+    }
+    lose_all(&mut game);
+    (game, under_way)
 }
 
 #[test]
@@ -524,6 +533,35 @@ fn r18_pods_that_come_back_in_time_take_the_traffic_again() {
     game.run_for(300);
     assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
     assert_eq!((game.weights.as_slice(), game.status.epoch), ([50, 100, 0, 100, 0].as_slice(), 1));
+}
+
+#[test]
+fn r18_pods_that_fail_under_traffic_each_time_are_relieved_three_times_and_then_a_person_is_asked() {
+    let (mut game, _) = lost_after_return(false);
+    for round in 1..=3 {
+        game.run_for(20);
+        if round < 3 {
+            assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Promoting, 100), "{}", game.message());
+            game.cluster.bad_images.retain(|image| image != "v2");
+            until_returned(&mut game, |_| true);
+            lose_all(&mut game);
+        }
+    }
+    assert_eq!((game.phase(), game.effective_share()), (RolloutPhase::Failed, 100), "{}", game.message());
+    assert!(game.message().contains("3 times the workload lost pods"), "{}", game.message());
+    game.cluster.bad_images.retain(|image| image != "v2");
+    game.command(RolloutVerb::Retry);
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+}
+
+#[test]
+fn r18_somebody_who_annotates_the_workload_while_the_traffic_returns_moves_nothing() {
+    let mut game = route_game(json!([{"setWeight": 50}]), 4);
+    until_returned(&mut game, |_| true);
+    game.cluster.edit("Deployment", "teller", |workload| workload["metadata"]["annotations"]["note"] = json!("x"));
+    game.run_for(300);
+    assert_eq!((game.phase(), game.weights.as_slice()), (RolloutPhase::Succeeded, [50, 100, 0].as_slice()));
 }
 
 #[test]
@@ -716,7 +754,7 @@ fn a_plan_that_names_what_is_missing_waits_and_heals() {
 fn a_write_that_is_refused_is_told_until_it_passes() {
     let mut game = route_game(json!([{"setWeight": 50}, {"pause": {}}]), 2);
     let first = game.decide().writes.remove(0);
-    game.refused = Some(RefusedWrite { id: first.id.clone(), why: "services is forbidden".into() });
+    game.refused = Some(RefusedWrite::new(&first, "services is forbidden".into()));
     let decision = game.decide();
     assert!(decision.must_record(&game.status));
     let told = decision.status.message.unwrap();
