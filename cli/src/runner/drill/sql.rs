@@ -73,7 +73,11 @@ pub(super) enum Answer {
 pub(super) async fn ask(pod: &Pod<'_>, database: &str, query: &str, limit: Duration) -> Result<Answer, String> {
     let mut psql = psql(pod.run, &pod.application.application, pod.application.postgres_port, database)?;
     let limit_of_server = (limit + GRACE).as_millis();
-    psql.env("PGOPTIONS", format!("-c default_transaction_read_only=on -c statement_timeout={limit_of_server}"));
+    // Notices of a query are no answer, and may be many.
+    let options = format!(
+        "-c default_transaction_read_only=on -c statement_timeout={limit_of_server} -c client_min_messages=error"
+    );
+    psql.env("PGOPTIONS", options);
     psql.args(["--tuples-only", "--csv", "--command", "BEGIN TRANSACTION READ ONLY", "--command"]);
     // A query that begins with a backslash would be a command of psql.
     psql.arg(format!("\n{query}"));
@@ -86,7 +90,9 @@ pub(super) async fn ask(pod: &Pod<'_>, database: &str, query: &str, limit: Durat
     if ended.code != Some(0) {
         return Ok(Answer::Bad(ended));
     }
-    Ok(Answer::Value(String::from_utf8(ended.output).ok().and_then(|output| only_row(&output))))
+    let is_whole = (ended.output.len() as u64) < command::MOST_OUTPUT;
+    let output = String::from_utf8(ended.output).ok().filter(|_| is_whole);
+    Ok(Answer::Value(output.and_then(|output| only_row(&output))))
 }
 
 /// A validation by a query: at most one number or boolean is told.
