@@ -114,7 +114,7 @@ fn judged(result: &RunResult) -> Reason {
 
 fn checked(result: &RunResult) -> Reason {
     let end = PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() };
-    outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Check, None).0.reason
+    outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Check, None, None).0.reason
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
     let (_, locked) = pod.run(&json!({"operation": "Prune", "forget": []}));
     assert_eq!(checked(&locked), Reason::RepositoryLocked, "{locked:?}");
     let end = PodEnd { message: Some(locked.encode().unwrap()), ..PodEnd::default() };
-    let why = outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Prune, None).0.message;
+    let why = outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Prune, None, None).0.message;
     assert!(why.contains("by restic on host "), "restic's words name the host: {why}");
     holder.kill().unwrap();
     holder.wait().unwrap();
