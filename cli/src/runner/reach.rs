@@ -20,6 +20,8 @@ use super::{ending, log};
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// From one attempt to the next.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Clouds of which restic asks a host of the bucket, not the one that is named.
+const BY_BUCKET: [&str; 4] = ["amazonaws.com", "amazonaws.com.cn", "storage.googleapis.com", "aliyuncs.com"];
 /// With one of these restic may reach what this program cannot.
 const PROXIES: [&str; 6] = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
 
@@ -114,8 +116,7 @@ fn address(repository: &str) -> Option<(String, u16)> {
         _ => return None,
     };
     let host = url.host()?.trim_start_matches('[').trim_end_matches(']');
-    // Of Amazon's hosts restic asks others than the one that is named.
-    if host.ends_with("amazonaws.com") {
+    if BY_BUCKET.iter().any(|cloud| host == *cloud || host.ends_with(&format!(".{cloud}"))) {
         return None;
     }
     Some((host.to_owned(), url.port_u16().unwrap_or(port)))
@@ -173,6 +174,10 @@ mod tests {
             ("s3:minio.example:9000/bucket", Some(("minio.example", 9000))),
             ("s3://storage.example/bucket", Some(("storage.example", 443))),
             ("s3:s3.eu-central-1.amazonaws.com/bucket", None),
+            ("s3:https://s3.cn-north-1.amazonaws.com.cn/bucket", None),
+            ("s3:https://storage.googleapis.com/bucket", None),
+            ("s3:oss-cn-shanghai.aliyuncs.com/bucket", None),
+            ("s3:https://notaliyuncs.com/bucket", Some(("notaliyuncs.com", 443))),
             ("s3:eu-central-1/bucket", None),
             ("rest:http+unix:///run/rest.sock:/teller/", None),
             ("sftp:backup@vault:/srv", None),
