@@ -54,7 +54,7 @@ pub struct DemoArgs {
 /// Plays the demo. Exit code 1 if something went otherwise than the story says, which only decisions of the watcher may
 /// cause.
 pub fn execute(args: &DemoArgs, ui: Ui) -> Result<ExitCode, CliError> {
-    apart(|| show(args, ui))
+    apart(|| show(args, ui.of_story()))
 }
 
 fn show(args: &DemoArgs, ui: Ui) -> Result<ExitCode, CliError> {

@@ -25,6 +25,7 @@ pub enum Color {
 pub struct Ui {
     colored: bool,
     terminal: bool,
+    wraps: bool,
 }
 
 impl Ui {
@@ -37,7 +38,13 @@ impl Ui {
             Color::Always => true,
             Color::Never => false,
         };
-        Self { colored, terminal }
+        Self { colored, terminal, wraps: terminal }
+    }
+
+    /// The same for a story, whose lines are never wider than a terminal: it is also read where it was written to a file.
+    #[must_use]
+    pub const fn of_story(self) -> Self {
+        Self { wraps: true, ..self }
     }
 
     /// Whether a person reads along.
@@ -50,10 +57,15 @@ impl Ui {
         self.raw(&format!("{text}\n"));
     }
 
-    /// Prints a line that may be too long for a terminal: see [`fitted`]. What somebody copies, such as a command, is printed
-    /// by [`Ui::line`], as a blank at which it was broken would be lost.
+    /// Prints a line that may be too long for a terminal: see [`Ui::fit`]. What somebody copies, such as a command or a digest,
+    /// is printed by [`Ui::line`], as a blank at which it was broken would be lost.
     pub fn wrap(self, text: &str, indent: usize) {
-        self.line(&fitted(text, indent));
+        self.line(&self.fit(text, indent));
+    }
+
+    /// A line as [`fitted`] has it on a terminal. Where a program reads along it stays one line, as programs expect a record.
+    pub fn fit(self, text: &str, indent: usize) -> String {
+        if self.wraps { fitted(text, indent) } else { text.replace(['\n', '\r'], " ").trim_end().to_owned() }
     }
 
     /// Prints text as it is.
@@ -238,8 +250,19 @@ mod tests {
     }
 
     #[test]
+    fn a_program_that_reads_along_gets_one_line_and_a_story_is_wrapped_anyway() {
+        let piped = Ui { colored: false, terminal: false, wraps: false };
+        let record = format!("teller  {}", "its data is older than its objective ".repeat(9));
+        assert_eq!(piped.fit(&record.replace("older than", "older\nthan"), 4), record.trim_end());
+        for ui in [piped.of_story(), Ui { terminal: true, wraps: true, ..piped }] {
+            assert_eq!(ui.fit(&record, 4), fitted(&record, 4));
+        }
+        assert!(!piped.of_story().is_terminal(), "nobody is asked there");
+    }
+
+    #[test]
     fn colours_take_no_columns() {
-        let ui = Ui { colored: true, terminal: false };
+        let ui = Ui { colored: true, terminal: false, wraps: false };
         assert_eq!(columns(&ui.good("✓ 柜面")), 6);
         let plain = "open ".repeat(16);
         let painted = format!("{} ", ui.good("open")).repeat(16);

@@ -144,7 +144,7 @@ fn describe(change: &ChangeRequest, ui: Ui) {
         let keys = secret.keys.join(", ");
         ui.wrap(&format!("  Apply   Secret {} (keys {keys}; values staged in {})", secret.target, secret.name), 10);
     }
-    ui.wrap(&format!("  digest  {}", status.change_digest.unwrap_or_default()), 4);
+    ui.line(&format!("  digest  {}", status.change_digest.unwrap_or_default()));
 }
 
 /// Takes one's own votes back, or the whole request.

@@ -79,7 +79,7 @@ fn ten_minutes() -> Duration {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.url) != has(self.volume)").message("give either restic.url or restic.volume"))]
 #[x_kube(validation = Rule::new("(has(self.url) == has(oldSelf.url)) && (!has(self.url) || self.url == oldSelf.url) && (has(self.volume) == has(oldSelf.volume)) && (!has(self.volume) || self.volume == oldSelf.volume)").message("the address of a repository cannot be changed, as its recovery points are there: make another BackupRepository"))]
-#[x_kube(validation = Rule::new("!has(self.caConfigMapRef) || (has(self.url) && self.url.contains('https://'))").message("caConfigMapRef needs a url with https://"))]
+#[x_kube(validation = Rule::new("!has(self.caConfigMapRef) || (has(self.url) && self.url.contains('https://')) || (has(self.maintenanceUrl) && self.maintenanceUrl.contains('https://'))").message("caConfigMapRef needs a url or maintenanceUrl with https://"))]
 #[x_kube(validation = Rule::new("!has(self.maintenanceUrl) || (has(self.url) && has(self.maintenanceSecretRef))").message("maintenanceUrl needs url and maintenanceSecretRef: it is the address that those credentials are for"))]
 pub struct ResticRepository {
     /// Address as restic writes it: `s3:https://HOST/BUCKET/PATH`, `rest:https://HOST/PATH/` or `sftp:USER@HOST:/PATH`.

@@ -114,7 +114,7 @@ fn judged(result: &RunResult) -> Reason {
 
 fn checked(result: &RunResult) -> Reason {
     let end = PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() };
-    outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Check, None).0.reason
+    outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Check, None, None).0.reason
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn b16_a_wrong_password_a_missing_repository_and_a_lock_are_told_apart_and_no_se
     let (_, locked) = pod.run(&json!({"operation": "Prune", "forget": []}));
     assert_eq!(checked(&locked), Reason::RepositoryLocked, "{locked:?}");
     let end = PodEnd { message: Some(locked.encode().unwrap()), ..PodEnd::default() };
-    let why = outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Prune, None).0.message;
+    let why = outcome::of_maintenance(&end, "run-1", MaintenanceOperation::Prune, None, None).0.message;
     assert!(why.contains("by restic on host "), "restic's words name the host: {why}");
     holder.kill().unwrap();
     holder.wait().unwrap();
@@ -232,19 +232,19 @@ fn b16_where_a_repository_was_seen_none_is_made_anew() {
     assert_eq!(fs::read_dir(pod.at("repository")).unwrap().count(), 0, "no new config, and no key");
 }
 
-/// A backup to an address where nobody listens any more.
-fn to_nobody(pod: &Pod) -> Value {
+/// A backup to an address where nobody listens any more, and its port.
+fn to_nobody(pod: &Pod) -> (Value, u16) {
     fs::write(pod.at("data/a"), "a").unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut plan = Pod::files();
-    plan["repository"] = json!(format!("rest:http://127.0.0.1:{port}/"));
-    plan
+    plan["repository"] = json!(format!("rest:http://teller:hunter2-long@127.0.0.1:{port}/"));
+    (plan, port)
 }
 
 #[test]
 fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
     let pod = Pod::new();
-    let plan = to_nobody(&pod);
+    let (plan, _) = to_nobody(&pod);
     // With a proxy nobody but restic knows whether anything answers there; for this host it takes none.
     let mut tool = pod.command("tool", &plan);
     tool.env("HTTP_PROXY", "http://127.0.0.1:9").stdout(Stdio::piped()).stderr(Stdio::null());
@@ -264,16 +264,32 @@ fn b16_a_repository_that_does_not_answer_is_told_when_the_run_is_ended() {
 }
 
 #[test]
-fn b16_an_address_at_which_nothing_answers_is_told_within_half_a_minute() {
+fn b16_an_address_at_which_nothing_answers_is_told_at_once_and_given_up_when_patience_is_over() {
     let pod = Pod::new();
-    fs::write(pod.at("data/a"), "a").unwrap();
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let mut plan = Pod::files();
-    plan["repository"] = json!(format!("rest:http://teller:hunter2-long@127.0.0.1:{port}/"));
+    let (mut plan, port) = to_nobody(&pod);
+    plan["patienceSeconds"] = json!(3);
     let (told, result) = pod.run(&plan);
     assert_eq!((judged(&result), result.stage), (Reason::RepositoryUnreachable, RunnerStage::Open), "{result:?}");
-    assert!(result.errors[0].starts_with(&format!("no connection to 127.0.0.1:{port} within 30 s (")), "{result:?}");
+    assert!(result.errors[0].starts_with(&format!("no connection to 127.0.0.1:{port} within 3 s (")), "{result:?}");
+    assert!(told.contains(&format!("no connection to 127.0.0.1:{port} yet: ")), "{told}");
     assert!(!told.contains("hunter2"), "{told}");
+}
+
+#[test]
+fn b16_an_address_at_which_nothing_answers_is_tried_on() {
+    let pod = Pod::new();
+    let (plan, port) = to_nobody(&pod);
+    let mut tool = pod.command("tool", &plan).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(tool.stdout.take().unwrap()).lines();
+    let told = lines.by_ref().map(Result::unwrap).find(|line| line.starts_with("no connection to "));
+    assert!(told.is_some_and(|line| line.ends_with("it is tried for 300 s in all")));
+    let back = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    back.set_nonblocking(true).unwrap();
+    eventually(Duration::from_secs(20), || back.accept().map(drop).map_err(|error| error.to_string()));
+    drop(back);
+    assert!(Command::new("kill").args(["-s", "TERM", &tool.id().to_string()]).status().unwrap().success());
+    lines.for_each(drop);
+    tool.wait().unwrap();
 }
 
 #[test]

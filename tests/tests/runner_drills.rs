@@ -118,6 +118,7 @@ impl Pod {
             repository: "/repository".to_owned(),
             repository_id: repository_id.map(ToOwned::to_owned),
             retry_lock_seconds: 1,
+            patience_seconds: None,
             ca_file: None,
             snapshots: snapshots.to_vec(),
         }

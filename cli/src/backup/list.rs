@@ -13,7 +13,7 @@ use crate::{
     context::{Context, harmless},
     error::CliError,
     output::{Format, print},
-    ui::{Ui, WIDTH, columns, fitted, padded},
+    ui::{Ui, WIDTH, columns, padded},
 };
 
 /// Of what.
@@ -137,7 +137,7 @@ pub type Paint = fn(Ui, &str) -> String;
 /// Columns that a message beside the others needs; with less room it stands below.
 const BESIDE: usize = 24;
 
-/// A table whose second column is painted, and whose last one takes as many lines as it needs.
+/// A table whose second column is painted, and whose last one takes as many lines as it needs on a terminal.
 pub fn table<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> Option<Paint>) {
     for line in lines(rows, ui, paint) {
         ui.line(&line);
@@ -156,7 +156,7 @@ fn lines<const N: usize>(rows: &[[String; N]], ui: Ui, paint: impl Fn(usize) -> 
             *cell = paint(ui, cell);
         }
         cells.extend(row.last().cloned());
-        let line = fitted(&cells.join("  "), indent);
+        let line = ui.fit(&cells.join("  "), indent);
         if number == 0 { ui.dim(&line) } else { line }
     };
     rows.iter().enumerate().map(line).collect()
@@ -173,7 +173,7 @@ mod tests {
         let told = |name: &str| {
             let head = ["NAME", "PHASE", "NEXT", "MESSAGE"].map(ToOwned::to_owned);
             let row = [name, "AtRisk", "2026-11-23T02:00:00Z", long.as_str()].map(ToOwned::to_owned);
-            lines(&[head, row], Ui::new(Color::Always), |_| Some(Ui::bad))
+            lines(&[head, row], Ui::new(Color::Always).of_story(), |_| Some(Ui::bad))
         };
         for (name, indent) in [("teller", 38), ("the-branches-of-the-north-and-the-south", 4)] {
             let text = told(name)[1].clone();

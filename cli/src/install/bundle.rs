@@ -118,7 +118,10 @@ impl Bundle {
 fn images<'a>(args: &'a InstallArgs, chosen: &'a workload::Chosen, notes: &mut String) -> workload::Images<'a> {
     let mut image = |option: &str, asked: Option<&'a str>, chosen: Option<&'a str>| {
         if let (None, Some(stays)) = (asked, chosen) {
-            let _ = writeln!(notes, "{option} {stays} stays, as it is installed; give {option} for another one");
+            let release =
+                if option == "--image" { concat!("; this is release ", env!("CARGO_PKG_VERSION")) } else { "" };
+            let _ =
+                writeln!(notes, "{option} {stays} stays, as it is installed{release}; give {option} for another one");
         }
         asked.or(chosen)
     };
@@ -298,6 +301,8 @@ mod tests {
         let again = plan(&[], &own);
         assert_eq!(container(&again), container(&plan(&words, &Existing::default())));
         assert!(again.notes().contains("--image registry.bank.example/interlock:1 stays"), "{}", again.notes());
+        let release = concat!("this is release ", env!("CARGO_PKG_VERSION"));
+        assert_eq!(again.notes().matches(release).count(), 1, "{}", again.notes());
         assert!(again.notes().contains("--restic-image registry.bank.example/restic:1 stays"), "{}", again.notes());
 
         let newer = plan(&["--image", "registry.bank.example/interlock:2"], &own);

@@ -52,8 +52,8 @@ pub struct InstallArgs {
     #[arg(long)]
     without_keys: bool,
 
-    /// Image of the controller. Default: with --apply the one that is installed, if it comes from a registry; else
-    /// interlock:VERSION of this release.
+    /// Image of the controller. Default: with --apply the one that is installed, if it comes from a registry (its name has
+    /// a /); else interlock:VERSION of this release.
     #[arg(long, value_name = "IMAGE")]
     image: Option<String>,
 

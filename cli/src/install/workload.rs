@@ -51,7 +51,7 @@ pub struct Images<'a> {
 /// Images that somebody chose for a controller that is installed.
 #[derive(Clone, Debug, Default)]
 pub struct Chosen {
-    /// Interlock's own; none if it is that of a release, which the next one replaces.
+    /// Interlock's own; none if it comes from no registry: the next release replaces it.
     pub controller: Option<String>,
     /// The one that brings restic.
     pub restic: Option<String>,
@@ -65,16 +65,25 @@ pub fn chosen(deployment: &Value) -> Chosen {
     let container = containers.into_iter().flatten().find(|container| container["name"] == CONTAINER);
     let args = container.and_then(|container| container["args"].as_array()).into_iter().flatten();
     let args: Vec<_> = args.filter_map(Value::as_str).collect();
+    // A person who patched it may have written name and value as one.
     let option = |name: &str| {
-        let given = args.windows(2).find(|pair| pair.first() == Some(&name));
-        given.and_then(|pair| pair.last()).map(|image| (*image).to_owned())
+        let given = args.iter().enumerate().find_map(|(at, arg)| match arg.strip_prefix(name)? {
+            "" => args.get(at + 1).copied(),
+            rest => rest.strip_prefix('='),
+        });
+        given.map(ToOwned::to_owned)
     };
     let image = container.and_then(|container| container["image"].as_str());
     Chosen {
-        controller: image.filter(|image| !image.starts_with("interlock:")).map(ToOwned::to_owned),
+        controller: image.filter(|image| comes_from_a_registry(image)).map(ToOwned::to_owned),
         restic: option("--restic-image"),
         postgres: option("--postgres-image"),
     }
+}
+
+/// Whether an image was put where nodes fetch it; one of a bare name is that of a release, or lies on the nodes.
+fn comes_from_a_registry(image: &str) -> bool {
+    image.contains('/')
 }
 
 fn selector() -> Value {
@@ -198,6 +207,25 @@ mod tests {
             assert_eq!(selector, labels);
         }
         assert_eq!(service["spec"]["ports"][0]["targetPort"], container["ports"][0]["name"]);
+    }
+
+    #[test]
+    fn what_was_chosen_is_recognised_however_it_is_written() {
+        let of = |image: &str, args: &[&str]| {
+            let container = json!({ "name": CONTAINER, "image": image, "args": args });
+            chosen(&json!({ "spec": { "template": { "spec": { "containers": [container] } } } }))
+        };
+        for own in ["registry.bank.example/interlock:1", "bank/interlock@sha256:0a", "localhost:5000/interlock"] {
+            assert_eq!(of(own, &[]).controller.as_deref(), Some(own));
+        }
+        for bare in ["interlock:0.0.1", "interlock@sha256:0a", "interlock-fips:1", "interlock"] {
+            assert_eq!(of(bare, &[]).controller, None, "{bare}");
+        }
+        for args in [&["run", "--restic-image", "own/restic:1"][..], &["run", "--restic-image=own/restic:1"]] {
+            let found = of("interlock:1", args);
+            assert_eq!((found.restic.as_deref(), found.postgres), (Some("own/restic:1"), None), "{args:?}");
+        }
+        assert_eq!(of("interlock:1", &["run", "--restic-images", "x", "--restic-image"]).restic, None);
     }
 
     #[test]

@@ -78,7 +78,7 @@ pub async fn these(
     if args.output == Format::Table {
         ui.heading(&format!("{} ({namespace}/{name})", render::plain(&change.spec.title)));
         shown(&previews, &notes, ui);
-        ui.wrap(&format!("content digest: {}", content.digest), 2);
+        ui.line(&format!("content digest: {}", content.digest));
     }
     // Everything that the schema and Interlock refuse is refused here, before a Secret is staged.
     let changes: Api<ChangeRequest> = Api::namespaced(context.client.clone(), &namespace);

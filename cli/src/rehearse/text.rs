@@ -9,6 +9,7 @@ use crate::ui::Ui;
 
 /// Prints everything.
 pub fn print(report: &Report, replayed: Option<&[Replayed]>, ui: Ui) {
+    let ui = ui.of_story();
     let zone = zone(&report.time_zone);
     if let Some(title) = &report.title {
         ui.heading(title);

@@ -49,9 +49,10 @@ pub(super) fn leave_source_group(place: &Place, group: u32) -> Result<(), String
     write(place, SOURCE_GROUP, &group.to_string())
 }
 
-/// The same, read.
+/// The same, read. What the source runs may write it too, and to signal group 1 would be to signal everything.
 pub(super) fn find_source_group(place: &Place) -> Option<u32> {
-    fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE_GROUP)).ok()?.trim().parse().ok()
+    let group = fs::read_to_string(place.at(EXCHANGE_PATH).join(SOURCE_GROUP)).ok()?;
+    group.trim().parse().ok().filter(|group| *group > 1)
 }
 
 /// How a tool of a drill ended.
@@ -64,4 +65,21 @@ pub(super) fn leave_drill(place: &Place, report: &DrillReport) -> Result<(), Str
 pub(super) fn find_drill(place: &Place) -> Option<DrillReport> {
     let text = fs::read_to_string(place.at(EXCHANGE_PATH).join(DRILL)).ok()?;
     serde_json::from_str(&text).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_would_be_everything_is_none() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place { root: root.path().to_owned() };
+        fs::create_dir_all(place.at(EXCHANGE_PATH)).unwrap();
+        assert_eq!(find_source_group(&place), None);
+        for (group, found) in [(4_242, Some(4_242)), (1, None), (0, None)] {
+            leave_source_group(&place, group).unwrap();
+            assert_eq!(find_source_group(&place), found, "{group}");
+        }
+    }
 }

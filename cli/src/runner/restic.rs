@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use interlock_core::backup::plan::{PROGRAMS_PATH, RunnerPlan, SECRETS_PATH};
+use interlock_core::backup::plan::{MAX_PATIENCE_SECONDS, PROGRAMS_PATH, RunnerPlan, SECRETS_PATH};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -69,7 +69,9 @@ impl<'a> Restic<'a> {
 
     /// Whether anything answers at the address of the repository; else what a run of restic would have come to, sooner.
     pub async fn reach(&self) -> Result<(), Came> {
-        let Err(why) = reach::reach(&self.plan.repository).await else { return Ok(()) };
+        let seconds = self.plan.patience_seconds.unwrap_or(MAX_PATIENCE_SECONDS);
+        let patience = Duration::from_secs(seconds.unsigned_abs());
+        let Err(why) = reach::reach(&self.plan.repository, patience).await else { return Ok(()) };
         // The exit code with which restic gives up.
         let mut came = Came { code: Some(1), ..Came::default() };
         self.wrong(&mut came, &why, true);

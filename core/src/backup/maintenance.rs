@@ -233,7 +233,8 @@ impl Pass<'_> {
 
     fn ended(&mut self, active: &MaintenanceRecord, end: &JobEnd) -> MaintenanceStep {
         let known = self.status.repository_id.as_deref();
-        let (outcome, result) = outcome::of_maintenance(&end.pod, &active.name, active.operation, known);
+        let elsewhere = self.facts.spec.restic.maintenance_url.as_deref().filter(|_| plan::removes(active.operation));
+        let (outcome, result) = outcome::of_maintenance(&end.pod, &active.name, active.operation, known, elsewhere);
         let outcome = if result.is_none() && end.deadline_exceeded {
             Outcome::failed(
                 Reason::DeadlineExceeded,

@@ -175,12 +175,13 @@ pub fn judge(end: &PodEnd, expected: &Expected<'_>) -> (Outcome, Option<RunResul
     }
 }
 
-/// What the end of a maintenance Job means: Complete, or why not.
+/// What the end of a maintenance Job means: Complete, or why not. `elsewhere` is restic.maintenanceUrl, if the Job went there.
 pub fn of_maintenance(
     end: &PodEnd,
     run: &str,
     operation: MaintenanceOperation,
     repository_id: Option<&str>,
+    elsewhere: Option<&str>,
 ) -> (Outcome, Option<RunResult>) {
     let result = match RunResult::decode(end.message.as_deref(), run) {
         Ok(result) => result,
@@ -188,7 +189,8 @@ pub fn of_maintenance(
         Err(error) => return (Outcome::failed(Reason::BadResult, error.to_string()), None),
     };
     let worked = result.stage >= RunnerStage::Work && result.signal.is_none();
-    let outcome = match result.exit_code {
+    let another = replaced(&result, repository_id);
+    let outcome = another.unwrap_or_else(|| match result.exit_code {
         Some(0) if result.stage == RunnerStage::Done && result.error_count == 0 => {
             Outcome::new(BackupPhase::Succeeded, Reason::Complete, format!("{operation:?} was done"))
         }
@@ -203,9 +205,14 @@ pub fn of_maintenance(
         Some(3) if operation == MaintenanceOperation::Prune => Outcome::failed(
             Reason::NotRemoved,
             format!(
-                "restic could not remove all snapshots that it was told to forget{}. If its credentials may not delete, name a Secret whose credentials may in restic.maintenanceSecretRef; the next prune goes on",
+                "restic could not remove all snapshots that it was told to forget{}. If its credentials may not delete, name a Secret whose credentials may in restic.maintenanceSecretRef{}; the next prune goes on",
                 // The first sums up; the next is what the repository answered.
-                result.errors.iter().take(2).next_back().map(|error| format!(": {error}")).unwrap_or_default()
+                result.errors.iter().take(2).next_back().map(|error| format!(": {error}")).unwrap_or_default(),
+                if elsewhere.is_none() {
+                    ", and its server in restic.maintenanceUrl if the one at url removes for nobody"
+                } else {
+                    ""
+                }
             ),
         ),
         Some(0) => Outcome::failed(
@@ -216,8 +223,25 @@ pub fn of_maintenance(
             let expected = Expected { run, policy_uid: "", repository_id, allow_empty: false };
             of_result(&result, &expected)
         }
+    });
+    let outcome = match elsewhere {
+        Some(address) => at_another_address(outcome, address),
+        None => outcome,
     };
     (outcome, Some(result))
+}
+
+/// What lies at restic.maintenanceUrl says nothing about the repository that runs write to: its address is wrong, nothing is lost.
+fn at_another_address(outcome: Outcome, address: &str) -> Outcome {
+    let found = match outcome.reason {
+        Reason::RepositoryMissing => "there is no repository at restic.maintenanceUrl",
+        Reason::RepositoryReplaced => {
+            "the repository at restic.maintenanceUrl is another one than that at url, and nothing was done in it"
+        }
+        _ => return outcome,
+    };
+    let message = format!("{found}; it must be another address of the repository at url. Correct it: {address}");
+    Outcome { message, ..outcome }
 }
 
 fn of_silence(end: &PodEnd) -> Outcome {
@@ -261,16 +285,18 @@ fn of_silence(end: &PodEnd) -> Outcome {
     }
 }
 
+/// Whether the repository is another one than before.
+fn replaced(result: &RunResult, known: Option<&str>) -> Option<Outcome> {
+    let (known, found) = (known?, result.repository_id.as_deref()?);
+    let message = format!(
+        "the repository at the address has id {found}, not {known} as before: somebody replaced it; earlier recovery points are not in it"
+    );
+    (known != found).then(|| Outcome::failed(Reason::RepositoryReplaced, message))
+}
+
 fn of_result(result: &RunResult, expected: &Expected<'_>) -> Outcome {
-    if let (Some(known), Some(found)) = (expected.repository_id, result.repository_id.as_deref())
-        && known != found
-    {
-        return Outcome::failed(
-            Reason::RepositoryReplaced,
-            format!(
-                "the repository at the address has id {found}, not {known} as before: somebody replaced it; earlier recovery points are not in it"
-            ),
-        );
+    if let Some(outcome) = replaced(result, expected.repository_id) {
+        return outcome;
     }
     if let Some(signal) = result.signal {
         return Outcome::failed(

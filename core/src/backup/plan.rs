@@ -4,7 +4,8 @@
 //! snapshots of one policy compare with each other wherever they ran.
 
 use interlock_crds::{
-    BackupMode, BackupPolicySpec, BackupRepositorySpec, MaintenanceOperation, PinnedPolicy, PostgresMode, SslMode,
+    BackupMode, BackupPolicySpec, BackupRepositorySpec, Duration, MaintenanceOperation, PinnedPolicy, PostgresMode,
+    SslMode,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,8 @@ pub const EXCHANGE_PATH: &str = "/interlock/run";
 pub const SECRETS_PATH: &str = "/interlock/secrets";
 /// Cache and temporary files of the tool.
 pub const SCRATCH_PATH: &str = "/interlock/scratch";
+/// Longest time that the address of a repository is tried, in seconds: a server whose pod moves is back by then.
+pub const MAX_PATIENCE_SECONDS: i64 = 300;
 /// Most snapshots that one prune forgets; the rest is left to the next one.
 pub const MAX_FORGET: usize = 500;
 
@@ -50,6 +53,9 @@ pub struct RunnerPlan {
     pub repository_id: Option<String>,
     /// How long to wait for a lock of another cluster, in seconds.
     pub retry_lock_seconds: i64,
+    /// How long the address of the repository is tried, in seconds. Default: [`MAX_PATIENCE_SECONDS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience_seconds: Option<i64>,
     /// The certificates of the repository's authority.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<String>,
@@ -194,6 +200,11 @@ pub fn removes(operation: MaintenanceOperation) -> bool {
     matches!(operation, MaintenanceOperation::Prune | MaintenanceOperation::RotateKey | MaintenanceOperation::Unlock)
 }
 
+/// How long the address of a repository is tried, in seconds: of a short deadline half, so that what it came to can be told.
+pub fn patience(deadline: Duration) -> i64 {
+    (deadline.seconds() / 2).min(MAX_PATIENCE_SECONDS)
+}
+
 /// The path `path` of a volume that is mounted at `mount`.
 pub fn below(mount: &str, path: &str) -> String {
     let path = path.trim_matches('/');
@@ -225,6 +236,7 @@ impl RunnerPlan {
             repository,
             repository_id: None,
             retry_lock_seconds: 0,
+            patience_seconds: None,
             ca_file: None,
             host: None,
             source: None,
@@ -261,6 +273,7 @@ impl RunnerPlan {
             force: !incremental,
             parent: pinned.parent.clone().filter(|_| incremental),
             heartbeat,
+            patience_seconds: Some(patience(policy.deadline)),
             ..Self::new(run, RunnerOperation::Backup, repository, pinned.repository_id.as_deref())
         }
     }
@@ -299,9 +312,11 @@ impl RunnerPlan {
         let of = |wanted: MaintenanceOperation| operation == wanted;
         let check = repository.check.as_ref().filter(|_| of(MaintenanceOperation::Check));
         let prune = repository.prune.as_ref().filter(|_| of(MaintenanceOperation::Prune));
+        let deadline = check.map(|check| check.deadline).or(prune.map(|prune| prune.deadline));
         let another = repository.restic.maintenance_url.clone().filter(|_| removes(operation));
         Self {
             repository: another.unwrap_or_else(|| location(repository)),
+            patience_seconds: deadline.map(patience),
             forget: prune.map(|_| work.forget.iter().take(MAX_FORGET).cloned().collect()).unwrap_or_default(),
             max_unused_percent: prune.map(|prune| prune.max_unused_percent),
             read_data_subset: check

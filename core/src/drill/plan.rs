@@ -3,11 +3,11 @@
 //! Without secrets. Only the restore has an address of the repository in it, and it never runs in the sandbox.
 
 use interlock_crds::{
-    BackupPolicySpec, BackupRepositorySpec, ChosenPoint, DrillValidation, Fault, FaultInjection, PostgresMode,
+    BackupPolicySpec, BackupRepositorySpec, ChosenPoint, DrillValidation, Duration, Fault, FaultInjection, PostgresMode,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::backup::plan::{PlannedHeartbeat, SECRETS_PATH, location};
+use crate::backup::plan::{PlannedHeartbeat, SECRETS_PATH, location, patience};
 
 /// The environment variable with the plan, JSON.
 pub const PLAN_VARIABLE: &str = "INTERLOCK_DRILL_PLAN";
@@ -47,6 +47,9 @@ pub enum DrillWork {
         repository_id: Option<String>,
         /// How long to wait for a lock of another cluster, in seconds.
         retry_lock_seconds: i64,
+        /// How long the address of the repository is tried, in seconds.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        patience_seconds: Option<i64>,
         /// The certificates of the repository's authority.
         ca_file: Option<String>,
         /// Ids of the snapshots: the base first.
@@ -138,12 +141,18 @@ impl DrillPlan {
     }
 }
 
-/// The restore of a point.
-pub fn restore(repository: &BackupRepositorySpec, repository_id: Option<&str>, chosen: &ChosenPoint) -> DrillWork {
+/// The restore of a point, which is ended after `limit`.
+pub fn restore(
+    repository: &BackupRepositorySpec,
+    repository_id: Option<&str>,
+    chosen: &ChosenPoint,
+    limit: Duration,
+) -> DrillWork {
     DrillWork::Restore {
         repository: location(repository),
         repository_id: repository_id.map(ToOwned::to_owned),
         retry_lock_seconds: repository.retry_lock.seconds(),
+        patience_seconds: Some(patience(limit)),
         ca_file: repository.restic.ca_config_map_ref.as_ref().map(|_| format!("{SECRETS_PATH}/ca/ca.crt")),
         snapshots: chosen.base_id.iter().cloned().chain([chosen.snapshot_id.clone()]).collect(),
     }

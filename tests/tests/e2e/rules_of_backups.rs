@@ -26,7 +26,7 @@ pub fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
             at("BackupRepository", "x", json!({"restic": {"secretRef": {"name": "s"}}})),
         ),
         (
-            "caConfigMapRef needs a url with https://",
+            "caConfigMapRef needs a url or maintenanceUrl with https://",
             at(
                 "BackupRepository",
                 "x",

@@ -12,7 +12,7 @@ use std::{
 use interlock_cluster::{Tool, Tools};
 use interlock_core::backup::{
     outcome::{self, Outcome, PodEnd, Reason},
-    plan::{MaintenanceWork, PLAN_VARIABLE},
+    plan::{MaintenanceWork, PLAN_VARIABLE, removes},
     pods::{Images, Owner, backup_job, maintenance_job},
     result::RunResult,
 };
@@ -100,7 +100,8 @@ fn upkeep(
     let job = maintenance_job(&OWNER, "run-1", operation, repository, None, &work, &IMAGES).unwrap();
     let result = carried_out(pod, &job);
     let end = PodEnd { message: Some(result.encode().unwrap()), ..PodEnd::default() };
-    (outcome::of_maintenance(&end, "run-1", operation, None).0, result)
+    let elsewhere = repository.restic.maintenance_url.as_deref().filter(|_| removes(operation));
+    (outcome::of_maintenance(&end, "run-1", operation, None, elsewhere).0, result)
 }
 
 /// A backup of changed data; the id of its snapshot.

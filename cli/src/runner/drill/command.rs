@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _},
+    io::{self, AsyncRead, AsyncReadExt as _},
     process::Command,
     time,
 };
 
-/// Most output that is read.
-const MOST_OUTPUT: u64 = 64 * 1024;
+/// Most output that is kept.
+pub(super) const MOST_OUTPUT: u64 = 64 * 1024;
 
 /// How a program ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,17 +61,17 @@ async fn ended(mut command: Command, limit: Duration) -> Result<Ended, String> {
     let mut child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
     let end_group = || group.map(|group| kill_process_group(group, Signal::KILL));
-    let (mut stdout, mut stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let mut found = Ended::default();
     let work = async {
-        let (output, errors) = tokio::join!(beginning(&mut stdout), beginning(&mut stderr));
-        (child.wait().await, output, errors)
+        tokio::join!(beginning(stdout, &mut found.output), beginning(stderr, &mut found.errors));
+        child.wait().await
     };
-    if let Ok((status, output, errors)) = time::timeout(limit, work).await {
+    let in_time = time::timeout(limit, work).await;
+    if let Ok(status) = in_time {
         use std::os::unix::process::ExitStatusExt as _;
         let status = status.map_err(|error| format!("how {program} ended cannot be found out: {error}"))?;
         (found.code, found.signal) = (status.code(), status.signal());
-        (found.output, found.errors) = (output, errors);
     } else {
         println!("{program} took longer than {} s and is ended", limit.as_secs());
         found.timed_out = true;
@@ -84,13 +84,13 @@ async fn ended(mut command: Command, limit: Duration) -> Result<Ended, String> {
     Ok(found)
 }
 
-/// What a program writes, as far as it is read: more would fill the pipe, and is no answer either.
-async fn beginning(stream: &mut Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    if let Some(stream) = stream {
-        let _ = stream.take(MOST_OUTPUT).read_to_end(&mut bytes).await;
+/// What a program writes: the beginning, also if it never ends. What is too much is read as well, as the pipe would fill up and the
+/// program wait.
+async fn beginning(stream: Option<impl AsyncRead + Unpin>, bytes: &mut Vec<u8>) {
+    if let Some(mut stream) = stream {
+        let _ = (&mut stream).take(MOST_OUTPUT).read_to_end(bytes).await;
+        let _ = io::copy(&mut stream, &mut io::sink()).await;
     }
-    bytes
 }
 
 #[cfg(test)]
@@ -113,6 +113,20 @@ mod tests {
         assert_eq!((killed.code, killed.signal), (None, Some(9)));
         let missing = run(Command::new("/no/such/program"), Duration::from_secs(1)).await.unwrap_err();
         assert!(missing.contains("/no/such/program cannot be started"), "{missing}");
+    }
+
+    #[tokio::test]
+    async fn a_program_that_writes_more_than_is_read_ends_as_it_would() {
+        let script = "head -c 1000000 /dev/zero >&2; head -c 1000000 /dev/zero; exit 3";
+        let ended = ask_and_hear(shell(script), Duration::from_secs(20)).await.unwrap();
+        assert_eq!((ended.code, ended.timed_out), (Some(3), false));
+        assert_eq!([ended.output.len(), ended.errors.len()], [MOST_OUTPUT as usize; 2]);
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_the_time_was_over_is_kept() {
+        let ended = ask_and_hear(shell("echo no >&2; exec sleep 60"), Duration::from_secs(2)).await.unwrap();
+        assert_eq!((ended.timed_out, ended.errors.as_slice()), (true, b"no\n".as_slice()));
     }
 
     #[tokio::test]

@@ -31,20 +31,23 @@ pub(super) async fn validate(
     report: &mut DrillReport,
 ) -> Result<(), String> {
     match (&heartbeat.table, &heartbeat.file) {
-        (Some(table), _) => match sql::ask(pod, database(heartbeat), &beats::query(table, None), limit).await? {
-            sql::Answer::Bad(ended) => {
-                sql::bad(&ended, report);
-                return Ok(());
-            }
-            sql::Answer::Value(None) => println!("the table {table} has no record"),
-            sql::Answer::Value(Some(record)) => match beats::answer(Some(&record)) {
-                Ok(read) => report.heartbeat = Some(HeartbeatRead { read_at: None, ..read }),
-                Err(why) => {
-                    failed_as(report, &why);
+        (Some(table), _) => {
+            let query = beats::query(table, None);
+            match sql::ask(pod, database(heartbeat), &query, limit).await? {
+                sql::Answer::Bad(ended) => {
+                    sql::bad(&ended, &query, report);
                     return Ok(());
                 }
-            },
-        },
+                sql::Answer::Value(None) => println!("the table {table} has no record"),
+                sql::Answer::Value(Some(record)) => match beats::answer(Some(&record)) {
+                    Ok(read) => report.heartbeat = Some(HeartbeatRead { read_at: None, ..read }),
+                    Err(why) => {
+                        failed_as(report, &why);
+                        return Ok(());
+                    }
+                },
+            }
+        }
         (None, Some(file)) => match of_file(&pod.place.at(file)) {
             // When it was read says nothing: it is a copy.
             Ok(beat) => {
@@ -110,7 +113,7 @@ pub(super) async fn tamper(
                 &format!("UPDATE \"{table}\" SET time = time - interval '1 day'"),
             ]);
             let ended = command::run(psql, limit).await?;
-            if ended.code == Some(0) { done(report) } else { sql::bad(&ended, report) }
+            if ended.code == Some(0) { done(report) } else { sql::bad(&ended, "", report) }
         }
         (None, Some(file)) => match of_file(&pod.place.at(file)).and_then(|read| older(&pod.place.at(file), read)) {
             Ok(()) => done(report),

@@ -47,12 +47,15 @@ pub(in super::super) async fn execute(place: &Place) {
 
 /// What restic is told, in the form that the runner of backups has.
 fn for_restic<'a>(run: &str, work: &'a DrillWork) -> Option<(RunnerPlan, &'a [String])> {
-    let DrillWork::Restore { repository, repository_id, retry_lock_seconds, ca_file, snapshots } = work else {
+    let DrillWork::Restore { repository, repository_id, retry_lock_seconds, patience_seconds, ca_file, snapshots } =
+        work
+    else {
         return None;
     };
     let plan = RunnerPlan {
         repository_id: repository_id.clone(),
         retry_lock_seconds: *retry_lock_seconds,
+        patience_seconds: *patience_seconds,
         ca_file: ca_file.clone(),
         ..RunnerPlan::at(run, RunnerOperation::Restore, repository.clone())
     };

@@ -13,9 +13,11 @@ use super::{Pod, because, command, command::Ended, done};
 
 /// The server ends a query itself so long after the runner gave it up.
 const GRACE: Duration = Duration::from_secs(1);
-/// Classes of errors whose text quotes no data: connection, feature, state of the transaction, rights, names, syntax, resources,
-/// limits, state of objects, the operator, the system, and inner ones.
-const NO_DATA: [&str; 12] = ["08", "0A", "25", "28", "3D", "3F", "42", "53", "54", "55", "57", "XX"];
+/// Codes of errors, or how they begin, whose text names parts of the query and of the server: no such table, column or function,
+/// syntax; connection, login, no such database, resources, and the operator.
+const NO_DATA: [&str; 9] = ["42P01", "42703", "42883", "42601", "08", "28", "3D000", "53", "57"];
+/// Marks between which servers of several languages quote.
+const QUOTES: [char; 8] = ['"', '«', '»', '“', '”', '„', '「', '」'];
 /// How long a connection may take, in seconds.
 const CONNECT_SECONDS: &str = "10";
 
@@ -51,7 +53,8 @@ pub(super) fn psql(run: &str, host: &str, port: u16, database: &str) -> Result<C
     psql.arg("--set=VERBOSITY=terse");
     psql.env("PGHOST", host).env("PGPORT", port.to_string()).env("PGDATABASE", database);
     psql.env("PGUSER", database_role(run)).env("PGCONNECT_TIMEOUT", CONNECT_SECONDS).env("PGSSLMODE", "disable");
-    psql.env("PGCLIENTENCODING", "UTF8");
+    // The words of psql itself are read; those of the server have its language.
+    psql.env("PGCLIENTENCODING", "UTF8").env("LC_ALL", "C");
     Ok(psql)
 }
 
@@ -70,7 +73,11 @@ pub(super) enum Answer {
 pub(super) async fn ask(pod: &Pod<'_>, database: &str, query: &str, limit: Duration) -> Result<Answer, String> {
     let mut psql = psql(pod.run, &pod.application.application, pod.application.postgres_port, database)?;
     let limit_of_server = (limit + GRACE).as_millis();
-    psql.env("PGOPTIONS", format!("-c default_transaction_read_only=on -c statement_timeout={limit_of_server}"));
+    // Notices of a query are no answer, and may be many.
+    let options = format!(
+        "-c default_transaction_read_only=on -c statement_timeout={limit_of_server} -c client_min_messages=error"
+    );
+    psql.env("PGOPTIONS", options);
     psql.args(["--tuples-only", "--csv", "--command", "BEGIN TRANSACTION READ ONLY", "--command"]);
     // A query that begins with a backslash would be a command of psql.
     psql.arg(format!("\n{query}"));
@@ -83,7 +90,9 @@ pub(super) async fn ask(pod: &Pod<'_>, database: &str, query: &str, limit: Durat
     if ended.code != Some(0) {
         return Ok(Answer::Bad(ended));
     }
-    Ok(Answer::Value(String::from_utf8(ended.output).ok().and_then(|output| only_row(&output))))
+    let is_whole = (ended.output.len() as u64) < command::MOST_OUTPUT;
+    let output = String::from_utf8(ended.output).ok().filter(|_| is_whole);
+    Ok(Answer::Value(output.and_then(|output| only_row(&output))))
 }
 
 /// A validation by a query: at most one number or boolean is told.
@@ -94,7 +103,7 @@ pub(super) async fn validate(
     report: &mut DrillReport,
 ) -> Result<(), String> {
     match ask(pod, &sql.database, &sql.query, limit).await? {
-        Answer::Bad(ended) => bad(&ended, report),
+        Answer::Bad(ended) => bad(&ended, &sql.query, report),
         Answer::Value(value) => {
             match value.as_deref().and_then(Scalar::parse) {
                 Some(Scalar::Number(number)) => report.number = Some(number),
@@ -107,15 +116,13 @@ pub(super) async fn validate(
     Ok(())
 }
 
-/// Notes how psql ended.
-pub(super) fn bad(ended: &Ended, report: &mut DrillReport) {
+/// Notes how psql ended that was asked this.
+pub(super) fn bad(ended: &Ended, query: &str, report: &mut DrillReport) {
     report.timed_out = ended.timed_out;
     report.signal = ended.signal;
     report.exit_code = ended.code;
     if ended.code.is_some() {
-        let told = String::from_utf8_lossy(&ended.errors);
-        let told = told.lines().find_map(Told::read).map(Told::without_data);
-        because(report, &told.unwrap_or_else(|| "psql did not end well".to_owned()));
+        because(report, &without_data(&String::from_utf8_lossy(&ended.errors), query));
     }
 }
 
@@ -139,19 +146,42 @@ impl<'a> Told<'a> {
         let goes_on = code.starts_with("00") || code.starts_with("01");
         (is_code && !goes_on).then_some(Self::Server(code, text))
     }
+}
 
-    /// The error, with its text only if such errors name nothing but parts of the query and of the server.
-    fn without_data(self) -> String {
-        match self {
-            Self::Connection(why) => why.to_owned(),
-            Self::Server(code, text) if code.get(..2).is_some_and(|class| NO_DATA.contains(&class)) => {
-                format!("{text} (error {code} of PostgreSQL)")
-            }
-            Self::Server(code, _) => {
-                format!("error {code} of PostgreSQL, whose text may quote data and stands in the log of the pod")
-            }
+/// Why psql did not answer a query, with the server's text only if it can have no data in it.
+fn without_data(errors: &str, query: &str) -> String {
+    // The text of a function of the database is its own, whatever code it chose.
+    let is_raised = errors.lines().any(is_of_language);
+    match errors.lines().find_map(Told::read) {
+        Some(Told::Connection(why)) if !is_raised => why.to_owned(),
+        Some(Told::Server(code, text)) if !is_raised && has_no_data(code, text, errors, query) => {
+            format!("{text} (error {code} of PostgreSQL)")
         }
+        Some(Told::Server(code, _)) => {
+            format!("error {code} of PostgreSQL, whose text may quote data and stands in the log of the pod")
+        }
+        Some(Told::Connection(_)) | None => "psql did not end well".to_owned(),
     }
+}
+
+/// Whether the text of an error is of a kind that has no data in it, and quotes nothing but parts of the query.
+fn has_no_data(code: &str, text: &str, errors: &str, query: &str) -> bool {
+    let begins = |with: &str| errors.lines().any(|line| line.starts_with(with));
+    // One that points into the query was found before any row was read; one of a query that was made of data shows that query.
+    let is_of_query = !code.starts_with("42") || (begins("LINE ") && !begins("QUERY:"));
+    let pieces: Vec<_> = text.split(QUOTES).collect();
+    // Names of a query are told in small letters.
+    let query = query.to_lowercase();
+    let mut quoted = pieces.iter().skip(1).step_by(2);
+    NO_DATA.iter().any(|kind| code.starts_with(*kind))
+        && is_of_query
+        && pieces.len() % 2 == 1
+        && quoted.all(|part| query.contains(&part.trim().to_lowercase()))
+}
+
+/// Whether a line says that the message before it was raised by a procedural language: `LOCATION:  exec_stmt_raise, pl_exec.c:3911`.
+fn is_of_language(line: &str) -> bool {
+    line.rsplit_once(", ").is_some_and(|(_, file)| file.starts_with("pl") && file.contains(".c:"))
 }
 
 /// The first column of the only row of CSV; none if there are more rows, or none.
@@ -191,18 +221,47 @@ mod tests {
 
     #[test]
     fn an_error_of_psql_is_told_without_data() {
-        let told = |line| Told::read(line).map(Told::without_data);
-        assert_eq!(
-            told("ERROR:  42P01: relation \"filler\" does not exist").as_deref(),
-            Some("relation \"filler\" does not exist (error 42P01 of PostgreSQL)")
-        );
+        let query = "SELECT count(*) FROM Filler WHERE note = 'x'";
+        let table = "ERROR:  42P01: relation \"filler\" does not exist\nLINE 2: SELECT count(*) FROM Filler\n              ^\n\
+                     LOCATION:  parserOpenTable, parse_relation.c:1392";
+        assert_eq!(without_data(table, query), "relation \"filler\" does not exist (error 42P01 of PostgreSQL)");
+        let ended = "ERROR:  57014: canceling statement due to statement timeout\nLOCATION:  ProcessInterrupts, postgres.c:3402";
+        assert!(without_data(ended, query).starts_with("canceling statement due to"), "{}", without_data(ended, query));
         let server = "psql: error: connection to server at \"127.0.0.1\", port 5432 failed: Connection refused";
-        assert!(told(server).is_some_and(|why| why.starts_with("connection to server at \"127.0.0.1\"")));
-        let of_data = told("FEHLER:  22P02: ungültige Eingabesyntax für Typ integer: »alice«").unwrap();
-        assert!(of_data.starts_with("error 22P02 of PostgreSQL") && !of_data.contains("alice"), "{of_data}");
+        assert!(without_data(server, query).starts_with("connection to server at \"127.0.0.1\""));
+        assert_eq!(without_data("", query), "psql did not end well");
         for line in ["NOTICE:  00000: alice", "DETAIL:  Key (name)=(alice) exists.", "LINE 1: select 'alice'::int", ""]
         {
-            assert_eq!(told(line), None, "{line}");
+            assert!(Told::read(line).is_none(), "{line}");
         }
+    }
+
+    #[test]
+    fn of_an_error_that_may_quote_data_the_code_is_told_alone() {
+        let query = "SELECT owner::regclass FROM accounts";
+        let raised = "LOCATION:  exec_stmt_raise, pl_exec.c:3911";
+        for (code, errors) in [
+            ("22P02", "FEHLER:  22P02: ungültige Eingabesyntax für Typ integer: »alice«".to_owned()),
+            ("42P01", "ERROR:  42P01: relation \"alice\" does not exist".to_owned()),
+            ("42P01", "ERROR:  42P01: relation \"alice\" does not exist\nLINE 2: SELECT owner".to_owned()),
+            ("42883", "ERROR:  42883: operator does not exist: alice".to_owned()),
+            ("42601", "ERROR:  42601: syntax error in tsquery: \"alice\"".to_owned()),
+            ("42601", "ERROR:  42601: syntax error in tsquery: \"alice\nLINE 1: \"".to_owned()),
+            (
+                "42703",
+                "ERROR:  42703: column alice.owner does not exist\nLINE 1: SELECT\nQUERY:  SELECT alice".to_owned(),
+            ),
+            ("3F000", "ERROR:  3F000: schema \"alice\" does not exist".to_owned()),
+            ("42704", "ERROR:  42704: unrecognized configuration parameter \"alice\"".to_owned()),
+            ("0A000", "ERROR:  0A000: cross-database references are not implemented: alice".to_owned()),
+            ("XX000", "ERROR:  XX000: alice".to_owned()),
+            ("42501", format!("ERROR:  42501: alice\nCONTEXT:  PL/pgSQL function f()\n{raised}")),
+            ("57014", format!("ERROR:  57014: alice\n{raised}")),
+        ] {
+            let told = without_data(&errors, query);
+            assert!(told.starts_with(&format!("error {code} of PostgreSQL")) && !told.contains("alice"), "{told}");
+        }
+        let noted = format!("NOTICE:  00000: look\npsql: error: alice\n{raised}");
+        assert_eq!(without_data(&noted, query), "psql did not end well");
     }
 }

@@ -99,8 +99,8 @@ impl Pass<'_> {
         let locked = |last: &Option<MaintenanceRecord>| {
             last.as_ref().filter(|last| is(last, Reason::RepositoryLocked))?.finished_at.as_ref().map(|at| at.0)
         };
-        let found = [self.facts.runs.locked_at, locked(&self.status.last_check), locked(&self.status.last_prune)];
-        let found = found.into_iter().flatten().max()?;
+        let last = [&self.status.last_check, &self.status.last_prune, &self.status.last_key_rotation];
+        let found = last.into_iter().filter_map(locked).chain(self.facts.runs.locked_at).max()?;
         let begun = self.status.last_unlock.as_ref().and_then(|last| last.started_at.as_ref());
         if begun.is_some_and(|begun| begun.0 > found) {
             return None;
@@ -123,8 +123,10 @@ impl Pass<'_> {
         }
         let last =
             self.status.last_key_rotation.as_ref().filter(|last| last.outcome == Some(MaintenanceOutcome::Failed));
+        // What found the repository locked is done once the stale lock is gone; each attempt before that would find it anew.
+        let again = if last.is_some_and(|last| is(last, Reason::RepositoryLocked)) { LOCK_IS_STALE } else { TRY_AGAIN };
         let last = last.and_then(|last| last.finished_at.as_ref());
-        let since = last.map_or(self.facts.created_at, |last| plus(last.0, TRY_AGAIN));
+        let since = last.map_or(self.facts.created_at, |last| plus(last.0, again));
         Some(Due { operation: MaintenanceOperation::RotateKey, since, slot: None })
     }
 

@@ -205,6 +205,29 @@ fn b8_a_run_that_found_it_locked_is_reason_enough_once() {
 }
 
 #[test]
+fn b8_a_lock_that_an_exchange_of_the_key_found_goes_before_it_is_tried_again() {
+    let mut vault = Repository::made();
+    (vault.spec.check, vault.spec.prune) = (None, None);
+    vault.spec.restic.new_key_secret_ref = serde_json::from_value(json!({"name": "next"})).unwrap();
+    let now = at("2026-11-02T00:00:00Z");
+    vault.pass(now);
+    vault.held = true;
+    vault.pass(now);
+    assert_eq!(vault.ends(now, 11).wake_at, Some(at("2026-11-02T00:31:00Z")));
+    let later = at("2026-11-02T00:31:00Z");
+    vault.pass(later);
+    assert_eq!(vault.active(), Some(MaintenanceOperation::Unlock));
+    vault.held = true;
+    vault.pass(later);
+    vault.ends(later, 0);
+    assert_eq!(vault.active(), Some(MaintenanceOperation::RotateKey));
+    vault.held = true;
+    vault.pass(later);
+    vault.ends(later, 0);
+    assert_eq!(vault.active(), None);
+}
+
+#[test]
 fn damage_is_told_until_a_check_passes() {
     let mut vault = Repository::made();
     vault.spec.prune = None;

@@ -107,13 +107,38 @@ fn a_prune_whose_credentials_may_not_delete_says_what_was_answered_and_which_may
     let answer = "Remove(<snapshot/4f2a>) failed: unexpected HTTP response (403): 403 Forbidden";
     result.errors = ["failed to remove one or more snapshots", answer, "unable to remove"].map(str::to_owned).to_vec();
     let end = PodEnd { message: result.encode().ok(), ..PodEnd::default() };
-    let (outcome, _) = of_maintenance(&end, "prune-1", MaintenanceOperation::Prune, None);
+    let (outcome, _) = of_maintenance(&end, "prune-1", MaintenanceOperation::Prune, None, None);
     assert_eq!((outcome.phase, outcome.reason), (BackupPhase::Failed, Reason::NotRemoved));
-    assert!(
-        outcome.message.contains(answer) && outcome.message.contains("maintenanceSecretRef"),
-        "{}",
-        outcome.message
-    );
+    for part in [answer, "maintenanceSecretRef", "maintenanceUrl if the one at url removes for nobody"] {
+        assert!(outcome.message.contains(part), "{}", outcome.message);
+    }
+    let (there, _) = of_maintenance(&end, "prune-1", MaintenanceOperation::Prune, None, Some(ELSEWHERE));
+    assert!(!there.message.contains("maintenanceUrl"), "it is set already: {}", there.message);
+}
+
+const ELSEWHERE: &str = "rest:https://full.bank.example/teller/";
+
+#[test]
+fn what_is_found_at_a_wrong_maintenance_url_is_not_told_as_if_recovery_points_were_lost() {
+    let ended = |exit_code, id: Option<&str>, elsewhere| {
+        let mut result = RunResult::new("prune-1", RunnerOperation::Prune);
+        (result.stage, result.exit_code) = (RunnerStage::Open, Some(exit_code));
+        result.repository_id = id.map(str::to_owned);
+        let end = PodEnd { message: result.encode().ok(), ..PodEnd::default() };
+        let outcome = of_maintenance(&end, "prune-1", MaintenanceOperation::Prune, Some("repo-1"), elsewhere).0;
+        (outcome.reason, outcome.message)
+    };
+    for (exit_code, id, reason) in
+        [(10, None, Reason::RepositoryMissing), (0, Some("repo-2"), Reason::RepositoryReplaced)]
+    {
+        let (found, message) = ended(exit_code, id, Some(ELSEWHERE));
+        assert_eq!(found, reason, "{message}");
+        assert!(message.contains("at restic.maintenanceUrl") && message.ends_with(ELSEWHERE), "{message}");
+        assert!(!message.contains("recovery points"), "{message}");
+        let (found, message) = ended(exit_code, id, None);
+        assert_eq!(found, reason, "{message}");
+        assert!(message.contains("recovery points") && !message.contains("maintenanceUrl"), "{message}");
+    }
 }
 
 #[test]

@@ -83,6 +83,13 @@ fn a_backup_runs_once_without_token_and_restricted() {
 }
 
 #[test]
+fn a_short_deadline_leaves_time_to_tell_that_nothing_answers() {
+    let patience = |job: &Value| plan_of(tool(job)).patience_seconds;
+    assert_eq!(patience(&job(|_| (), BackupMode::Full)), Some(300));
+    assert_eq!(patience(&job(|s| s["deadline"] = json!("1m"), BackupMode::Full)), Some(30));
+}
+
+#[test]
 fn host_and_paths_are_fixed_and_full_reads_everything() {
     let incremental = plan_of(tool(&job(|_| (), BackupMode::Incremental)));
     assert_eq!((incremental.host.as_deref(), incremental.force), (Some("policy-1"), false));

@@ -67,7 +67,8 @@ pub fn restore_job(
     }
     let restic_image = options.image.clone().or(repository.pod.as_ref().and_then(|pod| pod.image.clone()));
     let restic_image = restic_image.unwrap_or_else(|| images.restic.to_owned());
-    let plan = DrillPlan::new(run.uid, plan::restore(repository, repository_id, chosen)).text();
+    let work = plan::restore(repository, repository_id, chosen, drill.timeouts.restore);
+    let plan = DrillPlan::new(run.uid, work).text();
     let (volumes, mounts) = volumes(run, repository, options);
     let environment = json!([{"secretRef": {"name": repository.restic.secret_ref.name}}]);
     let runner = format!("{PROGRAMS_PATH}/interlock");
