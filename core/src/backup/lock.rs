@@ -52,7 +52,7 @@ fn is_own(host: &str) -> bool {
         // One that a person asked for: teller-now-x7k2p.
         [random, "now", _, ..] => is_random(random),
         // A restore of a drill: teller-monthly-2611230200-restore.
-        ["restore", _, ..] => true,
+        ["restore", moment, _, ..] => is_number(moment, 10),
         // Any other: restore-teller-back-20261123020000.
         [moment, _, ..] => is_number(moment, 14) && parts.last() == Some(&"restore"),
         _ => false,

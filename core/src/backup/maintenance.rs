@@ -7,6 +7,8 @@
 mod due;
 mod tell;
 
+use std::collections::BTreeSet;
+
 use interlock_crds::{
     Backup, BackupPhase, BackupRepositorySpec, BackupRepositoryStatus, MaintenanceOperation, MaintenanceOutcome,
     MaintenanceRecord, RepositoryHolder,
@@ -66,11 +68,15 @@ pub struct SeenByRuns {
     pub opened_at: Option<Timestamp>,
     /// When a run last could not, and why.
     pub refused: Option<(Timestamp, String)>,
-    /// When a run last found it locked: by something outside this cluster, or by a lock that a run left which was killed.
-    pub locked_at: Option<Timestamp>,
+    /// When runs found it locked since one last opened it: by something outside this cluster, or by a lock that a run left which
+    /// was killed. The first, and not all that came later.
+    pub locked: BTreeSet<Timestamp>,
     /// How many recovery points are in it.
     pub points: u32,
 }
+
+/// So many findings of a lock are known at most.
+const MOST_LOCKED: usize = 16;
 
 impl SeenByRuns {
     /// Learns from a run that ended what it says about the repository.
@@ -94,7 +100,14 @@ impl SeenByRuns {
             self.refused = Some((at, status.message.clone().unwrap_or_default()));
         }
         if is(Reason::RepositoryLocked) {
-            self.locked_at = self.locked_at.max(Some(at));
+            self.locked.insert(at);
+        }
+        if let Some(opened) = self.opened_at {
+            self.locked = self.locked.split_off(&opened);
+        }
+        if self.locked.len() > MOST_LOCKED {
+            let second = self.locked.iter().nth(1).copied();
+            second.map(|at| self.locked.remove(&at));
         }
     }
 }

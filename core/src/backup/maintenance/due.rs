@@ -100,11 +100,10 @@ impl Pass<'_> {
             last.as_ref().filter(|last| is(last, Reason::RepositoryLocked))?.finished_at.as_ref().map(|at| at.0)
         };
         let last = [&self.status.last_check, &self.status.last_prune, &self.status.last_key_rotation];
-        let found = last.into_iter().filter_map(locked).chain(self.facts.runs.locked_at).max()?;
+        // The first since then: others that find the same lock do not put it off.
         let begun = self.status.last_unlock.as_ref().and_then(|last| last.started_at.as_ref());
-        if begun.is_some_and(|begun| begun.0 > found) {
-            return None;
-        }
+        let locked = last.into_iter().filter_map(locked).chain(self.facts.runs.locked.iter().copied());
+        let found = locked.filter(|at| begun.is_none_or(|begun| begun.0 <= *at)).min()?;
         let failed = self.status.last_unlock.as_ref().and_then(|last| last.finished_at.as_ref());
         let again = failed.map(|at| plus(at.0, TRY_AGAIN));
         let since = plus(found, LOCK_IS_STALE);

@@ -240,7 +240,6 @@ fn b15_a_restart_changes_no_number(scene: &Scene<'_>) {
         "backup_consecutive_failures",
         "drill_last_passed_timestamp",
         "drill_rto",
-        "drill_rpo",
     ];
     for name in all {
         assert!(before.iter().any(|line| line.starts_with(&format!("interlock_{name}"))), "{name}: {before:#?}");
