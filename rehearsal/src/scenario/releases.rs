@@ -1,5 +1,6 @@
 //! What is told of gray releases: phases, steps and measurements.
 
+use interlock_core::rollout::described;
 use interlock_crds::{MeasurementOutcome, Rollout, RolloutPhase, RolloutStatus, RolloutStep};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -43,10 +44,10 @@ fn moved(
     let moves = matches!(status.phase, RolloutPhase::Progressing | RolloutPhase::Paused);
     let text = match current.filter(|_| moves) {
         Some(current) => format!(
-            "release of {name}: step {} of {}{seen}, {}{more}",
+            "release of {name}: step {} of {} ({}){seen}{more}",
             status.current_step + 1,
             status.steps,
-            member(current)
+            described(current)
         ),
         None => format!("release of {name} is {:?}{seen}{more}", status.phase),
     };
@@ -59,12 +60,6 @@ fn steps(rollout: &Rollout) -> &[RolloutStep] {
     let blue_green = || plan.blue_green.as_ref().map(|blue_green| blue_green.steps.as_slice());
     let batches = || plan.batches.as_ref().map(|batches| batches.steps.as_slice());
     canary.or_else(blue_green).or_else(batches).unwrap_or_default()
-}
-
-/// The one thing that a step does, as it is written: `setWeight`, `pause`.
-fn member(step: &RolloutStep) -> String {
-    let value = serde_json::to_value(step).unwrap_or_default();
-    value.as_object().and_then(|fields| fields.keys().next().cloned()).unwrap_or_default()
 }
 
 fn measurements(at: Timestamp, name: &str, before: &RolloutStatus, status: &RolloutStatus) -> Vec<Entry> {
