@@ -1,6 +1,6 @@
 //! Rollouts and the plans that they follow.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use interlock_core::admission::WriteRequest;
@@ -19,7 +19,7 @@ pub type RolloutKey = String;
 /// What is kept of Rollouts and RolloutPlans.
 #[derive(Debug, Default)]
 pub(super) struct Rollouts {
-    plans: HashMap<String, PlanFacts>,
+    plans: BTreeMap<String, PlanFacts>,
     /// By plan what its condition Valid says.
     plan_told: HashMap<String, Told>,
     known: HashMap<RolloutKey, Arc<crds::Rollout>>,
