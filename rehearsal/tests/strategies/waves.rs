@@ -123,6 +123,27 @@ fn r25_a_wave_with_a_calendar_of_its_own_begins_when_that_opens() {
 }
 
 #[test]
+fn r25_a_plan_that_names_a_calendar_which_is_missing_says_so_and_heals_with_it() {
+    let mut plan = plan("Stay");
+    plan["waves"][1]["calendarRef"] = json!({"name": "night"});
+    let admin = user("admin", &["system:masters"]);
+    let history =
+        launch(&plan, ["web:new"; 3], vec![sign(20_000, Approve), (60_000, Act::Create(admin, night(-60, 10)))]);
+    let (world, timeline) = play(&history);
+    assert_eq!(status(&world)["phase"], "Succeeded", "{}", told(&world));
+    let told_of_plan = timeline.iter().filter_map(|happening| match happening {
+        Happening::Stored(audit) if audit.id.kind == "RolloutPlan" => {
+            Some(audit.new.as_ref()?["status"]["conditions"][0].clone())
+        }
+        _ => None,
+    });
+    let told_of_plan: Vec<_> = told_of_plan.collect();
+    let reasons: Vec<_> = told_of_plan.iter().map(|condition| &condition["reason"]).collect();
+    assert_eq!(reasons, ["NoCalendar", "Valid"], "{told_of_plan:?}");
+    assert_eq!(told_of_plan[0]["message"], "wave mobile: Calendar night does not exist: it will not begin");
+}
+
+#[test]
 fn r25_a_window_that_closes_between_two_workloads_of_a_wave_keeps_the_second_waiting() {
     let mut plan = plan("Stay");
     plan["waves"][0]["calendarRef"] = json!({"name": "night"});
