@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use crate::{Api, Refusal, audit};
 
 /// How long anything may take that a person would call immediate, on a busy machine.
-pub const SOON: Duration = Duration::from_mins(1);
+pub const SOON: Duration = Duration::from_mins(2);
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
