@@ -32,7 +32,13 @@ fn main() {
         "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
     });
-    let options = Options { policy: policy_of(1, "sre"), objects: vec![claim], ..Options::default() };
+    let options = Options {
+        policy: policy_of(1, "sre"),
+        objects: vec![claim],
+        // Who makes them needs no change for it.
+        system: json!({"mode": "Audit"}),
+        ..Options::default()
+    };
     let stage = Stage::set(&world, "bench", options);
     println!("empty: {}", usage(&world));
 
