@@ -44,11 +44,11 @@ fn main() {
     let start = prepare(&stage, &names);
     let waiting = start.duration_since(Timestamp::now());
     thread::sleep(Duration::try_from(waiting).unwrap_or_default());
-    let (calls, by_kind, cpu) = (api_calls(&world), calls_by_kind(&world), controller().cpu);
+    let (calls, by_kind, cpu) = (world.api_calls(), calls_by_kind(&world), controller().cpu);
     let begun = Instant::now();
     until_all(&stage);
     let took = begun.elapsed();
-    let per_change = (api_calls(&world) - calls) / count as f64;
+    let per_change = (world.api_calls() - calls) / count as f64;
     let cpu = controller().cpu - cpu;
     println!("controller: {:.1} s, {per_change:.1} API calls a change, {cpu:.1} CPU s", took.as_secs_f64());
 
@@ -222,15 +222,6 @@ fn controller() -> Process {
     panic!("no controller runs");
 }
 
-fn api_calls(world: &World) -> f64 {
-    let metrics = world.http("/metrics").expect("metrics");
-    metrics
-        .lines()
-        .filter(|l| l.contains("api_calls_total{") && !l.contains("resource=\"leases\""))
-        .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
-}
-
 /// API calls by what the metric says of them.
 fn calls_by_kind(world: &World) -> BTreeMap<String, f64> {
     let metrics = world.http("/metrics").expect("metrics");
@@ -244,9 +235,9 @@ fn calls_by_kind(world: &World) -> BTreeMap<String, f64> {
 /// What an idle controller asks the API server, leases aside.
 fn idle(world: &World) {
     thread::sleep(Duration::from_secs(5));
-    let before = api_calls(world);
+    let before = world.api_calls();
     thread::sleep(Duration::from_mins(1));
-    println!("idle: {} API calls in 60 s beside lease renewals", api_calls(world) - before);
+    println!("idle: {} API calls in 60 s beside lease renewals", world.api_calls() - before);
 }
 
 /// From start to answering webhooks, with all those objects there.

@@ -62,7 +62,7 @@ fn main() {
     println!(
         "{count} policies, each admitted and scheduled: {:.1} s, {:.1} API calls each, {}",
         begun.elapsed().as_secs_f64(),
-        api_calls(&world) / count as f64,
+        world.api_calls() / count as f64,
         usage(&world)
     );
 
@@ -81,9 +81,9 @@ fn main() {
     });
     println!("and has looked at all of them after {:.1} s, {}", begun.elapsed().as_secs_f64(), usage(&world));
     thread::sleep(Duration::from_secs(5));
-    let before = api_calls(&world);
+    let before = world.api_calls();
     thread::sleep(Duration::from_mins(1));
-    println!("idle: {} API calls in 60 s beside lease renewals, {}", api_calls(&world) - before, usage(&world));
+    println!("idle: {} API calls in 60 s beside lease renewals, {}", world.api_calls() - before, usage(&world));
 }
 
 const OF_ONE_REPOSITORY: usize = 100;
@@ -186,13 +186,4 @@ fn usage(world: &World) -> String {
         mib("VmRSS:"),
         mib("VmHWM:")
     )
-}
-
-fn api_calls(world: &World) -> f64 {
-    let metrics = world.http("/metrics").expect("metrics");
-    metrics
-        .lines()
-        .filter(|l| l.contains("api_calls_total{") && !l.contains("resource=\"leases\""))
-        .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
-        .sum()
 }

@@ -285,6 +285,16 @@ impl World {
         drop(self.lock().take());
     }
 
+    /// How many calls of the API server the controller made since its start, leases aside.
+    pub fn api_calls(&self) -> f64 {
+        let metrics = self.http("/metrics").expect("metrics");
+        metrics
+            .lines()
+            .filter(|l| l.contains("api_calls_total{") && !l.contains("resource=\"leases\""))
+            .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
+            .sum()
+    }
+
     /// Kills the controller and does what its webhooks would refuse, for instance to store what ended years ago. Start it
     /// again afterwards.
     pub fn unguarded(&self, work: impl FnOnce()) {
