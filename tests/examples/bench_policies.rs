@@ -80,7 +80,15 @@ fn main() {
         unknown.map_or(Ok(()), |p| Err(format!("{} has {} points", p["metadata"]["name"], p["status"]["points"])))
     });
     println!("and has looked at all of them after {:.1} s, {}", begun.elapsed().as_secs_f64(), usage(&world));
-    thread::sleep(Duration::from_secs(5));
+    // Each policy is looked at once more for what was written of it just now.
+    let begun = Instant::now();
+    eventually(LIMIT, || {
+        let before = world.api_calls();
+        thread::sleep(Duration::from_secs(10));
+        let more = world.api_calls() - before;
+        if more < 10.0 { Ok(()) } else { Err(format!("{more} API calls in 10 s")) }
+    });
+    println!("calm after {:.0} s more, {}", begun.elapsed().as_secs_f64(), usage(&world));
     let before = world.api_calls();
     thread::sleep(Duration::from_mins(1));
     println!("idle: {} API calls in 60 s beside lease renewals, {}", world.api_calls() - before, usage(&world));
