@@ -2,6 +2,7 @@
 
 mod elsewhere;
 mod halfway;
+mod manifests;
 mod troubles;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
@@ -124,6 +125,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     restored(&scene, &data);
     elsewhere::restored_elsewhere(&scene, &data);
     dumped(&scene);
+    manifests::copied(&scene);
     halfway::killed(&scene);
     halfway::pruned_halfway(&scene);
     // Each waits for slots of schedules, of other repositories.
