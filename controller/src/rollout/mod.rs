@@ -27,8 +27,8 @@ use crate::change::{Context, Outcome};
 const MAX_ROUNDS: usize = 8;
 /// How long counts and messages may be behind, so that each pod that becomes ready does not cost a write.
 const BEHIND: SignedDuration = SignedDuration::from_secs(5);
-/// What each release whose difference waits adds to that, so that all of them together make five such writes a second at most.
-const BEHIND_EACH: SignedDuration = SignedDuration::from_millis(200);
+/// What each release whose difference waits adds to that, so that all of them together make two such writes a second at most.
+const BEHIND_EACH: SignedDuration = SignedDuration::from_millis(500);
 /// But no more than this part of the plan's deadline, which counts from the progress that is recorded.
 const OF_DEADLINE: i32 = 4;
 /// Before the `namespace/name` of a Rollout that waits for objects; no namespace has a colon in its name.

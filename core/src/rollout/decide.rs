@@ -95,6 +95,10 @@ const ROUNDS: usize = 8;
 /// Decides. Total and deterministic; deciding again on the recorded result plans the same writes and records nothing new.
 pub fn decide(facts: &RolloutFacts<'_>, now: Timestamp) -> RolloutDecision {
     let mut decision = once(facts, now);
+    // Nothing new, as in most passes: to decide again on the same facts is to decide the same.
+    if decision.status == *facts.status {
+        return decision;
+    }
     // Transitions that follow from one another are recorded together: that saves writes of the status.
     for _ in 0..ROUNDS {
         let next = once(&RolloutFacts { status: &decision.status, ..facts.clone() }, now);
