@@ -89,6 +89,11 @@ impl Vault {
         self.lock().repositories.get(&format!("{namespace} {address}")).cloned()
     }
 
+    /// Somebody empties the place of a repository.
+    pub fn remove(&self, namespace: &str, address: &str) {
+        self.lock().repositories.remove(&format!("{namespace} {address}"));
+    }
+
     /// What the last container of a drill's pod says.
     fn drill(&self, pod: &Value, plan: &DrillPlan) -> Vec<(String, String)> {
         let text = |pointer: &str| pod.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

@@ -286,6 +286,25 @@ fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names
 }
 
 #[test]
+fn b16_a_repository_object_that_is_made_again_makes_no_new_repository_where_points_were() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    let id = play.repository().status.unwrap().repository_id;
+    delete(&mut play, &repository(|_| ()));
+    play.world.vault.remove("teller", ADDRESS);
+    play.minutes(32);
+    play.world.seed_objects(&[repository(|_| ())]).unwrap();
+    play.minutes(90);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed RepositoryMissing"]);
+    let made = |happening: &&Happening| matches!(happening, Happening::Stored(audit) if audit.id.kind == "Job" && audit.old.is_none() && audit.id.name.starts_with("vault-init-"));
+    assert_eq!(play.timeline.iter().filter(made).count(), 1, "before anything was in it, and never again");
+    assert_eq!(play.world.vault.repository("teller", ADDRESS), None);
+    let status = play.repository().status.unwrap();
+    assert_eq!((status.repository_id, format!("{:?}", status.phase)), (id, "Unreachable".to_owned()));
+    assert!(status.message.unwrap().contains("recovery points were there"));
+}
+
+#[test]
 fn b11_prune_keeps_what_the_rules_and_protections_keep() {
     let objects = [
         repository(|spec| {
@@ -413,10 +432,7 @@ fn records_without_a_point_and_old_jobs_do_not_pile_up() {
 fn a_policy_of_the_same_name_has_nothing_to_do_with_earlier_runs() {
     let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
     play.minutes(30);
-    // Past the webhooks, as somebody with the storage does.
-    let admin = user("admin", &["system:masters"]);
-    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
-    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    delete(&mut play, &policy(|_| ()));
     play.minutes(32);
     play.world.seed_objects(&[policy(|_| ())]).unwrap();
     play.minutes(35);
@@ -581,6 +597,12 @@ fn edit_object(play: &mut Play, object: &Value, patch: &Value) {
     play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, patch)).unwrap();
 }
 
+fn delete(play: &mut Play, object: &Value) {
+    let id = interlock_core::object::ObjectId::of(object).unwrap();
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+}
+
 /// Uid and text of the writer's Deployment, if there is one.
 fn writer(play: &Play) -> Option<(Value, String)> {
     let deployments = play.world.objects("apps", "Deployment");
@@ -639,9 +661,7 @@ fn nobody_else_makes_a_writer_and_one_of_its_name_is_told() {
     let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["heartbeat"] = heartbeat), other.clone()], 1, 1);
     play.minutes(5);
     assert_eq!(heartbeat_ready(&play), Some(("False".to_owned(), "NameTaken".to_owned())));
-    let id = interlock_core::object::ObjectId::of(&other).unwrap();
-    let admin = user("admin", &["system:masters"]);
-    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    delete(&mut play, &other);
     play.minutes(8);
     assert_eq!(heartbeat_ready(&play), Some(("True".to_owned(), "Writing".to_owned())));
     // The executor may make the writer that is wanted, and no other Deployment that says that it is one.

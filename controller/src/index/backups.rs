@@ -423,7 +423,8 @@ impl Index {
 
     /// What runs found out about a repository.
     pub fn seen_by_runs(&self, repository: &str) -> SeenByRuns {
-        let uid = self.backups.repositories.get(repository).and_then(|known| known.metadata.uid.as_ref());
+        let known = self.backups.repositories.get(repository);
+        let uid = known.and_then(|known| known.metadata.uid.as_ref());
         let mut seen = uid.and_then(|uid| self.backups.seen.get(uid)).cloned().unwrap_or_default();
         let policies = self.backups.policies_of_repository.get(repository).into_iter().flatten();
         let points: usize = policies
@@ -431,7 +432,25 @@ impl Index {
             .map(|runs| runs.points)
             .sum();
         seen.points = u32::try_from(points).unwrap_or(u32::MAX);
+        let status = known.and_then(|known| known.status.as_ref());
+        if seen.id.is_none() && status.is_none_or(|status| status.repository_id.is_none()) {
+            seen.id = self.id_in_points(repository);
+        }
         seen
+    }
+
+    /// restic's id of the repository in which the newest point of its policies lies. A BackupRepository that was deleted and is
+    /// made again is of another uid, and yet no fresh start: the points are in what was there before.
+    fn id_in_points(&self, repository: &str) -> Option<String> {
+        let (_, name) = repository.split_once('/')?;
+        let policies = self.backups.policies_of_repository.get(repository).into_iter().flatten();
+        let points = policies.flat_map(|policy| self.backups_of(policy)).filter_map(|run| {
+            standing(&run)?;
+            let status = run.status.as_ref()?;
+            let pinned = status.pinned.as_ref().filter(|pinned| pinned.repository == name)?;
+            Some((status.point.as_ref()?.data_time.0, pinned.repository_id.clone()?))
+        });
+        points.max().map(|(_, id)| id)
     }
 }
 

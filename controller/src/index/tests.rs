@@ -221,6 +221,29 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
 }
 
 #[test]
+fn b16_a_repository_object_that_is_made_again_is_the_repository_in_which_the_points_are() {
+    let mut index = with_backups();
+    let mut run = |name: &str, hour: u32, phase: &str, repository: &str, id: &str| {
+        let at = format!("2026-11-23T0{hour}:00:00Z");
+        let spec = json!({"policyRef": {"name": "files"}, "policyUid": "files", "requester": "bob"});
+        let point = (phase != "Failed").then(|| json!({"snapshotId": format!("of-{name}"), "dataTime": at}));
+        let status = json!({
+            "phase": phase, "finishedAt": at, "point": point, "pinned": {
+                "policyUid": "files", "policyGeneration": 1, "policyDigest": "", "repository": repository,
+                "repositoryUid": "the-one-before", "repositoryId": id,
+            },
+        });
+        index.backup_stored(&serde_json::from_value(own("Backup", name, &spec, &status)).unwrap());
+        index.seen_by_runs("teller/vault")
+    };
+    assert_eq!(run("failed", 1, "Failed", "vault", "a").id, None, "there may be nothing in it");
+    assert_eq!(run("elsewhere", 2, "Succeeded", "other", "b").id, None);
+    assert_eq!(run("partial", 3, "PartiallyFailed", "vault", "c").id.as_deref(), Some("c"));
+    let seen = run("older", 1, "Succeeded", "vault", "d");
+    assert_eq!((seen.id.as_deref(), seen.opened_at), (Some("c"), None), "the newest tells, and nothing was opened");
+}
+
+#[test]
 fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_from_the_turn_of_its_job_on() {
     let (seal, mut index) = sealed_index();
     let restore = |version: &str, status: &Value| {
