@@ -34,11 +34,12 @@ use crate::{
     printcolumn(name = "Points", type_ = "integer", json_path = ".status.points", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a BackupPolicy is part of the names of runs and Jobs: at most 40 characters")
+    validation = Rule::new("self.metadata.name.size() <= 40").message("the name of a BackupPolicy is part of the names of runs and Jobs: at most 40 characters"),
+    validation = Rule::new("self.spec.repositoryRef == oldSelf.spec.repositoryRef").message("the recovery points of a policy are in its repository, so repositoryRef cannot be changed: make another BackupPolicy")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct BackupPolicySpec {
-    /// BackupRepository of this namespace.
+    /// BackupRepository of this namespace. Cannot be changed, as the policy's recovery points are there.
     pub repository_ref: NameRef,
     /// What is copied.
     pub source: BackupSource,

@@ -286,6 +286,58 @@ fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names
 }
 
 #[test]
+fn b13_pods_of_a_run_whose_finalizer_somebody_took_away_keep_a_prune_out_until_they_have_ended() {
+    let objects = [repository(|spec| spec["prune"] = json!({"schedule": "25 * * * *"})), policy(|_| ())];
+    let mut play = Play::of(&objects, 1, 1);
+    play.minutes(10);
+    let of_run = |effect: Effect| Behaviour { workload: Some("files-*".to_owned()), ..Behaviour::of(effect) };
+    let ends_late = Effect::TerminatesAfter(SignedDuration::from_secs(50));
+    play.world.workloads.set_behaviours(vec![of_run(Effect::NeverReady), of_run(ends_late)]);
+    play.minutes(30);
+    let run = serde_json::to_value(play.all::<Backup>("Backup").remove(0)).unwrap();
+    assert!(play.holders()[0].contains("Backup/"), "{:?}", play.holders());
+    edit_object(&mut play, &run, &json!({"metadata": {"finalizers": null}}));
+    delete(&mut play, &run);
+    let (mut left, mut beside) = (0, None);
+    play.minutes_with(35, |world, happening| {
+        let pods = world.objects("", "Pod");
+        let of_run =
+            pods.iter().filter(|pod| pod["metadata"]["labels"]["interlock.dev/run-uid"] == run["metadata"]["uid"]);
+        let job_is_gone = world.object("batch", "Job", "teller", run["metadata"]["name"].as_str().unwrap()).is_none();
+        let count = own.count();
+        left = left.max(if job_is_gone { count } else { 0 });
+        if let Happening::Stored(audit) = happening
+            && audit.id.kind == "Job"
+            && audit.old.is_none()
+        {
+            assert!(audit.id.name.starts_with("vault-prune-"), "{}", audit.id.name);
+            beside = Some(count);
+        }
+    });
+    assert_eq!((left, beside), (1, Some(0)), "its pod was there for a while without its Job, and not beside the prune");
+    assert_eq!(play.holders(), ["[]"]);
+}
+
+#[test]
+fn b16_a_repository_object_that_is_made_again_makes_no_new_repository_where_points_were() {
+    let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
+    play.minutes(30);
+    let id = play.repository().status.unwrap().repository_id;
+    delete(&mut play, &repository(|_| ()));
+    play.world.vault.remove("teller", ADDRESS);
+    play.minutes(32);
+    play.world.seed_objects(&[repository(|_| ())]).unwrap();
+    play.minutes(90);
+    assert_eq!(play.ends(), ["Succeeded Complete", "Failed RepositoryMissing"]);
+    let made = |happening: &&Happening| matches!(happening, Happening::Stored(audit) if audit.id.kind == "Job" && audit.old.is_none() && audit.id.name.starts_with("vault-init-"));
+    assert_eq!(play.timeline.iter().filter(made).count(), 1, "before anything was in it, and never again");
+    assert_eq!(play.world.vault.repository("teller", ADDRESS), None);
+    let status = play.repository().status.unwrap();
+    assert_eq!((status.repository_id, format!("{:?}", status.phase)), (id, "Unreachable".to_owned()));
+    assert!(status.message.unwrap().contains("recovery points were there"));
+}
+
+#[test]
 fn b11_prune_keeps_what_the_rules_and_protections_keep() {
     let objects = [
         repository(|spec| {
@@ -413,10 +465,7 @@ fn records_without_a_point_and_old_jobs_do_not_pile_up() {
 fn a_policy_of_the_same_name_has_nothing_to_do_with_earlier_runs() {
     let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
     play.minutes(30);
-    // Past the webhooks, as somebody with the storage does.
-    let admin = user("admin", &["system:masters"]);
-    let id = interlock_core::object::ObjectId::of(&policy(|_| ())).unwrap();
-    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    delete(&mut play, &policy(|_| ()));
     play.minutes(32);
     play.world.seed_objects(&[policy(|_| ())]).unwrap();
     play.minutes(35);
@@ -581,6 +630,12 @@ fn edit_object(play: &mut Play, object: &Value, patch: &Value) {
     play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, patch)).unwrap();
 }
 
+fn delete(play: &mut Play, object: &Value) {
+    let id = interlock_core::object::ObjectId::of(object).unwrap();
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+}
+
 /// Uid and text of the writer's Deployment, if there is one.
 fn writer(play: &Play) -> Option<(Value, String)> {
     let deployments = play.world.objects("apps", "Deployment");
@@ -639,9 +694,7 @@ fn nobody_else_makes_a_writer_and_one_of_its_name_is_told() {
     let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["heartbeat"] = heartbeat), other.clone()], 1, 1);
     play.minutes(5);
     assert_eq!(heartbeat_ready(&play), Some(("False".to_owned(), "NameTaken".to_owned())));
-    let id = interlock_core::object::ObjectId::of(&other).unwrap();
-    let admin = user("admin", &["system:masters"]);
-    play.world.shared.lock().api.write(Write::delete(&admin, &id)).unwrap();
+    delete(&mut play, &other);
     play.minutes(8);
     assert_eq!(heartbeat_ready(&play), Some(("True".to_owned(), "Writing".to_owned())));
     // The executor may make the writer that is wanted, and no other Deployment that says that it is one.

@@ -239,6 +239,14 @@ pub fn kept() -> Vec<(&'static str, Value, Value)> {
             json!({"restic": {"url": "rest:https://vault/y/"}}),
         ),
         (
+            "the recovery points of a policy are in its repository, so repositoryRef cannot be changed: make another BackupPolicy",
+            made(
+                "BackupPolicy",
+                json!({"repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}}, "retention": {"keepLast": 3}}),
+            ),
+            json!({"repositoryRef": {"name": "another"}}),
+        ),
+        (
             "a Backup is a record: only spec.hold can be changed; make another one for another run",
             made("Backup", json!({"policyRef": {"name": "p"}, "requester": REQUESTER})),
             json!({"mode": "Full"}),

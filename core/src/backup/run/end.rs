@@ -1,6 +1,7 @@
 //! The end of a run: its outcome, its recovery point, and the hooks around it.
 
 use interlock_crds::{BackupPhase, JudgedRun, RecoveryPoint};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::{JobEnd, JobFact, Pass, RunStep, over_time, stop_record};
@@ -81,7 +82,7 @@ impl Pass<'_> {
         }
         let errors = result.as_ref().map(|result| result.errors.join("\n")).filter(|errors| !errors.is_empty());
         if let Some(result) = result {
-            self.keep(&result, &outcome);
+            self.keep(&result, &outcome, end.at.min(self.facts.now));
             if let Some(why) = &result.heartbeat_error {
                 outcome.message = format!("{}; {HEARTBEAT_LOST}: {why}", outcome.message);
             }
@@ -97,7 +98,8 @@ impl Pass<'_> {
         self.end(&outcome)
     }
 
-    pub(super) fn keep(&mut self, result: &RunResult, outcome: &Outcome) {
+    /// Keeps what the runner told of a run that ended at `end`.
+    pub(super) fn keep(&mut self, result: &RunResult, outcome: &Outcome, end: Timestamp) {
         self.status.exit_code = result.exit_code;
         self.status.heartbeat = result.heartbeat.as_ref().map(|read| read.record((self.facts.hmac)(&read.nonce)));
         match (&result.heartbeat, &result.heartbeat_error) {
@@ -119,9 +121,9 @@ impl Pass<'_> {
             snapshot_id: snapshot.id.clone(),
             parent: snapshot.parent.clone(),
             base_id,
-            // A clock of the server that is ahead promises nothing.
+            // A clock that is ahead promises nothing, be it the server's or that of the node on which the tool ran.
             data_time: Time(datable(
-                snapshot.recoverable_until.map_or(snapshot.time, |until| until.min(snapshot.time)),
+                snapshot.recoverable_until.map_or(snapshot.time, |until| until.min(snapshot.time)).min(end),
             )),
             recoverable_until: snapshot.recoverable_until.map(|until| Time(datable(until))),
             bytes: i64::try_from(snapshot.bytes).unwrap_or(i64::MAX),

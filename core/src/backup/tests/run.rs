@@ -159,6 +159,23 @@ fn a_good_run_has_a_recovery_point_with_its_heartbeat() {
 }
 
 #[test]
+fn b15_a_clock_of_the_node_that_is_ahead_makes_no_data_newer() {
+    for late in [0, 86_400] {
+        let mut run = Run::running();
+        let end = run.later(60).now;
+        let mut result = good();
+        if let Some(snapshot) = &mut result.snapshot {
+            snapshot.time = at("2026-12-23T02:00:07Z");
+        }
+        run.end(result.encode().ok(), false);
+        run.later(late).pass();
+        assert_eq!(run.ended_with(), (BackupPhase::Succeeded, "Complete"));
+        let point = run.status.point.as_ref().unwrap();
+        assert_eq!(point.data_time.0, end, "not later than the end of the run, looked at {late} s later");
+    }
+}
+
+#[test]
 fn a_heartbeat_that_cannot_be_read_is_told_and_the_copy_counts() {
     let mut run = Run::running();
     run.later(60);
