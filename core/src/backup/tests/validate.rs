@@ -70,12 +70,14 @@ fn each_contradiction_of_a_policy_is_named() {
 
 #[test]
 fn each_contradiction_of_a_repository_is_named() {
-    let cases: [Case; 5] = [
+    let cases: [Case; 7] = [
         ("timeZone", |s| s["timeZone"] = json!("X")),
         ("check.schedule", |s| s["check"]["schedule"] = json!("0 0 31 2 *")),
         ("prune.deadline is 30s", |s| s["prune"]["deadline"] = json!("30s")),
         ("another Secret with the new one", |s| s["restic"]["newKeySecretRef"] = json!({"name": "append"})),
         ("retryLock", |s| s["retryLock"] = json!("2d")),
+        ("restic.url is sftp:vault:/x", |s| s["restic"]["url"] = json!("sftp:vault:/x")),
+        ("write sftp:USER@HOST:/PATH", |s| s["restic"]["maintenanceUrl"] = json!("sftp://vault:2222//x")),
     ];
     for (expected, change) in cases {
         let found = repository(&repository_spec(change));
