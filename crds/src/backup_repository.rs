@@ -81,9 +81,10 @@ fn ten_minutes() -> Duration {
 #[x_kube(validation = Rule::new("(has(self.url) == has(oldSelf.url)) && (!has(self.url) || self.url == oldSelf.url) && (has(self.volume) == has(oldSelf.volume)) && (!has(self.volume) || self.volume == oldSelf.volume)").message("the address of a repository cannot be changed, as its recovery points are there: make another BackupRepository"))]
 #[x_kube(validation = Rule::new("!has(self.caConfigMapRef) || (has(self.url) && self.url.contains('https://')) || (has(self.maintenanceUrl) && self.maintenanceUrl.contains('https://'))").message("caConfigMapRef needs a url or maintenanceUrl with https://"))]
 #[x_kube(validation = Rule::new("!has(self.maintenanceUrl) || (has(self.url) && has(self.maintenanceSecretRef))").message("maintenanceUrl needs url and maintenanceSecretRef: it is the address that those credentials are for"))]
+#[x_kube(validation = Rule::new("(!has(self.url) || !self.url.startsWith('sftp:') || self.url.contains('@')) && (!has(self.maintenanceUrl) || !self.maintenanceUrl.startsWith('sftp:') || self.maintenanceUrl.contains('@'))").message("an address with sftp names the user who logs in, as a pod has none: sftp:USER@HOST:/PATH"))]
 pub struct ResticRepository {
-    /// Address as restic writes it: `s3:https://HOST/BUCKET/PATH`, `rest:https://HOST/PATH/` or `sftp:USER@HOST:/PATH`.
-    /// Credentials stand in the Secret, never here.
+    /// Address as restic writes it: `s3:https://HOST/BUCKET/PATH`, `rest:https://HOST/PATH/`, `sftp:USER@HOST:/PATH` or, with
+    /// another port than 22, `sftp://USER@HOST:PORT//PATH`. Credentials stand in the Secret, never here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 4, max = 1024), regex(pattern = rules::RESTIC_URL))]
     pub url: Option<String>,
@@ -91,8 +92,8 @@ pub struct ResticRepository {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub volume: Option<RepositoryVolume>,
     /// Secret with `RESTIC_PASSWORD` and the variables that restic's backend reads (such as `AWS_ACCESS_KEY_ID` and
-    /// `AWS_SECRET_ACCESS_KEY`; for sftp `ssh-privatekey` and `known_hosts`). Used by backups and restores; append-only
-    /// credentials are enough.
+    /// `AWS_SECRET_ACCESS_KEY`). For sftp `ssh-privatekey`, an ed25519 or ecdsa key without a passphrase, and `known_hosts`, the
+    /// only keys that the server may show. Used by backups and restores; append-only credentials are enough.
     pub secret_ref: NameRef,
     /// Secret of the same form whose credentials may also delete; used by prune, unlock and key rotation alone. Default:
     /// secretRef.

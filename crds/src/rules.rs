@@ -36,4 +36,4 @@ pub const IMAGE: &str = r"^[A-Za-z0-9][A-Za-z0-9._\-:/@]*$";
 /// An identifier of SQL that needs no quotes.
 pub const SQL_NAME: &str = r"^[a-z_][a-z0-9_]{0,62}$";
 /// Where a restic repository lives. Credentials never stand in it.
-pub const RESTIC_URL: &str = r"^(s3:(https?://)?[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|rest:https?://[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|sftp:(//)?([A-Za-z0-9._\-]+@)?[A-Za-z0-9.\-_\[\]]+(:[0-9]+)?[:/][^@ ]+)$";
+pub const RESTIC_URL: &str = r"^(s3:(https?://)?[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|rest:https?://[A-Za-z0-9.\-_:\[\]]+(/[^@ ]*)?|sftp:(//([A-Za-z0-9._\-]+@)?([A-Za-z0-9.\-_]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/[^@ ]+|([A-Za-z0-9._\-]+@)?[A-Za-z0-9.\-_]+:[^@ ]+))$";

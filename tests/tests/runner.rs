@@ -5,6 +5,8 @@
 mod heartbeat;
 #[path = "runner/removing.rs"]
 mod removing;
+#[path = "runner/sftp.rs"]
+mod sftp;
 
 use std::{
     fs,

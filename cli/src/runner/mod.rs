@@ -19,6 +19,7 @@ mod report;
 mod restic;
 mod source;
 mod spool;
+mod ssh;
 mod tool;
 mod wal;
 
@@ -77,6 +78,12 @@ enum RunnerCommand {
     Drill,
     /// Whether the server of a drill answers, and everything is loaded
     Ready,
+    /// Carry SFTP between restic and a server
+    #[command(hide = true)]
+    Ssh {
+        /// `sftp://USER@HOST:PORT/`.
+        address: String,
+    },
     /// Run the program whose output is stored, and note how it ended
     #[command(hide = true)]
     Source {
@@ -117,6 +124,7 @@ pub async fn execute(args: &RunnerArgs) -> ExitCode {
     let done = match &args.command {
         RunnerCommand::Install { dir } => install::own(dir),
         RunnerCommand::InstallTool { name, dir } => install::tool(name, dir),
+        RunnerCommand::Ssh { address } => return ssh::execute(&place, address).await,
         RunnerCommand::Source { command } => return source::execute(&place, command).await,
         // Whatever happens, the next container tells it.
         RunnerCommand::Tool => {

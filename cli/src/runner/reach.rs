@@ -14,7 +14,7 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{ending, log};
+use super::{ending, log, ssh};
 
 /// So long one attempt may take, with the look-up of the name: as restic has it.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -96,9 +96,10 @@ async fn connect(addresses: impl Iterator<Item = SocketAddr>, until: Instant) ->
     }
 }
 
-/// Host and port of a REST server or bucket; none of what is reached in another way.
+/// Host and port of a REST server, SFTP server or bucket; none of what is reached in another way.
 fn address(repository: &str) -> Option<(String, u16)> {
     let url = match repository.split_once(':')? {
+        ("sftp", _) => return ssh::Address::parse(repository).ok().map(|address| (address.host, address.port)),
         ("rest", url) => url.to_owned(),
         ("s3", url) if url.starts_with("http") => url.to_owned(),
         ("s3", place) => {
@@ -180,7 +181,9 @@ mod tests {
             ("s3:https://notaliyuncs.com/bucket", Some(("notaliyuncs.com", 443))),
             ("s3:eu-central-1/bucket", None),
             ("rest:http+unix:///run/rest.sock:/teller/", None),
-            ("sftp:backup@vault:/srv", None),
+            ("sftp:backup@vault:/srv", Some(("vault", 22))),
+            ("sftp://backup@[::1]:2222//srv", Some(("::1", 2222))),
+            ("sftp:vault:/srv", None),
             ("azure:container:/teller", None),
             ("/repository", None),
         ] {

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use interlock_core::backup::plan::{MAX_PATIENCE_SECONDS, PROGRAMS_PATH, RunnerPlan, SECRETS_PATH};
+use interlock_core::backup::plan::{MAX_PATIENCE_SECONDS, PROGRAMS_PATH, RunnerPlan};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncRead, BufReader},
@@ -11,7 +11,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Place, ending, install, log, reach, redact::Secrets};
+use super::{Place, ending, install, log, reach, redact::Secrets, ssh};
 
 /// How often progress goes to the log.
 const EVERY: Duration = Duration::from_secs(10);
@@ -31,6 +31,8 @@ pub(super) struct Came {
     pub errors: Vec<String>,
     /// How many there were.
     pub error_count: u64,
+    /// Whether the connection to an SFTP server told why it failed.
+    connection_failed: bool,
 }
 
 impl Came {
@@ -144,8 +146,10 @@ impl<'a> Restic<'a> {
                 if sums_up {
                     return log::say(&self.secrets.redact(text));
                 }
-                // Why it gave up says more than what the source's own program wrote before.
-                self.wrong(came, text.lines().next().unwrap_or_default(), true);
+                // Why it gave up says more than what the source's own program wrote before, but not more than why the
+                // connection failed.
+                let first = !came.connection_failed;
+                self.wrong(came, text.lines().next().unwrap_or_default(), first);
             }
             (_, Some(message)) if !is_error => {
                 each(message);
@@ -153,6 +157,14 @@ impl<'a> Restic<'a> {
                     came.output.push(message.clone());
                 }
             }
+            // What the server itself says of a session is no error of restic's.
+            _ if is_error && ssh::is_told_by_restic(line) => match ssh::said(line) {
+                Some(why) => {
+                    came.connection_failed = true;
+                    self.wrong(came, why, true);
+                }
+                None => log::say(&self.secrets.redact(line)),
+            },
             _ if is_error => {
                 if !line.trim().is_empty() {
                     let line = self.secrets.redact(line);
@@ -193,11 +205,8 @@ impl<'a> Restic<'a> {
             command.arg("--cacert").arg(self.place.at(ca));
         }
         if self.plan.repository.starts_with("sftp:") {
-            let secrets = self.place.text(&format!("{SECRETS_PATH}/repository"));
-            let ssh = format!(
-                "sftp.args=-i {secrets}/ssh-privatekey -o UserKnownHostsFile={secrets}/known_hosts -o StrictHostKeyChecking=yes -o ConnectTimeout=30"
-            );
-            command.arg("-o").arg(ssh);
+            let ssh = ssh::command(self.place, &self.plan.repository);
+            command.arg("-o").arg(format!("sftp.command={ssh}"));
         }
         command.arg("--retry-lock").arg(format!("{}s", self.plan.retry_lock_seconds));
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);

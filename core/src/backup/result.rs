@@ -249,8 +249,9 @@ impl RunResult {
         let mut fitting = self.clone();
         // No more of the shortest would fit.
         fitting.errors.truncate(MAX_RESULT_BYTES / 3);
-        // The first may be the sentence that people are told.
-        let first = if self.failure.is_some() { 1_000 } else { 200 };
+        // The first may be the sentence that people are told: of a source that failed, or of a repository that was not reached.
+        let is_sentence = self.failure.is_some() || self.stage <= RunnerStage::Open;
+        let first = if is_sentence { 1_000 } else { 200 };
         let limits = std::iter::once(first).chain(std::iter::repeat(200));
         for (line, limit) in fitting.errors.iter_mut().zip(limits) {
             *line = line.chars().take(limit).collect();

@@ -149,6 +149,13 @@ pub fn repository(spec: &BackupRepositorySpec) -> Vec<String> {
     }
     wrong.extend(length("retryLock", spec.retry_lock, 1, 86_400));
     let restic = &spec.restic;
+    for (name, url) in [("restic.url", &restic.url), ("restic.maintenanceUrl", &restic.maintenance_url)] {
+        if let Some(url) = url.as_ref().filter(|url| url.starts_with("sftp:") && !url.contains('@')) {
+            wrong.push(format!(
+                "{name} is {url}, without the user who logs in, and a pod has none; write sftp:USER@HOST:/PATH"
+            ));
+        }
+    }
     if let Some(new) = &restic.new_key_secret_ref
         && (new == &restic.secret_ref || Some(new) == restic.maintenance_secret_ref.as_ref())
     {

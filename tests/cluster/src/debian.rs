@@ -117,6 +117,36 @@ impl Postgres {
     }
 }
 
+/// The server of OpenSSH, and its maker of keys.
+#[derive(Clone, Debug)]
+pub struct OpenSsh {
+    /// `sshd`.
+    pub server: PathBuf,
+    /// `ssh-keygen`.
+    pub keygen: PathBuf,
+    /// Where libraries lie that the server needs; none if it is installed.
+    pub libraries: Option<PathBuf>,
+}
+
+impl OpenSsh {
+    /// Finds both programs, or unpacks them into the cache. Nothing is installed, as that would begin to serve this machine.
+    pub fn ensure() -> Result<Self, DebianError> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        // Servers are not in everybody's path.
+        let folders: Vec<_> = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).collect();
+        let find = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+        if let (Some(server), Some(keygen)) = (find("sshd"), find("ssh-keygen")) {
+            return Ok(Self { server, keygen, libraries: None });
+        }
+        let root = unpacked("openssh", &["openssh-server", "openssh-client", "libwrap0", "libnsl2", "libtirpc3"])?;
+        let (server, keygen) = (root.join("usr/sbin/sshd"), root.join("usr/bin/ssh-keygen"));
+        if !(server.is_file() && keygen.is_file()) {
+            return Err(DebianError::missing("openssh-server"));
+        }
+        Ok(Self { server, keygen, libraries: Some(libraries(&root)) })
+    }
+}
+
 /// The folder below which these packages are unpacked, in the versions that apt knew when they were first asked for.
 pub(crate) fn unpacked(label: &str, packages: &[impl AsRef<str>]) -> Result<PathBuf, DebianError> {
     // Tests of one process unpack one after the other, as the folder that they unpack to is that of the process.

@@ -42,7 +42,7 @@ mod wait;
 pub use certs::CertsError;
 pub use cluster::{ADMIN, Cluster, ClusterError, ClusterOptions, ClusterSource};
 pub use components::Component;
-pub use debian::{DebianError, Postgres, Prometheus};
+pub use debian::{DebianError, OpenSsh, Postgres, Prometheus};
 pub use definitions::{DefinitionsError, argo_rollouts, gateway_api};
 pub use image::{Image, ImageError};
 pub use images::{busybox, interlock, postgres, restic, restic_behind, web};

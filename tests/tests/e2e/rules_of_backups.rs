@@ -42,6 +42,10 @@ pub fn offenders(stage: &Stage<'_>) -> Vec<(&'static str, Value)> {
             ),
         ),
         (
+            "an address with sftp names the user who logs in, as a pod has none: sftp:USER@HOST:/PATH",
+            at("BackupRepository", "x", json!({"restic": {"secretRef": {"name": "s"}, "url": "sftp:vault:/x"}})),
+        ),
+        (
             "readAll runs as user 0 with one capability: leave out runAsUser",
             at(
                 "BackupRepository",

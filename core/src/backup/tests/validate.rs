@@ -70,7 +70,7 @@ fn each_contradiction_of_a_policy_is_named() {
 
 #[test]
 fn each_contradiction_of_a_repository_is_named() {
-    let cases: [Case; 6] = [
+    let cases: [Case; 8] = [
         ("leave it out", |s| {
             s["restic"] = json!({"volume": {"persistentVolumeClaim": "vault"}, "secretRef": {"name": "x"}});
             s["pod"] = json!({"readAll": true});
@@ -80,6 +80,8 @@ fn each_contradiction_of_a_repository_is_named() {
         ("prune.deadline is 30s", |s| s["prune"]["deadline"] = json!("30s")),
         ("another Secret with the new one", |s| s["restic"]["newKeySecretRef"] = json!({"name": "append"})),
         ("retryLock", |s| s["retryLock"] = json!("2d")),
+        ("restic.url is sftp:vault:/x", |s| s["restic"]["url"] = json!("sftp:vault:/x")),
+        ("write sftp:USER@HOST:/PATH", |s| s["restic"]["maintenanceUrl"] = json!("sftp://vault:2222//x")),
     ];
     for (expected, change) in cases {
         let found = repository(&repository_spec(change));
