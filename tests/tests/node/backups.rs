@@ -49,6 +49,7 @@ fn objects() -> Vec<Value> {
         small,
         unbound,
         claim("empty"),
+        secret("rare", json!({"token": manifests::RARE})),
         secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
         repository("vault", "", "vault", &upkeep()),
         repository("locked-out", "", "wrong", &json!({"initialize": false})),
