@@ -1,5 +1,6 @@
 //! Backups with real restic and real PostgreSQL in real pods.
 
+mod dumps;
 mod elsewhere;
 mod halfway;
 mod manifests;
@@ -50,6 +51,7 @@ fn objects() -> Vec<Value> {
         unbound,
         claim("empty"),
         secret("rare", json!({"token": manifests::RARE})),
+        secret("beats", json!({"username": "beater", "password": "unused"})),
         secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
         repository("vault", "", "vault", &upkeep()),
         repository("locked-out", "", "wrong", &json!({"initialize": false})),
@@ -125,8 +127,12 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
 
     restored(&scene, &data);
     elsewhere::restored_elsewhere(&scene, &data);
-    dumped(&scene);
-    manifests::copied(&scene);
+    dumps::dumped(&scene);
+    // What one waits for the others need not.
+    thread::scope(|scope| {
+        scope.spawn(|| manifests::copied(&scene));
+        dumps::broken_off(&scene);
+    });
     halfway::killed(&scene);
     halfway::pruned_halfway(&scene);
     // Each waits for slots of schedules, of other repositories.
@@ -203,17 +209,4 @@ fn restored_over(scene: &Scene<'_>, held: &Path) {
     });
     assert_eq!(fs::read(held.join("accounts")).unwrap(), well);
     assert_eq!(fs::read_to_string(held.join("newer")).unwrap(), "stays", "what the point does not hold is left alone");
-}
-
-/// A dump holds every row, and what comes back can be played.
-fn dumped(scene: &Scene<'_>) {
-    scene.ask("database", "create table if not exists accounts (id int primary key, owner text)");
-    let source =
-        json!({"postgres": {"host": scene.database(), "secretRef": {"name": "database"}, "sslMode": "Disable"}});
-    scene.agreed("protect-database", vec![policy("database", "vault", source, &json!({}))]);
-    scene.ask("database", "insert into accounts select n, 'owner ' || n from generate_series(1, 500) n");
-    let point = scene.backup("database", &[])["point"].clone();
-    assert_eq!(point["postgresVersion"], 15, "{point:#}");
-    let dump = scene.restic("", &["dump", point["snapshotId"].as_str().unwrap(), "/dump.sql"]);
-    assert!(dump.contains("CREATE ROLE postgres") && dump.contains("owner 500"), "{}", &dump[..dump.len().min(2_000)]);
 }
