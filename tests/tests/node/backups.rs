@@ -4,6 +4,7 @@ mod dumps;
 mod elsewhere;
 mod halfway;
 mod manifests;
+mod told;
 mod troubles;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
@@ -131,6 +132,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     // What one waits for the others need not.
     thread::scope(|scope| {
         scope.spawn(|| manifests::copied(&scene));
+        scope.spawn(|| told::told(&scene, &good));
         dumps::broken_off(&scene);
     });
     halfway::killed(&scene);
