@@ -4,12 +4,13 @@ mod dumps;
 mod elsewhere;
 mod halfway;
 mod manifests;
+mod privileges;
 mod told;
 mod troubles;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 
-use interlock_cluster::{NodeOptions, POOL, SMALL};
+use interlock_cluster::{NodeOptions, POOL, SMALL, rest_server};
 use interlock_tests::{
     eventually,
     vault::{self, RUN, Scene, claim, database, named, policy, repository, secret, write},
@@ -17,6 +18,7 @@ use interlock_tests::{
 };
 use serde_json::{Value, json};
 
+/// One for each claim.
 const VOLUMES: usize = 8;
 /// The volume that is as small as it says.
 const SMALL_VOLUME: usize = 7;
@@ -51,6 +53,7 @@ fn objects() -> Vec<Value> {
         small,
         unbound,
         claim("empty"),
+        claim("private"),
         secret("rare", json!({"token": manifests::RARE})),
         secret("beats", json!({"username": "beater", "password": "unused"})),
         secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
@@ -66,6 +69,7 @@ fn objects() -> Vec<Value> {
         policy("empty", "second", json!({"files": {"persistentVolumeClaim": "empty"}}), &json!({})),
     ];
     objects.extend(database(&[]));
+    objects.extend(privileges::server());
     objects
 }
 
@@ -74,6 +78,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     let _turn = crate::turn();
     let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL_VOLUME, "16m")), ..NodeOptions::default() };
     let Some(world) = vault::world("node-backup", node) else { return };
+    rest_server().unwrap().import(world.node().unwrap()).unwrap();
     let scene = Scene::set(&world, "backup", VOLUMES, objects());
     let data = scene.volume("data");
     write(&data, "accounts", "1000");
@@ -140,6 +145,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     // Each waits for slots of schedules, of other repositories.
     thread::scope(|scope| {
         scope.spawn(|| halfway::kept_up(&scene));
+        scope.spawn(|| privileges::read_all(&scene));
         troubles::troubled(&scene);
     });
 }
