@@ -93,7 +93,9 @@ pub fn database(arguments: &[&str]) -> [Value; 2] {
                 "spec": {
                     "containers": [{"name": "main", "image": "postgres:15", "args": arguments,
                         "ports": [{"containerPort": 5432}], "volumeMounts": [{"name": "data", "mountPath": "/data"}],
-                        "readinessProbe": {"exec": {"command": ["psql", "-c", "select 1"]}, "periodSeconds": 1}}],
+                        "readinessProbe": {
+                            "exec": {"command": ["psql", "-c", "select 1"]}, "periodSeconds": 1, "timeoutSeconds": 5,
+                        }}],
                     "volumes": [{"name": "data", "emptyDir": {}}],
                     "securityContext": {"fsGroup": 70},
                 },

@@ -63,6 +63,13 @@ fn with_restic(name: &str, at: &str) -> Result<Image, NodeError> {
     Ok(image.env("RESTIC_CACHE_DIR", "/tmp/restic-cache"))
 }
 
+/// restic's REST server, without anything else.
+pub fn rest_server() -> Result<Image, NodeError> {
+    let tools = Tools::ensure_these(&[Tool::RestServer])?;
+    let image = Image::new("rest-server:1").file(tools.path(Tool::RestServer), "/rest-server").folder("/data");
+    Ok(image.folder("/tmp").entrypoint(&["/rest-server"]))
+}
+
 /// The tests' web server, at port 8080.
 pub fn web(name: &str) -> Result<Image, NodeError> {
     let tools = Tools::ensure_these(&[Tool::Web])?;

@@ -45,7 +45,7 @@ pub use components::Component;
 pub use debian::{DebianError, OpenSsh, Postgres, Prometheus};
 pub use definitions::{DefinitionsError, argo_rollouts, gateway_api};
 pub use image::{Image, ImageError};
-pub use images::{busybox, interlock, postgres, restic, restic_behind, web};
+pub use images::{busybox, interlock, postgres, rest_server, restic, restic_behind, web};
 pub use kwok::{BEHAVIOUR_LABEL, Behaviour, NODES, READY_AFTER_ANNOTATION, RUNS_FOR_ANNOTATION};
 pub use modules::{Tool, kubernetes_version};
 pub use network::Network;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::assert_refused;
 
-const CONTROLLER: &str = "system:serviceaccount:interlock-system:interlock-controller";
+pub const CONTROLLER: &str = "system:serviceaccount:interlock-system:interlock-controller";
 
 /// One test at a time.
 pub fn alone() -> MutexGuard<'static, World> {

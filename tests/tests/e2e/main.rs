@@ -20,6 +20,7 @@ mod gray_cli;
 mod gray_strategies;
 mod heartbeat;
 mod kinds;
+mod points;
 mod races;
 mod rules;
 mod rules_of_backups;

@@ -1,13 +1,16 @@
 //! Backups with real restic and real PostgreSQL in real pods.
 
+mod dumps;
 mod elsewhere;
 mod halfway;
 mod manifests;
+mod privileges;
+mod told;
 mod troubles;
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 
-use interlock_cluster::{NodeOptions, POOL, SMALL};
+use interlock_cluster::{NodeOptions, POOL, SMALL, rest_server};
 use interlock_tests::{
     eventually,
     vault::{self, RUN, Scene, claim, database, named, policy, repository, secret, write},
@@ -15,6 +18,7 @@ use interlock_tests::{
 };
 use serde_json::{Value, json};
 
+/// One for each claim.
 const VOLUMES: usize = 8;
 /// The volume that is as small as it says.
 const SMALL_VOLUME: usize = 7;
@@ -49,6 +53,9 @@ fn objects() -> Vec<Value> {
         small,
         unbound,
         claim("empty"),
+        claim("private"),
+        secret("rare", json!({"token": manifests::RARE})),
+        secret("beats", json!({"username": "beater", "password": "unused"})),
         secret("wrong", json!({"RESTIC_PASSWORD": "another-password"})),
         repository("vault", "", "vault", &upkeep()),
         repository("locked-out", "", "wrong", &json!({"initialize": false})),
@@ -62,6 +69,7 @@ fn objects() -> Vec<Value> {
         policy("empty", "second", json!({"files": {"persistentVolumeClaim": "empty"}}), &json!({})),
     ];
     objects.extend(database(&[]));
+    objects.extend(privileges::server());
     objects
 }
 
@@ -70,6 +78,7 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
     let _turn = crate::turn();
     let node = NodeOptions { volumes: VOLUMES, small: Some((SMALL_VOLUME, "16m")), ..NodeOptions::default() };
     let Some(world) = vault::world("node-backup", node) else { return };
+    rest_server().unwrap().import(world.node().unwrap()).unwrap();
     let scene = Scene::set(&world, "backup", VOLUMES, objects());
     let data = scene.volume("data");
     write(&data, "accounts", "1000");
@@ -124,13 +133,19 @@ fn files_and_databases_are_backed_up_by_real_pods_and_only_what_is_whole_counts(
 
     restored(&scene, &data);
     elsewhere::restored_elsewhere(&scene, &data);
-    dumped(&scene);
-    manifests::copied(&scene);
+    dumps::dumped(&scene);
+    // What one waits for the others need not.
+    thread::scope(|scope| {
+        scope.spawn(|| manifests::copied(&scene));
+        scope.spawn(|| told::told(&scene, &good));
+        dumps::broken_off(&scene);
+    });
     halfway::killed(&scene);
     halfway::pruned_halfway(&scene);
     // Each waits for slots of schedules, of other repositories.
     thread::scope(|scope| {
         scope.spawn(|| halfway::kept_up(&scene));
+        scope.spawn(|| privileges::read_all(&scene));
         troubles::troubled(&scene);
     });
 }
@@ -202,17 +217,4 @@ fn restored_over(scene: &Scene<'_>, held: &Path) {
     });
     assert_eq!(fs::read(held.join("accounts")).unwrap(), well);
     assert_eq!(fs::read_to_string(held.join("newer")).unwrap(), "stays", "what the point does not hold is left alone");
-}
-
-/// A dump holds every row, and what comes back can be played.
-fn dumped(scene: &Scene<'_>) {
-    scene.ask("database", "create table if not exists accounts (id int primary key, owner text)");
-    let source =
-        json!({"postgres": {"host": scene.database(), "secretRef": {"name": "database"}, "sslMode": "Disable"}});
-    scene.agreed("protect-database", vec![policy("database", "vault", source, &json!({}))]);
-    scene.ask("database", "insert into accounts select n, 'owner ' || n from generate_series(1, 500) n");
-    let point = scene.backup("database", &[])["point"].clone();
-    assert_eq!(point["postgresVersion"], 15, "{point:#}");
-    let dump = scene.restic("", &["dump", point["snapshotId"].as_str().unwrap(), "/dump.sql"]);
-    assert!(dump.contains("CREATE ROLE postgres") && dump.contains("owner 500"), "{}", &dump[..dump.len().min(2_000)]);
 }

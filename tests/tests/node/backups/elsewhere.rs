@@ -1,11 +1,12 @@
-//! A look at what was stored, in another namespace of the System and through that namespace's own credentials.
+//! A look at what was stored, in another namespace of the System and through that namespace's own credentials. That one lets no
+//! pod in that is not restricted.
 
 use std::{fs, path::Path};
 
 use interlock_cluster::POOL;
 use interlock_tests::{
     Stage, eventually,
-    vault::{PASSWORD, RUN, Scene, claim, named, repository, secret},
+    vault::{PASSWORD, RUN, Scene, claim, named, policy, repository, secret},
 };
 use serde_json::{Value, json};
 
@@ -53,13 +54,26 @@ pub(super) fn restored_elsewhere(scene: &Scene<'_>, data: &Path) {
         assert_eq!(fs::read(back.join(file)).unwrap(), fs::read(data.join(file)).unwrap());
     }
     assert!(!back.join("secret").exists(), "of the newest good point, not of the run after it");
+
+    // Pods of backups are restricted like those of restores; others are refused.
+    let plain = json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "plain"},
+        "spec": {"containers": [{"name": "main", "image": "restic:1"}]},
+    });
+    let refusal = scene.world.admin().create(&there.stage.placed(plain)).unwrap_err();
+    assert!(refusal.message.contains("violates PodSecurity"), "{refusal}");
+    let files = json!({"files": {"persistentVolumeClaim": "looked-at"}});
+    there.agreed("protect-there", vec![policy("looked-at", "vault", files, &json!({}))]);
+    there.backup("looked-at", &[]);
 }
 
 /// A second namespace of the System, with a repository of its own on the same vault.
 fn beside<'w>(scene: &Scene<'w>) -> Scene<'w> {
     let (first, admin) = (&scene.stage, scene.world.admin());
     let there = Stage { world: scene.world, namespace: format!("{}-audit", first.namespace) };
-    admin.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": there.namespace}})).unwrap();
+    let restricted = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+    let metadata = json!({"name": there.namespace, "labels": restricted});
+    admin.create(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})).unwrap();
     // Claims lie in namespaces, so the volume has a second name for the second one.
     let volume = format!("{}-vault", there.namespace);
     admin
@@ -82,7 +96,9 @@ fn beside<'w>(scene: &Scene<'w>) -> Scene<'w> {
         right["metadata"]["namespace"] = Value::Null;
         right
     });
-    let own = [vault, credentials, repository("vault", "", "vault", &json!({}))];
+    // Of what the first namespace does with the vault this one knows only restic's locks.
+    let patient = json!({"retryLock": "1m"});
+    let own = [vault, credentials, repository("vault", "", "vault", &patient)];
     for object in rights.chain(own) {
         admin.create(&there.placed(object)).unwrap();
     }

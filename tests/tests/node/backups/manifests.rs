@@ -1,11 +1,16 @@
 //! The objects of a System, read in the name of its executor and copied as manifests by a pod that has no token.
 
+use std::{fs, path::Path};
+
 use interlock_tests::{
     eventually,
     vault::{Scene, policy},
     world::SOON,
 };
 use serde_json::{Value, json};
+
+/// What the Secret `rare` holds, and nothing else anywhere.
+pub(super) const RARE: &str = "o7Vq-2mZx-W5pd-9LtR-never-in-the-clear";
 
 /// What people made is copied, without what the cluster adds to it; Secrets only if asked; what cannot be read fails the run.
 pub(super) fn copied(scene: &Scene<'_>) {
@@ -20,7 +25,6 @@ pub(super) fn copied(scene: &Scene<'_>) {
         ],
     );
     let namespace = scene.stage.namespace.as_str();
-    let secret = format!("Secret_{namespace}_database.json");
 
     let (snapshot, files) = point(scene, "manifests");
     for wanted in [
@@ -39,8 +43,14 @@ pub(super) fn copied(scene: &Scene<'_>) {
     assert!(deployment["status"].is_null() && deployment["metadata"]["resourceVersion"].is_null(), "{deployment:#}");
 
     let (snapshot, files) = point(scene, "with-secrets");
-    let copy = manifest(scene, &snapshot, &files, &secret);
-    assert_eq!(copy["data"], scene.stage.get("secrets/database")["data"]);
+    let copy = manifest(scene, &snapshot, &files, &format!("Secret_{namespace}_rare.json"));
+    let live = scene.stage.get("secrets/rare");
+    assert_eq!(copy["data"], live["data"]);
+    let vault = scene.volume("vault");
+    assert!(holds(&vault, br#""kdf":"scrypt""#), "a key is plain JSON, so what is in the clear is found");
+    for clear in [RARE, live["data"]["token"].as_str().unwrap()] {
+        assert!(!holds(&vault, clear.as_bytes()), "{clear} is in the clear");
+    }
 
     let (well, told) = scene.run("with-leases", &[]);
     assert!(!well && told.contains("may not read coordination.k8s.io/Lease in namespace"), "{told}");
@@ -52,6 +62,15 @@ pub(super) fn copied(scene: &Scene<'_>) {
         let left: Vec<_> = secrets["items"].as_array().unwrap().iter().filter(is_of_a_run).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{} Secrets with manifests are left", left.len())) }
     });
+}
+
+/// Whether a file below the folder holds these bytes. What a prune takes away meanwhile holds nothing.
+fn holds(folder: &Path, wanted: &[u8]) -> bool {
+    let mut paths = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    paths.any(|path| match fs::read(&path) {
+        Ok(bytes) => bytes.windows(wanted.len()).any(|part| part == wanted),
+        Err(_) => path.is_dir() && holds(&path, wanted),
+    })
 }
 
 fn is_of_a_run(secret: &&Value) -> bool {
