@@ -32,6 +32,8 @@ pub enum Trouble {
     Empty,
     /// The pod leaves no message.
     Silent,
+    /// The pod of a run or of upkeep does its work and leaves no message.
+    BreaksOff,
     /// The restore tool ends with this code and these words.
     Restores(i32, String),
     /// The restore tool says that all is well, and restored nothing.
@@ -162,6 +164,9 @@ impl Program for Vault {
         let closed = content.repositories.get(&address).is_some_and(|known| known.closed.contains(own));
         let trouble = if closed && !rotates { Some(Trouble::Opens(12)) } else { trouble };
         let result = run(&mut content.repositories, &address, &plan, trouble.as_ref(), began);
+        if trouble == Some(Trouble::BreaksOff) {
+            return Vec::new();
+        }
         if let Some(repository) = content.repositories.get_mut(&address)
             && rotates
             && result.stage == RunnerStage::Done

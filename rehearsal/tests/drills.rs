@@ -464,6 +464,38 @@ fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
 }
 
 #[test]
+fn b13_a_point_that_a_prune_may_have_removed_is_not_chosen_whatever_the_rules_keep_since() {
+    let drill = drill(|spec| {
+        spec.as_object_mut().unwrap().remove("schedule");
+        spec["selection"] = json!({"strategy": "Oldest"});
+    });
+    let mut play = Play::on(&pruned_ground("40 * * * *"), drill, 1, 1);
+    play.minutes(90);
+    let runs = play.all::<Backup>("Backup");
+    let names: Vec<_> = runs.iter().map(|run| run.metadata.name.clone().unwrap()).collect();
+    let [first, second] = names.as_slice() else { panic!("{names:?}") };
+    play.world.vault.trouble("teller", "vault-prune-", Some(Trouble::BreaksOff));
+    play.minutes(105);
+    assert_eq!(play.snapshots().len(), 1, "it forgot");
+    play.world.vault.trouble("teller", "vault-prune-", None);
+    let wider = json!({"spec": {"retention": {"keepLast": 5}}});
+    let policy = ObjectId::of(&own("BackupPolicy", "files", &json!({}))).unwrap();
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &policy, &wider)).unwrap();
+    play.minutes(170);
+    let pruned = play.repository().status.unwrap().last_prune.unwrap();
+    assert_eq!((pruned.outcome, play.snapshots().len()), (Some(MaintenanceOutcome::Succeeded), 2));
+    let record = play.all::<Backup>("Backup").remove(0).status.unwrap().retention.unwrap();
+    assert_eq!((record.kept_by.as_slice(), record.forgotten_at), (["keepLast".to_owned()].as_slice(), None), "{first}");
+    assert!(record.expired_at.is_some(), "nobody knows whether it is there");
+    let asked = own("DrillRun", "proof", &json!({"drillRef": {"name": "hourly"}, "requester": "bob"}));
+    play.world.schedule(play.world.now(), Act::Create(user("bob", &["sre"]), asked));
+    play.minutes(179);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.run().chosen.unwrap().backup, *second, "the oldest that is surely there");
+}
+
+#[test]
 fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
     let mut play = Play::of(
         drill(|spec| {

@@ -142,6 +142,7 @@ fn point(snapshot: &Value) -> Point {
         time: snapshot["time"].as_str().unwrap().parse().unwrap(),
         standing: Standing::Good,
         proven: false,
+        expired: false,
         base: None,
         in_use: false,
         held_until: None,

@@ -65,7 +65,16 @@ pub(super) fn tell(backup: &Backup, ui: Ui) {
     if let Some(record) = &status.retention {
         match (&record.forgotten_at, &record.expired_at) {
             (Some(at), _) => line("forgotten", &at.0.to_string()),
-            (None, Some(at)) => line("expired", &format!("{}: the next prune forgets it", at.0)),
+            (None, Some(at)) if record.kept_by.is_empty() => {
+                line("expired", &format!("{}: the next prune forgets it", at.0));
+            }
+            (None, Some(at)) => {
+                let kept = record.kept_by.join(", ");
+                line(
+                    "expired",
+                    &format!("{}: a prune broke off that may have forgotten it; {kept} keeps it since", at.0),
+                );
+            }
             (None, None) => line("kept by", &record.kept_by.join(", ")),
         }
     }

@@ -328,21 +328,24 @@ async fn retain<P: Port>(context: &Context<P>, key: &str, now: Timestamp) -> Res
     let mut forget = Vec::new();
     for policy in context.ask(|index| index.policies_of_repository(key)) {
         let (backups, plan) = plan(context, &policy, now);
+        let room = MAX_FORGET.saturating_sub(forget.len());
+        let told: Vec<_> = plan.forget.into_iter().take(room).map(|(id, _)| id).collect();
         for backup in &backups {
-            let Some(point) = backup.status.as_ref().and_then(|status| status.point.as_ref()) else { continue };
-            let kept_by = plan.keep.get(&point.snapshot_id).map(|kept| kept.iter().map(|why| why.name()).collect());
-            let expired = plan.forget.iter().any(|(id, _)| *id == point.snapshot_id);
-            if kept_by.is_some() || expired {
-                note(context, backup, |record| {
-                    let expired_at = expired.then(|| record.expired_at.clone().unwrap_or(Time(now)));
-                    RetentionRecord { kept_by: kept_by.clone().unwrap_or_default(), expired_at, forgotten_at: None }
-                })
-                .await?;
-            }
+            let point = backup.status.as_ref().and_then(|status| status.point.as_ref());
+            let Some(point) = point.filter(|_| standing(backup).is_some()) else { continue };
+            let kept_by = plan.keep.get(&point.snapshot_id).into_iter().flatten();
+            let kept_by: Vec<_> = kept_by.map(|why| why.name()).collect();
+            let expires = told.contains(&point.snapshot_id);
+            note(context, backup, |record| RetentionRecord {
+                kept_by,
+                // What a prune that broke off was told to forget may be gone, whatever keeps it now.
+                expired_at: record.expired_at.clone().or(expires.then_some(Time(now))),
+                forgotten_at: None,
+            })
+            .await?;
         }
-        forget.extend(plan.forget.into_iter().map(|(id, _)| id));
+        forget.extend(told);
     }
-    forget.truncate(MAX_FORGET);
     Ok(forget)
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use interlock_core::backup::{
-    exposure::{Standing, good_point, is_proven, standing},
+    exposure::{Standing, good_point, is_expired, is_proven, standing},
     maintenance::SeenByRuns,
 };
 use interlock_crds::{self as crds, BackupMode, BackupPhase, LastRun, PointRef};
@@ -83,8 +83,8 @@ struct Runs {
     full: BTreeSet<Moment>,
     /// Of those the ones that drills have proved.
     proven: BTreeSet<Moment>,
-    /// Snapshots that drills found bad.
-    corrupt: BTreeSet<String>,
+    /// Snapshots on which nothing that counts is based: drills found them bad, or a prune may have removed them.
+    unsound: BTreeSet<String>,
     /// How many recovery points there are, good or not.
     points: usize,
 }
@@ -483,7 +483,7 @@ impl Runs {
             let base = status.and_then(|status| status.point.as_ref()?.base_id.clone());
             self.good.insert(moment, Good { point, base });
         }
-        self.corrupt.extend(corrupt(run).map(ToOwned::to_owned));
+        self.unsound.extend(unsound(run).map(ToOwned::to_owned));
     }
 
     fn leave(&mut self, name: &str, run: &crds::Backup) {
@@ -501,8 +501,8 @@ impl Runs {
             self.full.remove(&moment);
             self.proven.remove(&moment);
         }
-        if let Some(snapshot) = corrupt(run) {
-            self.corrupt.remove(snapshot);
+        if let Some(snapshot) = unsound(run) {
+            self.unsound.remove(snapshot);
         }
     }
 
@@ -511,13 +511,13 @@ impl Runs {
         self.pointless.iter().take(count.min(KEPT_RECORDS)).map(|(_, name)| name.clone()).collect()
     }
 
-    /// Only what follows on a corrupt base is passed over.
+    /// Only what follows on an unsound base is passed over.
     fn last_good(&self) -> Option<PointRef> {
         self.good.values().rev().find(|good| self.counts(good)).map(|good| good.point.clone())
     }
 
     fn counts(&self, good: &Good) -> bool {
-        good.base.as_ref().is_none_or(|base| !self.corrupt.contains(base))
+        good.base.as_ref().is_none_or(|base| !self.unsound.contains(base))
     }
 
     fn summary(&self) -> RunsSummary {
@@ -541,10 +541,10 @@ impl Runs {
     }
 }
 
-/// The snapshot of a run, if a drill found it bad.
-fn corrupt(run: &crds::Backup) -> Option<&str> {
-    let is_corrupt = standing(run) == Some(Standing::Corrupt);
-    run.status.as_ref()?.point.as_ref().filter(|_| is_corrupt).map(|point| point.snapshot_id.as_str())
+/// The snapshot of a run, if a drill found it bad or a prune may have removed it.
+fn unsound(run: &crds::Backup) -> Option<&str> {
+    let is_unsound = standing(run) == Some(Standing::Corrupt) || is_expired(run);
+    run.status.as_ref()?.point.as_ref().filter(|_| is_unsound).map(|point| point.snapshot_id.as_str())
 }
 
 fn ended(name: &str, run: &crds::Backup) -> Option<(Moment, LastRun)> {

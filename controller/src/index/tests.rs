@@ -194,14 +194,16 @@ fn a_system_wakes_what_is_in_its_namespaces_and_was_before() {
 }
 
 #[test]
-fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
+fn b12_log_that_follows_on_a_base_that_is_corrupt_or_may_be_gone_does_not_count() {
     let mut index = with_backups();
     let mut run = |name: &str, hour: u32, base: Option<&str>, verdict: &str| {
         let mode = if base.is_some() { "Incremental" } else { "Full" };
         let at = format!("2026-11-23T0{hour}:00:00Z");
         let spec = json!({"policyRef": {"name": "files"}, "policyUid": "files", "requester": "bob", "mode": mode});
+        let (told, verdict) = (verdict == "ToldToForget", verdict.replace("ToldToForget", "Proven"));
         let status = json!({
             "phase": "Succeeded", "finishedAt": at, "verified": {"drillRun": "d", "verdict": verdict, "at": at},
+            "retention": told.then(|| json!({"expiredAt": at})),
             "point": {"snapshotId": format!("of-{name}"), "baseId": base.map(|base| format!("of-{base}")), "dataTime": at},
         });
         index.backup_stored(&serde_json::from_value(own("Backup", name, &spec, &status)).unwrap());
@@ -214,6 +216,7 @@ fn b12_log_that_follows_on_a_corrupt_base_does_not_count() {
     assert_eq!(run("log-2", 4, Some("base-2"), "Proven"), ["log-2", "log-2", "base-2"]);
     assert_eq!(run("base-2", 3, None, "Corrupt"), ["log-1", "base-1", "base-1"]);
     assert_eq!(run("base-2", 3, None, "Proven"), ["log-2", "log-2", "base-2"], "a later drill takes it back");
+    assert_eq!(run("base-2", 3, None, "ToldToForget"), ["log-1", "base-1", "base-1"], "it may be gone");
     assert_eq!(index.needing("teller/base-1"), ["log-1"]);
     assert_eq!(index.needing("teller/log-1"), Vec::<String>::new());
     index.backup_deleted("teller/log-1");

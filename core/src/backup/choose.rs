@@ -34,7 +34,11 @@ pub fn choose<'a>(
         let backup = backup.ok_or_else(|| format!("there is no Backup {wanted} of this policy"))?;
         let status = backup.status.clone().unwrap_or_default();
         return match (standing(backup), point(backup)) {
-            (Some(Standing::Good), Some(point)) => Ok((backup, point, None)),
+            (Some(Standing::Good), Some(point)) => {
+                let why =
+                    || format!("a prune was told to forget {wanted}: if it did, the restore finds nothing and fails");
+                Ok((backup, point, is_expired(backup).then(why)))
+            }
             (Some(Standing::Partial), Some(point)) => {
                 let why = status.message.unwrap_or_default();
                 Ok((backup, point, Some(format!("{wanted} is not complete: {why}"))))
@@ -173,11 +177,13 @@ mod tests {
     #[test]
     fn the_newest_good_point_is_taken_and_any_other_only_by_name_and_with_a_warning() {
         let forgotten = json!({"retention": {"forgottenAt": "2026-11-09T00:00:00Z"}});
+        let told = json!({"retention": {"expiredAt": "2026-11-09T00:00:00Z"}});
         let all = [
             backup("old", "Succeeded", "2026-11-01T00:00:00Z", &json!({})),
             backup("new", "Succeeded", "2026-11-02T00:00:00Z", &json!({})),
             backup("partial", "PartiallyFailed", "2026-11-03T00:00:00Z", &json!({})),
             backup("gone", "Succeeded", "2026-11-04T00:00:00Z", &forgotten),
+            backup("told", "Succeeded", "2026-11-05T00:00:00Z", &told),
         ];
         let chosen =
             |wanted: Wanted| choose(&all, &wanted).map(|(_, point, warning)| (point.snapshot_id.clone(), warning));
@@ -186,6 +192,7 @@ mod tests {
         assert!(chosen(Wanted::At("2026-10-01T00:00:00Z".parse().unwrap())).unwrap_err().contains("or earlier"));
         assert!(chosen(Wanted::Of("partial".into())).unwrap().1.unwrap().contains("not complete"));
         assert!(chosen(Wanted::Of("gone".into())).unwrap_err().contains("forgotten"));
+        assert!(chosen(Wanted::Of("told".into())).unwrap().1.unwrap().contains("was told to forget told"));
         assert!(chosen(Wanted::Of("never".into())).unwrap_err().contains("no Backup"));
     }
 }

@@ -37,16 +37,17 @@ pub fn standing(backup: &Backup) -> Option<Standing> {
     }
 }
 
-/// Whether the next prune forgets a Backup's recovery point; one that broke off may have done so already.
+/// Whether a prune was told to forget a Backup's recovery point. Until one says that it is gone nobody knows whether it is there: one
+/// that broke off may have removed it, whatever the rules keep since.
 pub fn is_expired(backup: &Backup) -> bool {
     let retention = backup.status.as_ref().and_then(|status| status.retention.as_ref());
     retention.is_some_and(|record| record.expired_at.is_some())
 }
 
-/// A Backup's recovery point, if it is good.
+/// A Backup's recovery point, if it is good and surely there.
 pub fn good_point(backup: &Backup) -> Option<PointRef> {
     let point = backup.status.as_ref()?.point.as_ref()?;
-    (standing(backup)? == Standing::Good).then(|| PointRef {
+    (standing(backup)? == Standing::Good && !is_expired(backup)).then(|| PointRef {
         backup: backup.metadata.name.clone().unwrap_or_default(),
         snapshot_id: point.snapshot_id.clone(),
         data_time: point.data_time.clone(),

@@ -29,6 +29,8 @@ pub struct Point {
     pub standing: Standing,
     /// A drill has proved it.
     pub proven: bool,
+    /// An earlier prune was told to forget it and did not say that it is gone: it may be.
+    pub expired: bool,
     /// The snapshot without which it cannot be restored.
     pub base: Option<String>,
     /// A restore or drill uses it, or one that waits has chosen it; or a run adds to it.
@@ -53,6 +55,7 @@ pub fn points<'a>(backups: impl Iterator<Item = &'a Backup> + Clone, in_use: &BT
             time: point.data_time.0,
             standing: exposure::standing(backup)?,
             proven: exposure::is_proven(backup),
+            expired: exposure::is_expired(backup),
             base: point.base_id.clone(),
             in_use: in_use.contains(&point.snapshot_id) || adds_to.contains(&point.snapshot_id),
             held_until: hold.map(|hold| hold.until.as_ref().map_or(Timestamp::MAX, |until| until.0)),
@@ -149,8 +152,8 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
     let good: Vec<_> = newest_first.iter().copied().filter(|point| point.standing == Standing::Good).collect();
     // Log that follows on a corrupt base may carry on an earlier one, so rules keep it; but it is not the last good point.
     let corrupt = exposure::corrupt(points.iter().map(|point| (point.id.as_str(), point.standing)));
-    let counts = |point: &&&Point| point.base.as_deref().is_none_or(|base| !corrupt.contains(base));
-    let last_good = good.iter().find(counts).copied();
+    let counts = |point: &&Point| point.base.as_deref().is_none_or(|base| !corrupt.contains(base));
+    let [newest_good, last_good] = newest(good.iter().copied().filter(counts));
     let mut keep: BTreeMap<String, BTreeSet<Kept>> = BTreeMap::new();
     let mut kept = |point: &Point, why: Kept| {
         keep.entry(point.id.clone()).or_default().insert(why);
@@ -159,10 +162,11 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
         Ok(zone) if has_rule(rules) => by_rules(rules, &good, &zone, now, &mut kept),
         _ => points.iter().for_each(|point| kept(point, Kept::NoRule)),
     }
-    if let Some(point) = last_good {
+    for point in [newest_good, last_good].into_iter().flatten() {
         kept(point, Kept::LastGood);
     }
-    good.iter().filter(counts).find(|point| point.proven).into_iter().for_each(|point| kept(point, Kept::LastProven));
+    let proven = newest(good.iter().copied().filter(counts).filter(|point| point.proven));
+    proven.into_iter().flatten().for_each(|point| kept(point, Kept::LastProven));
     for point in points {
         if point.in_use {
             kept(point, Kept::InUse);
@@ -183,6 +187,13 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
     };
     let forget = newest_first.iter().rev().filter(|point| !keep.contains_key(&point.id));
     Plan { forget: forget.map(|point| (point.id.clone(), why(point))).collect(), keep }
+}
+
+/// The newest of these points, newest first, and the newest that is surely there.
+fn newest<'a>(mut points: impl Iterator<Item = &'a Point>) -> [Option<&'a Point>; 2] {
+    let newest = points.next();
+    let surely = newest.into_iter().chain(points).find(|point| !point.expired);
+    [newest, surely]
 }
 
 /// Whether any rule is given.

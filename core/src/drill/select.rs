@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::minus;
 use crate::{
-    backup::exposure::{Standing, corrupt, standing},
+    backup::exposure::{Standing, is_expired, standing},
     object::Digest,
 };
 
@@ -49,7 +49,8 @@ pub struct Candidate {
     pub files: i64,
 }
 
-/// The recovery point of a Backup of the policy with this uid; none if it has none (any more) or is of another policy.
+/// The recovery point of a Backup of the policy with this uid; none if it has none (any more), may have none any more, or is of
+/// another policy.
 pub fn candidate(backup: &Backup, policy_uid: &str) -> Option<Candidate> {
     let status = backup.status.as_ref()?;
     status.pinned.as_ref().filter(|pinned| pinned.policy_uid == policy_uid)?;
@@ -57,7 +58,7 @@ pub fn candidate(backup: &Backup, policy_uid: &str) -> Option<Candidate> {
     // A run that still writes has no point yet, whatever stands there.
     let ended = matches!(status.phase, BackupPhase::Succeeded | BackupPhase::PartiallyFailed);
     let kept_by = status.retention.as_ref().map(|retention| retention.kept_by.as_slice()).unwrap_or_default();
-    ended.then_some(())?;
+    (ended && !is_expired(backup)).then_some(())?;
     Some(Candidate {
         backup: backup.metadata.name.clone()?,
         uid: backup.metadata.uid.clone()?,
@@ -97,8 +98,9 @@ pub fn choose(
     seed: u64,
     now: Timestamp,
 ) -> Result<Choice, String> {
-    let corrupt = corrupt(candidates.iter().map(|candidate| (candidate.snapshot_id.as_str(), candidate.standing)));
-    let has_base = |c: &&Candidate| c.base_id.as_deref().is_none_or(|base| !corrupt.contains(base));
+    let sound = candidates.iter().filter(|candidate| candidate.standing != Standing::Corrupt);
+    let sound: BTreeSet<_> = sound.map(|candidate| candidate.snapshot_id.as_str()).collect();
+    let has_base = |c: &&Candidate| c.base_id.as_deref().is_none_or(|base| sound.contains(base));
     let good = candidates.iter().filter(|candidate| candidate.standing == Standing::Good);
     let mut good: Vec<_> = good.filter(has_base).collect();
     good.sort_by(|a, b| (a.data_time, &a.backup).cmp(&(b.data_time, &b.backup)));

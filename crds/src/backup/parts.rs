@@ -252,7 +252,8 @@ pub struct RetentionRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20), inner(length(max = 64)))]
     pub kept_by: Vec<String>,
-    /// Since when no rule keeps it; the next prune forgets it.
+    /// When a prune was first told to forget it. Until one says that it is gone nobody knows whether it is there, whatever the rules
+    /// keep since: it counts for no objective, and is drilled by nobody and restored only by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_at: Option<Time>,
     /// When it was forgotten in the repository.

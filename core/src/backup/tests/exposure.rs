@@ -46,6 +46,9 @@ fn b9_d1_only_complete_points_that_no_drill_found_bad_are_good() {
     assert_eq!((standing(&partial), good_point(&partial), is_proven(&partial)), (Some(Standing::Partial), None, false));
     let corrupt = of("Succeeded", json!({"verified": verified("Corrupt")}));
     assert_eq!((standing(&corrupt), good_point(&corrupt)), (Some(Standing::Corrupt), None));
+    let may_be_gone =
+        of("Succeeded", json!({"retention": {"expiredAt": "2026-11-24T00:00:00Z", "keptBy": ["keepLast"]}}));
+    assert_eq!((standing(&may_be_gone), good_point(&may_be_gone)), (Some(Standing::Good), None));
     for none in [
         of("Succeeded", json!({"retention": {"forgottenAt": "2026-11-24T00:00:00Z"}})),
         of("Failed", json!({})),

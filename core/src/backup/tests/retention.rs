@@ -20,6 +20,7 @@ fn point(id: &str, time: &str) -> Point {
         time: at(&time),
         standing: Standing::Good,
         proven: false,
+        expired: false,
         base: None,
         in_use: false,
         held_until: None,
@@ -67,6 +68,25 @@ fn b11_the_newest_proven_point_stays_until_a_newer_one_is_proven() {
     let plan = planned(json!({"keepLast": 2}), &points);
     assert_eq!(plan.keep["d2"], BTreeSet::from([Kept::LastProven]));
     assert!(plan.forget.contains(&("d4".into(), Forgotten::Corrupt)));
+}
+
+#[test]
+fn b11_a_point_that_a_prune_may_have_removed_is_never_the_only_one_that_stays() {
+    let mut points: Vec<_> = (1..=4).map(|day| point(&format!("d{day}"), &format!("2026-11-0{day}"))).collect();
+    points.iter_mut().for_each(|point| point.proven = true);
+    points[2].expired = true;
+    points[3].standing = Standing::Corrupt;
+    let plan = planned(json!({"keepLast": 1}), &points);
+    assert_eq!(forgotten(&plan), ["d1"]);
+    let newest = BTreeSet::from([Kept::LastGood, Kept::LastProven]);
+    assert_eq!(
+        (&plan.keep["d2"], plan.keep["d3"].is_superset(&newest)),
+        (&newest, true),
+        "the one that is surely there"
+    );
+    assert_eq!(plan.keep["d4"], BTreeSet::from([Kept::NothingNewer]), "nothing that is surely there is newer");
+    points[3].standing = Standing::Good;
+    assert_eq!(forgotten(&planned(json!({"keepLast": 1}), &points)), ["d1", "d2", "d3"]);
 }
 
 #[test]
@@ -246,6 +266,7 @@ fn histories() -> impl Strategy<Value = Vec<Point>> {
                     .copied()
                     .unwrap_or(Standing::Good),
                 proven: proven && rare,
+                expired: false,
                 base: (chained && n > back).then(|| format!("{:03}", n - 1 - back)),
                 in_use: in_use && rare,
                 held_until: (held && rare).then_some(Timestamp::MAX),

@@ -64,6 +64,8 @@ fn d1_what_a_drill_found_corrupt_or_a_backup_left_incomplete_is_chosen_only_by_n
         "log-of-b",
         "the other one's base is corrupt"
     );
+    let without_base: Vec<_> = with_logs.iter().filter(|candidate| candidate.backup != "b").cloned().collect();
+    assert_eq!(chosen(&by(SelectionStrategy::Latest), &without_base).unwrap(), "c", "nor is one without its base");
     assert!(chosen(&named("gone"), &all).unwrap_err().contains("there is no recovery point gone"));
 }
 
@@ -157,5 +159,9 @@ fn a_candidate_is_what_its_backup_recorded() {
     assert_eq!((found.tiers.as_slice(), found.files, found.bytes), (["keepDaily".to_owned()].as_slice(), 2, 5));
     assert_eq!(candidate(&backup("PartiallyFailed", "policy-1"), "policy-1").unwrap().standing, Standing::Partial);
     assert_eq!(candidate(&backup("Running", "policy-1"), "policy-1"), None);
+    let mut may_be_gone = backup("Succeeded", "policy-1");
+    let retention = json!({"expiredAt": "2026-11-21T02:00:00Z", "keptBy": ["keepDaily"]});
+    may_be_gone.status.as_mut().unwrap().retention = serde_json::from_value(retention).unwrap();
+    assert_eq!(candidate(&may_be_gone, "policy-1"), None, "a prune was told to forget it, and broke off");
     assert_eq!(candidate(&backup("Succeeded", "policy-2"), "policy-1"), None, "another policy of the same name");
 }
