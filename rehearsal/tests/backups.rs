@@ -286,6 +286,39 @@ fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names
 }
 
 #[test]
+fn b13_pods_of_a_run_whose_finalizer_somebody_took_away_keep_a_prune_out_until_they_have_ended() {
+    let objects = [repository(|spec| spec["prune"] = json!({"schedule": "25 * * * *"})), policy(|_| ())];
+    let mut play = Play::of(&objects, 1, 1);
+    play.minutes(10);
+    let of_run = |effect: Effect| Behaviour { workload: Some("files-*".to_owned()), ..Behaviour::of(effect) };
+    let ends_late = Effect::TerminatesAfter(SignedDuration::from_secs(50));
+    play.world.workloads.set_behaviours(vec![of_run(Effect::NeverReady), of_run(ends_late)]);
+    play.minutes(30);
+    let run = serde_json::to_value(play.all::<Backup>("Backup").remove(0)).unwrap();
+    assert!(play.holders()[0].contains("Backup/"), "{:?}", play.holders());
+    edit_object(&mut play, &run, &json!({"metadata": {"finalizers": null}}));
+    delete(&mut play, &run);
+    let (mut left, mut beside) = (0, None);
+    play.minutes_with(35, |world, happening| {
+        let pods = world.objects("", "Pod");
+        let of_run =
+            pods.iter().filter(|pod| pod["metadata"]["labels"]["interlock.dev/run-uid"] == run["metadata"]["uid"]);
+        let job_is_gone = world.object("batch", "Job", "teller", run["metadata"]["name"].as_str().unwrap()).is_none();
+        let count = own.count();
+        left = left.max(if job_is_gone { count } else { 0 });
+        if let Happening::Stored(audit) = happening
+            && audit.id.kind == "Job"
+            && audit.old.is_none()
+        {
+            assert!(audit.id.name.starts_with("vault-prune-"), "{}", audit.id.name);
+            beside = Some(count);
+        }
+    });
+    assert_eq!((left, beside), (1, Some(0)), "its pod was there for a while without its Job, and not beside the prune");
+    assert_eq!(play.holders(), ["[]"]);
+}
+
+#[test]
 fn b16_a_repository_object_that_is_made_again_makes_no_new_repository_where_points_were() {
     let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
     play.minutes(30);

@@ -110,6 +110,14 @@ pub async fn is_restored_from<P: Port>(context: &Context<P>, repository: &str) -
     Ok(restore::may_read(&jobs, &pods, repository))
 }
 
+/// Whether a Job of the run with this uid, which is gone itself, or a pod of one may still work in its namespace.
+pub async fn works_on<P: Port>(context: &Context<P>, namespace: &str, run: &str) -> Result<bool, PortError> {
+    let label = format!("{}={run}", pods::RUN_LABEL);
+    let jobs = context.port.live_list_labelled("batch", "v1", "Job", Some(namespace), &label).await?;
+    let pods = context.port.live_list_labelled("", "v1", "Pod", Some(namespace), &label).await?;
+    Ok(observed::may_work(jobs.iter(), pods.iter()))
+}
+
 /// Whether the owner of the namespace lets backups read every file; asked only where that matters.
 pub async fn privileges<P: Port>(context: &Context<P>, namespace: &str, asked: bool) -> Result<bool, PortError> {
     if !asked {

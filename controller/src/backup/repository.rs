@@ -91,7 +91,7 @@ pub(super) async fn pass<P: Port>(
             wanting.push(claim.clone());
         }
         let states = states(context, key, &held.holders, &recorded, &status).await?;
-        let state = |claim: &Claim| states.get(&claim.uid).copied().unwrap_or(HolderState::Live);
+        let state = |claim: &Claim| states.of.get(&claim.uid).copied().unwrap_or(HolderState::Live);
         let arranged = claims::arrange(&context.port, &uid, &held, &wanting, state, now).await?;
         maintenance::show(&mut status, arranged.shown(), arranged.waiting.len());
         let wrote = status != recorded;
@@ -105,7 +105,7 @@ pub(super) async fn pass<P: Port>(
             }
             repository.status = Some(status);
         }
-        let unwatched = leaving(context, key, &arranged.holders);
+        let unwatched = states.unwatched || leaving(context, key, &arranged.holders);
         let due = [decision.wake_at, arranged.wake_at, again(!problems.is_empty() || unwatched, now)];
         let due = due.into_iter().flatten().min();
         match decision.step {
@@ -178,64 +178,83 @@ fn wanted_by_restores<P: Port>(context: &Context<P>, key: &str) -> Vec<Claim> {
     context.ask(|index| index.restores_at_repository(key)).into_iter().filter_map(|open| open.claim).collect()
 }
 
-/// What is known about the holders. Whoever is not known to live is read from the server: a claim is let go only when
-/// nothing of its run is left.
+/// What is known about the holders.
+#[derive(Default)]
+struct States {
+    of: BTreeMap<String, HolderState>,
+    /// Whether pods hold on whose run is gone: nobody tells when they end.
+    unwatched: bool,
+}
+
+/// Whoever is not known to live is read from the server: a claim is let go only when nothing of its run is left.
 async fn states<P: Port>(
     context: &Context<P>,
     key: &str,
     holders: &[Claim],
     recorded: &BackupRepositoryStatus,
     next: &BackupRepositoryStatus,
-) -> Result<BTreeMap<String, HolderState>, PortError> {
-    let mut states = BTreeMap::new();
+) -> Result<States, PortError> {
+    let mut states = States::default();
+    let namespace = key.split_once('/').map_or("", |(namespace, _)| namespace);
     // Asked of the server once, and only if an ended change holds.
     let (restoring, mut still) = (wanted_by_restores(context, key), None);
     for claim in holders {
         let Some((kind, name)) = claim.holder.split_once('/') else { continue };
-        let state = if kind == "Backup" {
-            let kept = |backup: &Backup| {
-                let mut finalizers = backup.metadata.finalizers.iter().flatten();
-                let has_ended = backup.status.as_ref().is_some_and(|status| status.phase.is_terminal());
-                (!has_ended || finalizers.any(|finalizer| finalizer == FINALIZER))
-                    && backup.metadata.uid.as_deref() == Some(claim.uid.as_str())
-            };
-            let known = context.ask(|index| index.backup(&beside(key, name)));
-            let lives = match known.filter(|known| kept(known)) {
-                Some(_) => true,
-                None => {
-                    observe::own::<_, Backup>(context, "Backup", &beside(key, name)).await?.is_some_and(|b| kept(&b))
-                }
-            };
-            if lives { HolderState::Live } else { HolderState::Ended }
-        } else if kind == "DrillRun" {
-            let reads = |run: &DrillRun| {
-                run.metadata.uid.as_deref() == Some(claim.uid.as_str())
-                    && run.status.as_ref().is_none_or(|status| status.repository_released_at.is_none())
-            };
-            let known = context.ask(|index| index.drill_run(&beside(key, name)));
-            let lives = match known.filter(|known| reads(known)) {
-                Some(_) => true,
-                None => observe::own::<_, DrillRun>(context, "DrillRun", &beside(key, name))
-                    .await?
-                    .is_some_and(|run| reads(&run)),
-            };
-            if lives { HolderState::Live } else { HolderState::Ended }
-        } else if kind == restores::HOLDER_KIND {
-            let lives = restoring.iter().any(|open| open.uid == claim.uid)
-                || match still {
-                    Some(known) => known,
-                    None => *still.insert(observe::is_restored_from(context, key).await?),
-                };
-            if lives { HolderState::Live } else { HolderState::Ended }
-        } else {
+        let run = beside(key, name);
+        let lives = match kind {
+            "Backup" => backup_lives(context, &run, claim).await?,
+            "DrillRun" => drill_lives(context, &run, claim).await?,
+            restores::HOLDER_KIND => Some(
+                restoring.iter().any(|open| open.uid == claim.uid)
+                    || match still {
+                        Some(known) => known,
+                        None => *still.insert(observe::is_restored_from(context, key).await?),
+                    },
+            ),
             // What ended just now holds until that is recorded.
-            let is =
-                |status: &BackupRepositoryStatus| status.active.as_ref().is_some_and(|active| active.name == claim.uid);
-            if is(recorded) || is(next) { HolderState::Live } else { HolderState::Ended }
+            _ => Some(
+                [recorded, next]
+                    .into_iter()
+                    .any(|status| status.active.as_ref().is_some_and(|active| active.name == claim.uid)),
+            ),
         };
-        states.insert(claim.uid.clone(), state);
+        let lives = if let Some(lives) = lives {
+            lives
+        } else {
+            // Somebody took its finalizer away.
+            let works = observe::works_on(context, namespace, &claim.uid).await?;
+            states.unwatched |= works;
+            works
+        };
+        states.of.insert(claim.uid.clone(), if lives { HolderState::Live } else { HolderState::Ended });
     }
     Ok(states)
+}
+
+/// Whether a backup still needs its place; none if the run itself is gone.
+async fn backup_lives<P: Port>(context: &Context<P>, key: &str, claim: &Claim) -> Result<Option<bool>, PortError> {
+    let is_own = |backup: &Backup| backup.metadata.uid.as_deref() == Some(claim.uid.as_str());
+    let lives = |backup: &Backup| {
+        let mut finalizers = backup.metadata.finalizers.iter().flatten();
+        let has_ended = backup.status.as_ref().is_some_and(|status| status.phase.is_terminal());
+        !has_ended || finalizers.any(|finalizer| finalizer == FINALIZER)
+    };
+    if context.ask(|index| index.backup(key)).is_some_and(|known| is_own(&known) && lives(&known)) {
+        return Ok(Some(true));
+    }
+    let live = observe::own::<_, Backup>(context, "Backup", key).await?;
+    Ok(live.filter(is_own).map(|backup| lives(&backup)))
+}
+
+/// The same of a drill.
+async fn drill_lives<P: Port>(context: &Context<P>, key: &str, claim: &Claim) -> Result<Option<bool>, PortError> {
+    let is_own = |run: &DrillRun| run.metadata.uid.as_deref() == Some(claim.uid.as_str());
+    let lives = |run: &DrillRun| run.status.as_ref().is_none_or(|status| status.repository_released_at.is_none());
+    if context.ask(|index| index.drill_run(key)).is_some_and(|known| is_own(&known) && lives(&known)) {
+        return Ok(Some(true));
+    }
+    let live = observe::own::<_, DrillRun>(context, "DrillRun", key).await?;
+    Ok(live.filter(is_own).map(|run| lives(&run)))
 }
 
 async fn active_job<P: Port>(

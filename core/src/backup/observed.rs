@@ -47,6 +47,11 @@ pub fn job(job: Option<&Value>, pods: &[Value], owner: &str) -> JobFact {
     })
 }
 
+/// Whether any of these Jobs, or of these pods, may still work.
+pub fn may_work<'a>(mut jobs: impl Iterator<Item = &'a Value>, mut pods: impl Iterator<Item = &'a Value>) -> bool {
+    jobs.any(|job| !is_terminal(job)) || pods.any(|pod| !has_ended(pod))
+}
+
 /// Whether a Job is terminal: Kubernetes says so only when no pod of it is left that runs.
 pub fn is_terminal(job: &Value) -> bool {
     terminal(job).is_some()

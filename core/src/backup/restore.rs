@@ -56,8 +56,7 @@ pub fn retain_in(namespaces: &[String], objects: &mut Vec<Value>) {
 /// Whether any of these Jobs that restore, or of their pods, may still read the repository `namespace/name`.
 pub fn may_read(jobs: &[Value], pods: &[Value], repository: &str) -> bool {
     let of_repository = |object: &&Value| reads(object).is_some_and(|reads| reads.repository == repository);
-    jobs.iter().filter(of_repository).any(|job| !observed::is_terminal(job))
-        || pods.iter().filter(of_repository).any(|pod| !observed::has_ended(pod))
+    observed::may_work(jobs.iter().filter(of_repository), pods.iter().filter(of_repository))
 }
 
 #[cfg(test)]

@@ -56,6 +56,15 @@ fn a_job_is_ours_only_by_its_owner_and_over_only_when_kubernetes_says_so() {
 }
 
 #[test]
+fn b13_what_has_not_ended_may_work() {
+    let works = |jobs: &[Value], pods: &[Value]| observed::may_work(jobs.iter(), pods.iter());
+    let (live, ended) = (job(&json!({})), job(&failed("DeadlineExceeded")));
+    let pod = |phase: &str| pod(&json!({"phase": phase}));
+    assert!(works(&[live], &[]) && works(&[], &[pod("Failed"), pod("Running")]) && works(&[], &[pod("Pending")]));
+    assert!(!works(&[], &[]) && !works(&[ended], &[pod("Failed"), pod("Succeeded")]));
+}
+
+#[test]
 fn the_report_tells_and_of_a_killed_tool_the_log_is_kept() {
     let statuses = json!({
         "initContainerStatuses": [{"name": "tool", "state": {"terminated": {"reason": "OOMKilled", "message": "the end"}}}],
