@@ -63,7 +63,7 @@ pub struct PodOptions {
     pub supplemental_groups: Vec<i64>,
     /// Read every file (restore: give files their owners back), as user 0 with DAC_READ_SEARCH (restore: CHOWN, FOWNER,
     /// DAC_OVERRIDE) and nothing else. The namespace must permit it by label `interlock.dev/backup-privileges: permitted`.
-    /// Default: false.
+    /// A backup to a repository on a volume cannot have it: only the user of the repository may write there. Default: false.
     #[serde(default)]
     pub read_all: bool,
     /// PriorityClass of the pods. Default: that of the namespace.

@@ -6,7 +6,7 @@ use interlock_crds::{
     BackupMode, BackupPolicySpec, BackupRepositorySpec, Duration, HttpHook, PodOptions, PostgresMode, Retention,
 };
 
-use super::retention::has_rule;
+use super::{pods::build::NOBODY, retention::has_rule};
 use crate::calendar::{Schedule, time_zone};
 
 /// Longest length of time in a backup's spec: ten years.
@@ -156,6 +156,12 @@ pub fn repository(spec: &BackupRepositorySpec) -> Vec<String> {
             "restic.newKeySecretRef names the Secret with the old key; make another Secret with the new one".into(),
         );
     }
+    if restic.volume.is_some() && spec.pod.as_ref().is_some_and(|pod| pod.read_all) {
+        wrong.push(
+            "pod.readAll would give the repository on restic.volume to user 0, and runs could not open it; leave it out"
+                .into(),
+        );
+    }
     wrong.extend(spec.pod.iter().flat_map(pod));
     wrong
 }
@@ -185,7 +191,28 @@ pub fn references(
             wrong.push(format!("the repository is on the volume {claim} that is backed up; put it on another one"));
         }
     }
+    wrong.extend(repository.filter(|repository| repository.restic.volume.is_some()).and_then(|repository| {
+        writer(
+            &spec.repository_ref.name,
+            &spec.pod.clone().unwrap_or_default(),
+            &repository.pod.clone().unwrap_or_default(),
+        )
+    }));
     wrong
+}
+
+/// Why runs of a policy cannot write to its repository on a volume: restic lets nobody but its own user at what it makes there.
+fn writer(repository: &str, policy: &PodOptions, upkeep: &PodOptions) -> Option<String> {
+    if policy.read_all {
+        return Some("pod.readAll reads as user 0 with one capability, which may not write to a repository on a volume: set pod.runAsUser to a user that may read the source, or use a repository behind a server".to_owned());
+    }
+    let [own, of_repository] = [policy, upkeep].map(|options| options.run_as_user.unwrap_or(NOBODY));
+    let is_shared = policy.fs_group.is_some() && policy.fs_group == upkeep.fs_group;
+    (own != of_repository && !is_shared).then(|| {
+        format!(
+            "BackupRepository {repository} is on a volume, where only the user that made it may write, and pod.runAsUser is {own} here and {of_repository} there: give both the same, or use a repository behind a server"
+        )
+    })
 }
 
 /// Only a rule that keeps every point keeps those that join two chains.

@@ -70,7 +70,11 @@ fn each_contradiction_of_a_policy_is_named() {
 
 #[test]
 fn each_contradiction_of_a_repository_is_named() {
-    let cases: [Case; 5] = [
+    let cases: [Case; 6] = [
+        ("leave it out", |s| {
+            s["restic"] = json!({"volume": {"persistentVolumeClaim": "vault"}, "secretRef": {"name": "x"}});
+            s["pod"] = json!({"readAll": true});
+        }),
         ("timeZone", |s| s["timeZone"] = json!("X")),
         ("check.schedule", |s| s["check"]["schedule"] = json!("0 0 31 2 *")),
         ("prune.deadline is 30s", |s| s["prune"]["deadline"] = json!("30s")),
@@ -92,6 +96,34 @@ fn policy_repository_and_volume_must_be_there_and_apart() {
         s["restic"] = json!({"volume": {"persistentVolumeClaim": "data"}, "secretRef": {"name": "x"}});
     });
     assert!(references(&spec, Some(&same), |_| true)[0].contains("put it on another one"));
+}
+
+#[test]
+fn who_runs_as_another_user_may_not_write_to_a_repository_on_a_volume() {
+    let told = |policy: Value, repository: Value, on_volume: bool| {
+        let repository = repository_spec(|s| {
+            s["pod"] = repository;
+            if on_volume {
+                s["restic"] = json!({"volume": {"persistentVolumeClaim": "vault"}, "secretRef": {"name": "x"}});
+            }
+        });
+        references(&policy_spec(|s| s["pod"] = policy), Some(&repository), |_| true)
+    };
+    let read_all = || json!({"readAll": true});
+    let user = |user: i64| json!({"runAsUser": user});
+    assert!(told(read_all(), json!({}), true)[0].contains("set pod.runAsUser"));
+    assert!(told(user(70), json!({}), true)[0].contains("pod.runAsUser is 70 here and 65532 there"));
+    assert!(told(json!({}), user(71), true)[0].contains("pod.runAsUser is 65532 here and 71 there"));
+    let group = |user: i64| json!({"runAsUser": user, "fsGroup": 7});
+    for (policy, repository, on_volume) in [
+        (read_all(), json!({}), false),
+        (user(70), user(71), false),
+        (user(70), user(70), true),
+        (json!({}), user(65_532), true),
+        (group(70), group(71), true),
+    ] {
+        assert_eq!(told(policy, repository, on_volume), [""; 0]);
+    }
 }
 
 #[test]
