@@ -574,6 +574,7 @@ fn restore(play: &Play, snapshot: &str) -> Value {
         name: "restore-data",
         claim: "data",
         snapshot,
+        files: 10,
         repository: "teller/vault",
         repository_id: None,
         deadline: 3_600,

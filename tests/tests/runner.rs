@@ -331,6 +331,22 @@ fn a_restore_brings_files_back_and_nothing_at_all_is_a_failure() {
 }
 
 #[test]
+fn a_restore_of_what_has_no_files_or_is_all_there_is_good() {
+    let pod = Pod::with_repository();
+    let restore = |restore: Value| pod.run(&json!({"operation": "Restore", "restore": restore})).1;
+    let empty = pod.run(&Pod::files()).1.snapshot.unwrap();
+    assert_eq!(empty.files, 0);
+    let of_empty = restore(json!({"snapshot": empty.id, "folder": "/data", "files": 0}));
+    assert_eq!((of_empty.stage, of_empty.exit_code), (RunnerStage::Done, Some(0)), "{of_empty:?}");
+    let unsaid = restore(json!({"snapshot": empty.id, "folder": "/data"}));
+    assert!(unsaid.stage != RunnerStage::Done && unsaid.errors[0].contains("no file"), "{unsaid:?}");
+    fs::write(pod.at("data/accounts"), "1000").unwrap();
+    let whole = pod.run(&Pod::files()).1.snapshot.unwrap();
+    let over_the_same = restore(json!({"snapshot": whole.id, "folder": "/data", "files": 1}));
+    assert_eq!(over_the_same.stage, RunnerStage::Done, "{over_the_same:?}");
+}
+
+#[test]
 fn a_flipped_byte_is_found_by_a_check_that_reads_data() {
     let pod = Pod::with_repository();
     fs::write(pod.at("data/a"), vec![7_u8; 200_000]).unwrap();

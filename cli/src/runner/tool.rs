@@ -368,7 +368,7 @@ impl Work<'_> {
         ids.filter(|_| came.is_good()).ok_or(came)
     }
 
-    /// What was restored is read again and compared, and nothing at all is a failure.
+    /// What was restored is read again and compared, and nothing at all is a failure, unless the recovery point has no files.
     async fn restore(&self, result: &mut RunResult) {
         let Some(wanted) = &self.plan.restore else {
             result.exit_code = None;
@@ -384,9 +384,10 @@ impl Work<'_> {
         note_exit(result, &came);
         let Some(summary) = came.message("summary") else { return };
         let number = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let files = number("files_restored");
-        println!("restored {files} files, {} bytes", number("bytes_restored"));
-        if came.is_good() && files == 0 {
+        // What is as it was is not written again.
+        let (files, same) = (number("files_restored"), number("files_skipped"));
+        println!("restored {files} files, {} bytes; {same} files were the same", number("bytes_restored"));
+        if came.is_good() && files + same == 0 && wanted.files != Some(0) {
             return result.errors.push("restic reported success, but restored no file".to_owned());
         }
         end(result, &came);
