@@ -267,6 +267,34 @@ fn b6_a_run_that_hangs_is_ended_by_its_deadline_and_the_schedule_goes_on() {
 }
 
 #[test]
+fn a_slot_that_comes_while_a_run_is_active_replaces_it_or_waits_for_it() {
+    let play = |overlap: &str| {
+        let mut play = Play::of(&[repository(|_| ()), policy(|spec| spec["overlap"] = json!(overlap))], 1, 1);
+        play.minutes(10);
+        let hangs = Behaviour { workload: Some("files-*".to_owned()), ..Behaviour::of(Effect::NeverReady) };
+        play.world.workloads.set_behaviours(vec![hangs]);
+        play.minutes(85);
+        play
+    };
+    let mut replaces = play("Replace");
+    assert_eq!(replaces.ends(), ["Failed Replaced", "Running "]);
+    let ended = replaces.all::<Backup>("Backup").remove(0).status.unwrap();
+    assert_eq!(ended.message.unwrap(), "the run of a later slot takes its place (overlap: Replace)");
+    replaces.world.workloads.set_behaviours(Vec::new());
+    replaces.minutes(90);
+    assert_eq!(replaces.ends(), ["Failed Replaced", "Succeeded Complete"]);
+
+    let mut waits = play("Wait");
+    assert_eq!(waits.ends(), ["Running "]);
+    waits.world.workloads.set_behaviours(Vec::new());
+    waits.minutes(90);
+    assert_eq!(waits.ends(), ["Succeeded Complete"; 2]);
+    let second = waits.all::<Backup>("Backup").remove(1);
+    assert_eq!(second.spec.slot.unwrap().time.0, start() + SignedDuration::from_mins(80));
+    assert!(second.status.unwrap().late_seconds.is_some_and(|late| late >= 300), "it says how late it is");
+}
+
+#[test]
 fn b16_a_key_that_was_exchanged_is_told_and_runs_go_on_when_the_repository_names_it() {
     let mut play = Play::of(&[repository(|_| ()), policy(|_| ())], 1, 1);
     play.minutes(30);
@@ -546,6 +574,7 @@ fn restore(play: &Play, snapshot: &str) -> Value {
         name: "restore-data",
         claim: "data",
         snapshot,
+        files: 10,
         repository: "teller/vault",
         repository_id: None,
         deadline: 3_600,

@@ -137,6 +137,24 @@ fn files_are_stored_read_back_and_compared_with_the_parent() {
 }
 
 #[test]
+fn a_parent_that_is_gone_does_not_keep_a_run_from_being_good() {
+    let pod = Pod::with_repository();
+    fs::write(pod.at("data/accounts"), "1000").unwrap();
+    let [older, newer] = [1, 2].map(|_| pod.run(&Pod::files()).1.snapshot.unwrap().id);
+    for (forgotten, parent) in [(&newer, Some(older.clone())), (&older, None)] {
+        assert!(pod.restic(&["forget", forgotten]).status.success());
+        let mut plan = Pod::files();
+        plan["parent"] = json!(newer);
+        let (told, result) = pod.run(&plan);
+        assert_eq!(judged(&result), Reason::Complete, "{result:?}");
+        assert!(told.contains(&format!("snapshot {} to compare with is not in the repository", &newer[..8])), "{told}");
+        let snapshot = result.snapshot.unwrap();
+        assert_eq!((snapshot.parent, snapshot.files), (parent, 1));
+        assert!(pod.restic(&["forget", &snapshot.id]).status.success());
+    }
+}
+
+#[test]
 fn b9_an_empty_source_and_an_unreadable_file_are_no_good_points() {
     let pod = Pod::with_repository();
     let (_, empty) = pod.run(&Pod::files());
@@ -312,6 +330,22 @@ fn a_restore_brings_files_back_and_nothing_at_all_is_a_failure() {
     fs::remove_dir_all(pod.at("data/branch")).unwrap();
     let (_, damaged) = pod.run(&plan("/data"));
     assert_ne!(damaged.stage, RunnerStage::Done, "{damaged:?}");
+}
+
+#[test]
+fn a_restore_of_what_has_no_files_or_is_all_there_is_good() {
+    let pod = Pod::with_repository();
+    let restore = |restore: Value| pod.run(&json!({"operation": "Restore", "restore": restore})).1;
+    let empty = pod.run(&Pod::files()).1.snapshot.unwrap();
+    assert_eq!(empty.files, 0);
+    let of_empty = restore(json!({"snapshot": empty.id, "folder": "/data", "files": 0}));
+    assert_eq!((of_empty.stage, of_empty.exit_code), (RunnerStage::Done, Some(0)), "{of_empty:?}");
+    let unsaid = restore(json!({"snapshot": empty.id, "folder": "/data"}));
+    assert!(unsaid.stage != RunnerStage::Done && unsaid.errors[0].contains("no file"), "{unsaid:?}");
+    fs::write(pod.at("data/accounts"), "1000").unwrap();
+    let whole = pod.run(&Pod::files()).1.snapshot.unwrap();
+    let over_the_same = restore(json!({"snapshot": whole.id, "folder": "/data", "files": 1}));
+    assert_eq!(over_the_same.stage, RunnerStage::Done, "{over_the_same:?}");
 }
 
 #[test]

@@ -121,6 +121,7 @@ pub async fn execute(args: &RestoreArgs, context: &Context, ui: Ui) -> Result<Ex
         name: &name,
         claim: &claim,
         snapshot: &point.snapshot_id,
+        files: point.files,
         repository: &kept_in,
         repository_id: repository.status.as_ref().and_then(|status| status.repository_id.as_deref()),
         deadline: args.deadline.seconds(),

@@ -211,8 +211,9 @@ impl Work<'_> {
         if self.plan.force {
             args.push("--force".to_owned());
         }
-        if let Some(parent) = self.plan.parent.as_ref().filter(|_| !self.plan.force) {
-            args.extend(["--parent".to_owned(), parent.clone()]);
+        let parent = self.parent().await;
+        if let Some(parent) = parent {
+            args.extend(["--parent".to_owned(), parent.to_owned()]);
         }
         let mut piped = |name: &str, command: &[String]| {
             args.extend([
@@ -255,7 +256,7 @@ impl Work<'_> {
         // Read back by the next container; until then only its id is believed.
         result.snapshot = summary.get("snapshot_id").and_then(Value::as_str).map(|id| SnapshotResult {
             id: id.to_owned(),
-            parent: self.plan.parent.clone().filter(|_| !self.plan.force),
+            parent: parent.map(ToOwned::to_owned),
             time: jiff::Timestamp::UNIX_EPOCH,
             host: String::new(),
             files: 0,
@@ -268,7 +269,7 @@ impl Work<'_> {
         if let (Some(snapshot), Some(ready)) = (&mut result.snapshot, ready) {
             (snapshot.postgres_version, snapshot.wal) = (Some(ready.postgres_version), Some(ready.wal.clone()));
             snapshot.recoverable_until = Some(ready.recoverable_until);
-            let base = (source, &ready.base_from, &self.plan.parent);
+            let base = (source, &ready.base_from, parent);
             if let (PlannedSource::Postgres { base_id: Some(base), .. }, Some(from), Some(parent)) = base
                 && came.is_good()
             {
@@ -280,6 +281,21 @@ impl Work<'_> {
             let server = postgres::Server { host, port: *port, ssl_mode: *ssl_mode };
             snapshot.postgres_version = postgres::version(self.place, &server).await;
         }
+    }
+
+    /// The snapshot to compare with. restic refuses one that is not there; without any it takes the newest of the policy and its
+    /// paths, or reads everything.
+    async fn parent(&self) -> Option<&str> {
+        let parent = self.plan.parent.as_deref().filter(|_| !self.plan.force)?;
+        let there = self.snapshots(&[parent]).await.unwrap_or_default();
+        let is_there = there.iter().any(|id| id == parent);
+        if !is_there {
+            let gone = short(parent);
+            log::say(&format!(
+                "snapshot {gone} to compare with is not in the repository: an earlier one is taken, or none"
+            ));
+        }
+        is_there.then_some(parent)
     }
 
     /// Makes ready what is copied of a PostgreSQL server's files; none if that is not what is copied.
@@ -314,7 +330,7 @@ impl Work<'_> {
         if !came.is_good() {
             return note_exit(result, &came);
         }
-        let there = match self.snapshots().await {
+        let there = match self.snapshots(&[]).await {
             Ok(there) => there,
             Err(came) => return note_exit(result, &came),
         };
@@ -344,15 +360,15 @@ impl Work<'_> {
         end(result, &came);
     }
 
-    /// Ids of all snapshots.
-    async fn snapshots(&self) -> Result<Vec<String>, Came> {
-        let came = self.restic().run(&["snapshots", "--json", "--no-lock"]).await;
+    /// Ids of the snapshots that are there: of these, or of all if none is named.
+    async fn snapshots(&self, these: &[&str]) -> Result<Vec<String>, Came> {
+        let came = self.restic().run(&[&["snapshots", "--json", "--no-lock"], these].concat()).await;
         let list = came.output.iter().find_map(Value::as_array).cloned();
         let ids = list.map(|list| list.iter().filter_map(|s| s.get("id")?.as_str().map(ToOwned::to_owned)).collect());
         ids.filter(|_| came.is_good()).ok_or(came)
     }
 
-    /// What was restored is read again and compared, and nothing at all is a failure.
+    /// What was restored is read again and compared, and nothing at all is a failure, unless the recovery point has no files.
     async fn restore(&self, result: &mut RunResult) {
         let Some(wanted) = &self.plan.restore else {
             result.exit_code = None;
@@ -368,9 +384,10 @@ impl Work<'_> {
         note_exit(result, &came);
         let Some(summary) = came.message("summary") else { return };
         let number = |field: &str| summary.get(field).and_then(Value::as_u64).unwrap_or_default();
-        let files = number("files_restored");
-        println!("restored {files} files, {} bytes", number("bytes_restored"));
-        if came.is_good() && files == 0 {
+        // What is as it was is not written again.
+        let (files, same) = (number("files_restored"), number("files_skipped"));
+        println!("restored {files} files, {} bytes; {same} files were the same", number("bytes_restored"));
+        if came.is_good() && files + same == 0 && wanted.files != Some(0) {
             return result.errors.push("restic reported success, but restored no file".to_owned());
         }
         end(result, &came);

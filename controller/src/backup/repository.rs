@@ -218,14 +218,13 @@ async fn states<P: Port>(
                     .any(|status| status.active.as_ref().is_some_and(|active| active.name == claim.uid)),
             ),
         };
-        let lives = match lives {
-            Some(lives) => lives,
+        let lives = if let Some(lives) = lives {
+            lives
+        } else {
             // Somebody took its finalizer away.
-            None => {
-                let works = observe::works_on(context, namespace, &claim.uid).await?;
-                states.unwatched |= works;
-                works
-            }
+            let works = observe::works_on(context, namespace, &claim.uid).await?;
+            states.unwatched |= works;
+            works
         };
         states.of.insert(claim.uid.clone(), if lives { HolderState::Live } else { HolderState::Ended });
     }

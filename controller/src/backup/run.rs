@@ -75,7 +75,7 @@ pub(super) async fn pass<P: Port>(
         let parts = parts(context, key, &backup, &recorded);
         let (held, told) = place(context, key, &backup, &parts, now).await?;
         let job = job(context, &waiter, &backup, &recorded, refused.take()).await?;
-        let replaced_by = replaced_by(context, key, &backup, &parts, now);
+        let replaced = is_replaced(context, key, &backup, &parts, now);
         let spec = parts.policy.as_ref().map(|policy| &policy.spec);
         let executor = parts.executor.as_ref().ok();
         let hooks_done = hooks::ends(context, &waiter, &backup, &recorded, spec, executor, now);
@@ -100,7 +100,7 @@ pub(super) async fn pass<P: Port>(
                 (false, None) => RepositoryFact::Unknown,
             },
             job: &job,
-            replaced_by: replaced_by.as_deref(),
+            replaced,
             hooks_done: &hooks_done,
             objects: objects.fact(),
             hmac: &hmac,
@@ -316,23 +316,15 @@ async fn job<P: Port>(
     })
 }
 
-/// The run of a later slot that is to take this one's place.
-fn replaced_by<P: Port>(
-    context: &Context<P>,
-    key: &str,
-    backup: &Backup,
-    parts: &Parts,
-    now: Timestamp,
-) -> Option<String> {
-    let policy = parts.policy.as_ref()?;
-    if policy.spec.overlap != interlock_crds::OverlapRule::Replace {
-        return None;
-    }
+/// Whether the run of a later slot is to take this one's place.
+fn is_replaced<P: Port>(context: &Context<P>, key: &str, backup: &Backup, parts: &Parts, now: Timestamp) -> bool {
+    let replacing = |policy: &&Arc<BackupPolicy>| policy.spec.overlap == interlock_crds::OverlapRule::Replace;
+    let Some(policy) = parts.policy.as_ref().filter(replacing) else { return false };
     let policy_key = beside(key, &backup.spec.policy_ref.name);
     let runs = context.ask(|index| index.backup_runs(&policy_key));
     let recorded = policy.status.clone().unwrap_or_default();
     let slots = policy::decide(context, &policy_key, policy, &recorded, &runs, now);
-    (slots.replace.as_deref() == backup.metadata.name.as_deref()).then(|| "a later slot".to_owned())
+    slots.replace.is_some() && slots.replace == backup.metadata.name
 }
 
 async fn create<P: Port>(context: &Context<P>, backup: &Backup, parts: &Parts) -> Result<act::Created, PortError> {

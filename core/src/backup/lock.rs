@@ -7,14 +7,17 @@ use super::maintenance::{LOCK_IS_STALE, word};
 /// Why a repository is locked and what can be done, from the errors of restic.
 pub(super) fn locked(errors: &[String]) -> String {
     let goes = LOCK_IS_STALE.as_mins();
+    let waits = format!(
+        "and did not become free within retryLock; let that end, or if it was killed wait: Interlock removes a lock that nobody renews, {goes} minutes after this run"
+    );
     match errors.iter().find_map(|error| host(error)) {
         Some(pod) if is_own(pod) => format!(
             "the repository is locked by pod {pod}, a run of Interlock: it was killed and left its lock behind, unless it is of another cluster and goes on. A lock that was left is taken away by itself {goes} minutes after this run; to do it now, see that no pod {pod} is left and run `restic unlock --remove-all`"
         ),
-        Some(host) => format!(
-            "the repository is locked by restic on host {host}, by its name no pod of Interlock, and did not become free within retryLock; let that end, or if it was killed wait: Interlock removes a lock that nobody renews, {goes} minutes after this run"
-        ),
-        None => "the repository is locked by something outside this cluster and did not become free within retryLock; Interlock removes a lock only when its owner is known to have ended".to_owned(),
+        Some(host) => {
+            format!("the repository is locked by restic on host {host}, by its name no pod of Interlock, {waits}")
+        }
+        None => format!("the repository is locked by restic on a host that it does not name, {waits}"),
     }
 }
 

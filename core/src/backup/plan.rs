@@ -94,6 +94,10 @@ pub struct RunnerPlan {
 pub struct PlannedRestore {
     /// Id of the snapshot.
     pub snapshot: String,
+    /// How many files its recovery point has: of one that has any, nothing that comes back is a failure. None: it is not said, and
+    /// taken to have some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<i64>,
     /// The folder of the snapshot whose content is restored; none restores everything.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
@@ -284,13 +288,14 @@ impl RunnerPlan {
         policy: &BackupPolicySpec,
         repository: &BackupRepositorySpec,
         id: Option<&str>,
-        snapshot: &str,
+        (snapshot, files): (&str, i64),
         recovery: Option<&PlannedRecovery>,
     ) -> Self {
         // Files were copied from where they go back to; everything else is one file at the top.
         let folders = policy.source.files.is_some() || policy.source.objects.is_some();
         let folder = folders.then(|| SOURCE_PATH.to_owned());
-        let restore = PlannedRestore { snapshot: snapshot.to_owned(), folder, recovery: recovery.cloned() };
+        let (snapshot, recovery) = (snapshot.to_owned(), recovery.cloned());
+        let restore = PlannedRestore { snapshot, files: Some(files), folder, recovery };
         Self { restore: Some(restore), ..Self::new(run, RunnerOperation::Restore, repository, id) }
     }
 

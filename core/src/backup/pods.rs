@@ -180,6 +180,8 @@ pub struct Restore<'a> {
     pub claim: &'a str,
     /// Id of the snapshot.
     pub snapshot: &'a str,
+    /// How many files it has.
+    pub files: i64,
     /// `namespace/name` of the BackupRepository that keeps it.
     pub repository: &'a str,
     /// restic's id of the repository, if known.
@@ -209,7 +211,7 @@ pub fn restore_job(
         policy,
         repository,
         restore.repository_id,
-        restore.snapshot,
+        (restore.snapshot, restore.files),
         restore.recovery,
     );
     let default = PodOptions::default();

@@ -70,8 +70,8 @@ impl Pass<'_> {
         if facts.deleting {
             return self.end(&Outcome::failed(Reason::Deleted, "it was deleted before its Job was made"));
         }
-        if let Some(newer) = facts.replaced_by {
-            return self.end(&replaced(newer));
+        if facts.replaced {
+            return self.end(&replaced());
         }
         let Some(policy) = facts.policy.filter(|policy| self.is_of(policy)) else {
             let name = &facts.spec.policy_ref.name;
@@ -181,10 +181,10 @@ impl Pass<'_> {
     /// The Job is announced and not there: it is made, unless the run is no longer wanted. Then a creation that may still be
     /// on its way is waited for, as the repository must not be let go before it.
     fn create(&mut self) -> RunStep {
-        let unwanted = match (self.facts.deleting, self.facts.replaced_by) {
+        let unwanted = match (self.facts.deleting, self.facts.replaced) {
             (true, _) => Some(Outcome::failed(Reason::Deleted, "it was deleted before its Job was made")),
-            (false, Some(newer)) => Some(replaced(newer)),
-            (false, None) => self.stopped().or_else(|| match self.facts.policy {
+            (false, true) => Some(replaced()),
+            (false, false) => self.stopped().or_else(|| match self.facts.policy {
                 None => Some(policy_gone()),
                 Some(policy) => policy.refusal.map(|why| Outcome::failed(Reason::JobRefused, why)),
             }),
@@ -251,8 +251,8 @@ impl Pass<'_> {
         let seconds = job.deadline_seconds.or(policy);
         let deadline = seconds.map(|seconds| plus(job.created_at, SignedDuration::from_secs(seconds)));
         if self.status.stopping.is_none() {
-            let why = if let Some(newer) = self.facts.replaced_by {
-                Some(replaced(newer))
+            let why = if self.facts.replaced {
+                Some(replaced())
             } else if self.facts.deleting {
                 Some(Outcome::failed(Reason::Deleted, "it was deleted while its Job ran"))
             } else if deadline.is_some_and(|deadline| deadline <= self.facts.now) {
@@ -294,8 +294,8 @@ fn policy_gone() -> Outcome {
     Outcome::failed(Reason::PolicyGone, "its BackupPolicy was deleted before its Job was made")
 }
 
-fn replaced(newer: &str) -> Outcome {
-    Outcome::failed(Reason::Replaced, format!("run {newer} of a later slot replaced it (overlap: Replace)"))
+fn replaced() -> Outcome {
+    Outcome::failed(Reason::Replaced, "the run of a later slot takes its place (overlap: Replace)")
 }
 
 fn over_time(seconds: i64, waiting: Option<&str>) -> Outcome {

@@ -31,8 +31,8 @@ pub struct RunFacts<'a> {
     pub repository: RepositoryFact<'a>,
     /// The Job of its name.
     pub job: &'a JobFact,
-    /// A newer run that replaces it.
-    pub replaced_by: Option<&'a str>,
+    /// Whether a later slot waits for it to end, by the policy's `overlap: Replace`.
+    pub replaced: bool,
     /// What became of the objects that are to be copied, as far as this controller came in this pass.
     pub objects: Option<&'a ObjectsFact>,
     /// How hooks ended that this controller ran.

@@ -25,7 +25,7 @@ struct Run {
     repository: RepositoryFact<'static>,
     job: JobFact,
     deleting: bool,
-    replaced_by: Option<&'static str>,
+    replaced: bool,
     hooks_done: Vec<HookDone>,
     objects: Option<ObjectsFact>,
     now: Timestamp,
@@ -55,7 +55,7 @@ impl Run {
             repository: RepositoryFact::Unknown,
             job: JobFact::Absent,
             deleting: false,
-            replaced_by: None,
+            replaced: false,
             hooks_done: vec![],
             objects: None,
             now: at(START),
@@ -76,7 +76,7 @@ impl Run {
             policy,
             repository: self.repository,
             job: &self.job,
-            replaced_by: self.replaced_by,
+            replaced: self.replaced,
             hooks_done: &self.hooks_done,
             objects: self.objects.as_ref(),
             hmac: &|nonce| format!("hmac of {nonce}"),
@@ -367,7 +367,7 @@ fn b13_the_repository_is_not_let_go_while_a_job_may_still_appear() {
     for replaced in [true, false] {
         let mut run = Run::claimed();
         run.deleting = !replaced;
-        run.replaced_by = replaced.then_some("newer");
+        run.replaced = replaced;
         assert_eq!(run.pass(), RunStep::Nothing, "a creation may be on its way");
         assert_eq!(run.later(59).pass(), RunStep::Nothing);
         let mut arrived = JobState {
