@@ -332,7 +332,7 @@ fn b13_pods_of_a_run_whose_finalizer_somebody_took_away_keep_a_prune_out_until_t
         let of_run =
             pods.iter().filter(|pod| pod["metadata"]["labels"]["interlock.dev/run-uid"] == run["metadata"]["uid"]);
         let job_is_gone = world.object("batch", "Job", "teller", run["metadata"]["name"].as_str().unwrap()).is_none();
-        let count = own.count();
+        let count = of_run.count();
         left = left.max(if job_is_gone { count } else { 0 });
         if let Happening::Stored(audit) = happening
             && audit.id.kind == "Job"
