@@ -621,6 +621,13 @@ fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     assert_eq!(play.leftovers().len(), 1, "the namespace is its maker's: {:?}", play.leftovers());
     assert!(play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().jobs.is_empty(), "nothing was restored");
     assert_eq!(play.holders(), ["[]"]);
+    // Nor does the sweep take it for one when its run is gone.
+    let run = ObjectId::of(&play.world.objects(GROUP, "DrillRun")[0]).unwrap();
+    let now = play.world.now();
+    play.world.schedule(now, Act::Delete(user("admin", &["system:masters"]), run));
+    play.minutes(65);
+    assert_eq!(play.ends(), Vec::<String>::new());
+    assert_eq!(play.leftovers().len(), 1, "the namespace is its maker's: {:?}", play.leftovers());
 }
 
 #[test]
