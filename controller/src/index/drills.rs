@@ -139,7 +139,12 @@ impl Index {
         match labels.get(interlock_core::backup::pods::RUN_LABEL) {
             Some(run) if component == Some(interlock_core::drill::objects::SANDBOX_COMPONENT) => {
                 let uid = namespace.metadata.uid.clone().unwrap_or_default();
-                self.drills.sandboxes.insert(name, (uid, run.clone()));
+                let entry = (uid, run.clone());
+                let is_news = self.drills.sandboxes.insert(name, entry.clone()).as_ref() != Some(&entry);
+                // Made by a run that somebody deleted meanwhile.
+                if is_news && !self.drills.key_of_uid.contains_key(run) {
+                    self.backups.woken.insert(BackupKey::DrillOrphans);
+                }
             }
             _ => drop(self.drills.sandboxes.remove(&name)),
         }
