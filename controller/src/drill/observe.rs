@@ -219,8 +219,9 @@ pub(super) async fn observe<P: Port>(
 ) -> Result<Observed, PortError> {
     let look = Look { context, object, recorded, parts, refused };
     context.port.watch(&BackupKey::DrillRun(key.to_owned()).waiter(), &look.interest());
-    let (candidates, proven, shuffle) = look.points(key).await?;
+    // In this order: a prune notes what it forgets before it lets go of the repository, so whoever holds it finds that noted.
     let (held, kept_out) = look.access(key, now).await?;
+    let (candidates, proven, shuffle) = look.points(key).await?;
     let phase = recorded.phase;
     let over = phase.is_terminal() && recorded.cleanup.state != interlock_crds::CleanupState::Done;
     let made = recorded.sandbox.is_some();
