@@ -435,6 +435,36 @@ fn d12_a_drill_waits_for_a_prune_and_a_prune_for_the_drill_that_reads() {
 }
 
 #[test]
+fn d18_a_drill_that_goes_over_to_another_policy_while_its_run_is_queued_changes_nothing_for_that_run() {
+    let mut ground = pruned_ground("48 * * * *");
+    let other = json!({
+        "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}},
+        "schedules": [{"name": "hourly", "schedule": "25 * * * *"}], "retention": {"keepLast": 2},
+    });
+    ground.push(own("BackupPolicy", "other", &other));
+    let mut play = Play::on(&ground, drill(|_| ()), 1, 1);
+    play.minutes(47);
+    play.world.workloads.set_behaviours(vec![hangs("vault-prune-*")]);
+    play.minutes(53);
+    let of = |play: &Play, name: &str| {
+        let backups = play.all::<Backup>("Backup");
+        let found = backups.iter().find(|backup| backup.metadata.name.as_deref() == Some(name)).unwrap();
+        found.spec.policy_ref.name.clone()
+    };
+    let chosen = play.run().chosen.unwrap();
+    assert_eq!((play.run().phase, of(&play, &chosen.backup).as_str()), (DrillPhase::Queued, "files"));
+    let id = ObjectId::of(&drill(|_| ())).unwrap();
+    let goes_over = json!({"spec": {"policyRef": {"name": "other"}}});
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, &goes_over)).unwrap();
+    play.minutes(56);
+    play.world.workloads.set_behaviours(Vec::new());
+    play.minutes(105);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.run().chosen.unwrap(), chosen, "the point of the policy that was pinned");
+}
+
+#[test]
 fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
     let drill = drill(|spec| {
         spec["timeouts"] = json!({"validate": "75m"});

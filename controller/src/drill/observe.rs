@@ -272,6 +272,15 @@ impl<P: Port> Look<'_, P> {
         self.parts.plan.as_ref().map(|(drill, _)| drill)
     }
 
+    /// Name and uid of the policy whose points are restored: the pinned one, whatever the drill says since.
+    fn policy(&self) -> Option<(&str, &str)> {
+        if let Some(pinned) = &self.recorded.pinned {
+            return Some((self.drill()?.policy_ref.name.as_str(), pinned.policy_uid.as_str()));
+        }
+        let policy = &self.parts.policy.as_ref()?.metadata;
+        Some((policy.name.as_deref().unwrap_or_default(), policy.uid.as_deref().unwrap_or_default()))
+    }
+
     fn sandbox_name(&self) -> String {
         names::sandbox(self.name(), self.uid())
     }
@@ -323,9 +332,8 @@ impl<P: Port> Look<'_, P> {
         if self.recorded.phase > DrillPhase::Queued {
             return Ok((Vec::new(), BTreeSet::new(), shuffle));
         }
-        let Some(policy) = &self.parts.policy else { return Ok((Vec::new(), BTreeSet::new(), shuffle)) };
-        let policy_uid = policy.metadata.uid.as_deref().unwrap_or_default();
-        let policy_key = beside(key, policy.metadata.name.as_deref().unwrap_or_default());
+        let Some((policy, policy_uid)) = self.policy() else { return Ok((Vec::new(), BTreeSet::new(), shuffle)) };
+        let policy_key = beside(key, policy);
         let (backups_of, runs) = self.context.ask(|index| {
             let runs = index.runs_of_drill(&beside(key, &self.object.spec.drill_ref.name));
             (index.backups_of(&policy_key), runs)
