@@ -8,7 +8,11 @@ use super::{
     world::{RUN, Script, UID, World},
 };
 use crate::{
-    drill::certificate::{CertificateError, Sealed, content, seal, verify},
+    drill::{
+        certificate::{CertificateError, Sealed, content, seal, verify},
+        html,
+    },
+    object::canonical_json,
     seal::SealKey,
 };
 
@@ -82,6 +86,14 @@ fn d18_a_changed_byte_anywhere_in_either_file_is_found() {
     }
     let shown = sealed.html.replacen("510 s, objective", "51 s, objective", 1);
     assert_eq!(verify(&shown, key.public()).unwrap_err(), CertificateError::Changed, "the page and not the JSON");
+    // What stands beside the certificate is not sealed, however well it is written.
+    let mut more: Value = serde_json::from_str(&sealed.json).unwrap();
+    more["note"] = json!("approved by the auditor");
+    let json = String::from_utf8(canonical_json(&more).unwrap()).unwrap();
+    let html = html::page(&json, &more["certificate"], key.id());
+    for file in [json, html] {
+        assert_eq!(verify(&file, key.public()).unwrap_err(), CertificateError::Changed, "a member more");
+    }
 }
 
 #[test]
