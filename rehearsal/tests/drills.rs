@@ -635,6 +635,38 @@ fn d18_what_a_run_made_goes_although_somebody_broke_its_record() {
 }
 
 #[test]
+fn d18_a_verdict_that_somebody_else_wrote_is_never_sealed() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs("validation-*")]);
+    play.minutes(54);
+    assert_eq!(play.run().phase, DrillPhase::Validating);
+    let mut run = (*play.world.objects(GROUP, "DrillRun")[0]).clone();
+    let status = &mut run["status"];
+    for (field, forged) in [
+        ("phase", json!("Passed")),
+        ("verdict", json!("Passed")),
+        ("reason", json!("Complete")),
+        ("finishedAt", json!(play.world.now())),
+    ] {
+        status[field] = forged;
+    }
+    for validation in status["validations"].as_array_mut().unwrap() {
+        validation["verdict"] = json!("Passed");
+    }
+    {
+        let admin = user("admin", &["system:masters"]);
+        play.world.shared.lock().api.write(Write::status(&admin, "admin", &run)).unwrap();
+    }
+    play.minutes(65);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.run().certificate, None);
+    let file = names::certificate(run["metadata"]["name"].as_str().unwrap());
+    assert!(play.world.object("", "ConfigMap", "teller", &file).is_none());
+    assert_eq!((play.leftovers(), play.holders()), (Vec::new(), vec!["[]".to_owned()]));
+}
+
+#[test]
 fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes_with(59, |world, happening| {

@@ -66,15 +66,18 @@ pub(super) async fn pass<P: Port>(
         let parts = observe::parts(context, key, &object);
         let observed = observe::observe(context, key, &object, &recorded, &parts, &refused, now).await?;
         let decision = decide(context, &object, &recorded, &parts, &observed, now);
-        let wrote = decision.status != recorded;
+        let status = certified(context, &object, &recorded, decision.status);
+        let wrote = status != recorded;
         if wrote {
-            record(context, &mut object, &recorded, decision.status).await?;
+            record(context, &mut object, &recorded, status).await?;
         }
         if let Some(shuffle) = decision.shuffle {
             remember(context, key, &object, shuffle).await?;
         }
         if is_terminal(&object) {
-            certify(context, &mut object).await?;
+            if !recorded.phase.is_terminal() {
+                store_certificate(context, &object).await?;
+            }
             verify(context, key, &object).await?;
         }
         if decision.release {
@@ -166,22 +169,24 @@ async fn remember<P: Port>(
     act::record(context, "RestoreDrill", &mut drill.metadata, &drill.spec, &next).await
 }
 
-/// Notes the certificate of a run whose verdict has fallen, then stores it.
-async fn certify<P: Port>(context: &Context<P>, object: &mut DrillRun) -> Result<(), PortError> {
-    let status = object.status.clone().unwrap_or_default();
+/// The status with its certificate, if the verdict falls with it. Both are one write: a verdict that is read without a
+/// certificate was written by somebody else, and is never sealed.
+fn certified<P: Port>(
+    context: &Context<P>,
+    object: &DrillRun,
+    recorded: &DrillRunStatus,
+    status: DrillRunStatus,
+) -> DrillRunStatus {
     let judged = status.verdict.is_some_and(|verdict| verdict != DrillVerdict::Missed);
-    if !judged || status.certificate.is_some() {
-        return Ok(());
+    if !judged || recorded.phase.is_terminal() {
+        return status;
     }
-    match sealed(context, object) {
-        Ok(sealed) => {
-            let next = DrillRunStatus { certificate: Some(sealed.reference), ..status.clone() };
-            record(context, object, &status, next).await?;
-            store_certificate(context, object).await
-        }
+    let ended = DrillRun { status: Some(status.clone()), ..object.clone() };
+    match sealed(context, &ended) {
+        Ok(sealed) => DrillRunStatus { certificate: Some(sealed.reference), ..status },
         Err(why) => {
             tracing::error!(run = object.metadata.name, %why, "the drill has no certificate");
-            Ok(())
+            status
         }
     }
 }
