@@ -667,6 +667,25 @@ fn d18_a_verdict_that_somebody_else_wrote_is_never_sealed() {
 }
 
 #[test]
+fn d18_a_certificate_that_cannot_be_stored_where_somebody_else_put_something_is_told() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    let mut told = Vec::new();
+    play.minutes_with(59, |world, happening| match happening {
+        Happening::Stored(audit) if audit.id.kind == "DrillRun" && audit.old.is_none() => {
+            let metadata = json!({"name": names::certificate(&audit.id.name), "namespace": "teller"});
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}});
+            world.seed_objects(&[map]).unwrap();
+        }
+        Happening::Told(new) if new.note.reason == "CertificateNotStored" => told.push(new.note.message.clone()),
+        _ => {}
+    });
+    assert_eq!(play.ends(), ["Passed Complete"], "the verdict stays");
+    let run = play.all::<DrillRun>("DrillRun").remove(0).metadata.name.unwrap();
+    let why = format!("ConfigMap {} holds something else", names::certificate(&run));
+    assert!(!told.is_empty() && told.iter().all(|said| said.contains(&why)), "{told:?}");
+}
+
+#[test]
 fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes_with(59, |world, happening| {

@@ -10,9 +10,9 @@ use interlock_core::{
         run::{self as core_run, DrillDecision, DrillFact},
         status,
     },
-    port::{Port, PortError},
+    port::{Identity, Port, PortError},
 };
-use interlock_crds::{Backup, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState};
+use interlock_crds::{Backup, CertificateRef, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState};
 use jiff::Timestamp;
 
 use super::{
@@ -201,26 +201,51 @@ pub(super) fn sealed<P: Port>(
     permit::certificate(object, system.as_deref().unwrap_or_default(), env!("CARGO_PKG_VERSION"), &context.keys.seal)
 }
 
-/// Stores both files. If the executor may not, the record in the run remains, from which they can be written again.
+/// Stores both files. If the executor may not, the record in the run remains, from which they can be written again. What keeps
+/// them from being there is told.
 async fn store_certificate<P: Port>(context: &Context<P>, object: &DrillRun) -> Result<(), PortError> {
-    let noted = object.status.as_ref().and_then(|status| status.certificate.as_ref());
-    let (Some(noted), Ok(sealed)) = (noted, sealed(context, object)) else { return Ok(()) };
-    if sealed.reference != *noted {
-        return Ok(());
-    }
+    let Some(noted) = object.status.as_ref().and_then(|status| status.certificate.as_ref()) else { return Ok(()) };
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let stored = match backups::executor(context, namespace) {
-        Ok(executor) => {
-            let map = certificate::config_map(&permit::reference(object), &sealed);
-            act::create(context, &executor, &map).await?
-        }
-        Err(why) => Created::Refused(why),
+    let id = observe::core_id("ConfigMap", Some(namespace), &noted.config_map);
+    let missing = match context.port.live_get(&Identity::Controller, &id).await? {
+        Some(map) if certificate::is_stored(&map, noted) => None,
+        Some(_) => Some(format!(
+            "ConfigMap {} holds something else; see who made it, delete it, and run the drill again",
+            noted.config_map
+        )),
+        None => write_certificate(context, object, noted).await?,
     };
-    if let Created::Refused(why) = stored {
+    if let Some(why) = missing {
         let message = format!("the certificate was sealed and could not be stored: {why}");
         act::tell(context, &act::reference("DrillRun", &object.metadata), true, "CertificateNotStored", message).await;
     }
     Ok(())
+}
+
+/// Writes both files; why that cannot be done.
+async fn write_certificate<P: Port>(
+    context: &Context<P>,
+    object: &DrillRun,
+    noted: &CertificateRef,
+) -> Result<Option<String>, PortError> {
+    let sealed = match sealed(context, object) {
+        Ok(sealed) if sealed.reference == *noted => sealed,
+        Ok(_) => {
+            let why = "it would not be the one that was recorded, as the release or the seal key of Interlock, the System of \
+                       the namespace or the record of the run has changed since; run the drill again";
+            return Ok(Some(why.to_owned()));
+        }
+        Err(why) => return Ok(Some(why.to_string())),
+    };
+    let executor = match backups::executor(context, object.metadata.namespace.as_deref().unwrap_or_default()) {
+        Ok(executor) => executor,
+        Err(why) => return Ok(Some(why)),
+    };
+    let map = certificate::config_map(&permit::reference(object), &sealed);
+    Ok(match act::create(context, &executor, &map).await? {
+        Created::There => None,
+        Created::Refused(why) => Some(why),
+    })
 }
 
 /// Notes in the Backup what the run says about its recovery point.

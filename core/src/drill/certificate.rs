@@ -124,6 +124,12 @@ pub fn config_map(run: &super::objects::RunRef<'_>, sealed: &Sealed) -> Value {
     })
 }
 
+/// Whether a ConfigMap holds the certificate that a run recorded.
+pub fn is_stored(map: &Value, recorded: &CertificateRef) -> bool {
+    let json = map.pointer("/data/certificate.json").and_then(Value::as_str);
+    json.is_some_and(|json| Digest::of_bytes(json.as_bytes()) == *recorded.digest)
+}
+
 /// Verifies a file, JSON or HTML, with a public key of 32 bytes that was obtained elsewhere, and returns what it certifies.
 ///
 /// # Errors

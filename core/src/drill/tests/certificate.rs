@@ -9,8 +9,9 @@ use super::{
 };
 use crate::{
     drill::{
-        certificate::{CertificateError, Sealed, content, seal, verify},
+        certificate::{CertificateError, Sealed, config_map, content, is_stored, seal, verify},
         html,
+        objects::RunRef,
     },
     object::canonical_json,
     seal::SealKey,
@@ -123,6 +124,16 @@ fn what_a_run_says_cannot_become_part_of_the_page() {
     assert!(!sealed.html.contains("<!--") && sealed.html.contains("&lt;script&gt;alert(1)"));
     assert_eq!(verify(&sealed.html, key.public()), verify(&sealed.json, key.public()));
     assert!(verify(&sealed.html, key.public()).is_ok());
+}
+
+#[test]
+fn d18_a_config_map_with_another_content_is_not_the_one_that_was_recorded() {
+    let (sealed, _) = sealed();
+    let map = config_map(&RunRef { name: RUN, uid: UID, namespace: "teller" }, &sealed);
+    assert!(is_stored(&map, &sealed.reference));
+    let mut other = map.clone();
+    other["data"]["certificate.json"] = json!(sealed.json.replace("Passed", "Failed"));
+    assert!(!is_stored(&other, &sealed.reference) && !is_stored(&json!({"data": null}), &sealed.reference));
 }
 
 #[test]
