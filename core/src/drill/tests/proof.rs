@@ -105,6 +105,20 @@ fn d16_a_pass_counts_only_after_a_proof_that_the_drill_can_fail() {
         let wrong = [run("b", 4, "Failed", reason, tamper()), passed("c", 5)];
         assert_eq!(name(of(&wrong, true).passed.as_ref()), None, "{reason}");
     }
+    let flip = json!({"fault": "FlipBytes", "path": "/base"});
+    for (reason, noticed) in [
+        ("ValidationFailed", true),
+        ("StaleData", true),
+        ("StartFailed", true),
+        // A missing image, a pod that the cluster ended, a check that hangs: that is no word about the damage.
+        ("ValidationError", false),
+        ("TimedOut", false),
+        ("NeverStarted", false),
+        ("Evicted", false),
+    ] {
+        let found = of(&[run("b", 4, "Failed", reason, Some(&flip)), passed("c", 5)], true);
+        assert_eq!(found.passed.is_some(), noticed, "{reason}");
+    }
     let mut edited = passed("d", 6);
     edited.status.as_mut().unwrap().pinned.as_mut().unwrap().spec["validations"][0]["name"] = json!("other");
     let edited = [proven[1].clone(), edited];

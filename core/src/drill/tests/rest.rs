@@ -354,6 +354,18 @@ fn what_somebody_else_deletes_fails_the_run_and_is_cleaned_up() {
 }
 
 #[test]
+fn d8_an_application_that_somebody_takes_away_is_no_word_about_the_data() {
+    let mut world = World::new(Script::good());
+    while !world.made.contains(&DrillWrite::CreatePod(PodRole::Application)) {
+        world.run(1, None);
+    }
+    world.run(2, None);
+    world.lose_pod(PodRole::Application);
+    world.run(3_000, None);
+    assert_eq!(world.ended_as(), (DrillPhase::Failed, "NeverStarted"), "{:?}", world.status.message);
+}
+
+#[test]
 fn names_fit_and_runs_of_one_name_do_not_meet() {
     let longest = "r".repeat(52);
     assert!(names::sandbox(&longest, "uid").len() <= 63 && names::restore_job(&longest).len() <= 63);

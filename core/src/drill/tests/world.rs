@@ -412,6 +412,11 @@ impl World {
         }
     }
 
+    /// Somebody deletes a pod.
+    pub fn lose_pod(&mut self, role: PodRole) {
+        self.pods.remove(&role);
+    }
+
     /// One pass: decide, record, write. Stops after `effects` records and writes; whether anything was left to do.
     pub fn pass(&mut self, effects: &mut Option<usize>) -> bool {
         let decision = self.ask(&|_| false);
