@@ -365,10 +365,17 @@ mod tests {
         let drill: interlock_crds::RestoreDrill = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "monthly", "namespace": "teller", "creationTimestamp": "2026-11-22T00:00:00Z"},
             "spec": {"policyRef": {"name": "db"}, "validations": [{"name": "there", "files": {}}], "objectives": {"rto": "30m"}},
-            "status": {"lastRun": {
-                "run": "monthly-1", "uid": "u", "phase": "Failed", "verdict": "Failed",
-                "finishedAt": "2026-11-22T00:00:00Z", "rtoSeconds": 1500, "rpoSeconds": 60,
-            }},
+            // A fault was injected since it passed.
+            "status": {
+                "lastRun": {
+                    "run": "proof", "uid": "v", "phase": "Failed", "verdict": "Failed",
+                    "finishedAt": "2026-11-22T01:00:00Z", "rtoSeconds": 9000, "rpoSeconds": 3600,
+                },
+                "lastPassed": {
+                    "run": "monthly-1", "uid": "u", "phase": "Passed", "verdict": "Passed",
+                    "finishedAt": "2026-11-22T00:00:00Z", "rtoSeconds": 1500, "rpoSeconds": 60,
+                },
+            },
         }))
         .expect("a drill");
         let repository: BackupRepository = serde_json::from_value(serde_json::json!({
@@ -411,6 +418,9 @@ mod tests {
             "interlock_drill_last_passed_timestamp_seconds{namespace=\"teller\",name=\"monthly\"} 1795305600",
             "interlock_drill_rto_objective_seconds{namespace=\"teller\",name=\"monthly\"} 1800",
             "interlock_drill_overdue{namespace=\"teller\",name=\"monthly\"} 0",
+            "interlock_drill_failed{namespace=\"teller\",name=\"monthly\"} 0",
+            "interlock_drill_rto_seconds{namespace=\"teller\",name=\"monthly\"} 1500",
+            "interlock_drill_rpo_seconds{namespace=\"teller\",name=\"monthly\"} 60",
             "interlock_reconciles_total{kind=\"ChangeRequest\",outcome=\"Done\"} 1",
             "interlock_reconcile_duration_seconds_count{kind=\"ChangeRequest\"} 1",
             "interlock_api_calls_total{verb=\"patch\",resource=\"deployments\",code=\"200\"} 1",

@@ -78,9 +78,9 @@ pub enum RestoreDrillPhase {
     Unproven,
     /// A run is active.
     Running,
-    /// The newest run passed.
+    /// The newest run that counts passed.
     Proven,
-    /// The newest run failed.
+    /// The newest run that counts failed.
     Failing,
     /// The newest run could not tell.
     Inconclusive,

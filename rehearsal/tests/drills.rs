@@ -435,6 +435,36 @@ fn d12_a_drill_waits_for_a_prune_and_a_prune_for_the_drill_that_reads() {
 }
 
 #[test]
+fn d18_a_drill_that_goes_over_to_another_policy_while_its_run_is_queued_changes_nothing_for_that_run() {
+    let mut ground = pruned_ground("48 * * * *");
+    let other = json!({
+        "repositoryRef": {"name": "vault"}, "source": {"files": {"persistentVolumeClaim": "data"}},
+        "schedules": [{"name": "hourly", "schedule": "25 * * * *"}], "retention": {"keepLast": 2},
+    });
+    ground.push(own("BackupPolicy", "other", &other));
+    let mut play = Play::on(&ground, drill(|_| ()), 1, 1);
+    play.minutes(47);
+    play.world.workloads.set_behaviours(vec![hangs("vault-prune-*")]);
+    play.minutes(53);
+    let of = |play: &Play, name: &str| {
+        let backups = play.all::<Backup>("Backup");
+        let found = backups.iter().find(|backup| backup.metadata.name.as_deref() == Some(name)).unwrap();
+        found.spec.policy_ref.name.clone()
+    };
+    let chosen = play.run().chosen.unwrap();
+    assert_eq!((play.run().phase, of(&play, &chosen.backup).as_str()), (DrillPhase::Queued, "files"));
+    let id = ObjectId::of(&drill(|_| ())).unwrap();
+    let goes_over = json!({"spec": {"policyRef": {"name": "other"}}});
+    let admin = user("admin", &["system:masters"]);
+    play.world.shared.lock().api.write(Write::merge_patch(&admin, "admin", &id, &goes_over)).unwrap();
+    play.minutes(56);
+    play.world.workloads.set_behaviours(Vec::new());
+    play.minutes(105);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.run().chosen.unwrap(), chosen, "the point of the policy that was pinned");
+}
+
+#[test]
 fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
     let drill = drill(|spec| {
         spec["timeouts"] = json!({"validate": "75m"});
@@ -605,6 +635,57 @@ fn d18_what_a_run_made_goes_although_somebody_broke_its_record() {
 }
 
 #[test]
+fn d18_a_verdict_that_somebody_else_wrote_is_never_sealed() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(45);
+    play.world.workloads.set_behaviours(vec![hangs("validation-*")]);
+    play.minutes(54);
+    assert_eq!(play.run().phase, DrillPhase::Validating);
+    let mut run = (*play.world.objects(GROUP, "DrillRun")[0]).clone();
+    let status = &mut run["status"];
+    for (field, forged) in [
+        ("phase", json!("Passed")),
+        ("verdict", json!("Passed")),
+        ("reason", json!("Complete")),
+        ("finishedAt", json!(play.world.now())),
+    ] {
+        status[field] = forged;
+    }
+    for validation in status["validations"].as_array_mut().unwrap() {
+        validation["verdict"] = json!("Passed");
+    }
+    {
+        let admin = user("admin", &["system:masters"]);
+        play.world.shared.lock().api.write(Write::status(&admin, "admin", &run)).unwrap();
+    }
+    play.minutes(65);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    assert_eq!(play.run().certificate, None);
+    let file = names::certificate(run["metadata"]["name"].as_str().unwrap());
+    assert!(play.world.object("", "ConfigMap", "teller", &file).is_none());
+    assert_eq!((play.leftovers(), play.holders()), (Vec::new(), vec!["[]".to_owned()]));
+}
+
+#[test]
+fn d18_a_certificate_that_cannot_be_stored_where_somebody_else_put_something_is_told() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    let mut told = Vec::new();
+    play.minutes_with(59, |world, happening| match happening {
+        Happening::Stored(audit) if audit.id.kind == "DrillRun" && audit.old.is_none() => {
+            let metadata = json!({"name": names::certificate(&audit.id.name), "namespace": "teller"});
+            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}});
+            world.seed_objects(&[map]).unwrap();
+        }
+        Happening::Told(new) if new.note.reason == "CertificateNotStored" => told.push(new.note.message.clone()),
+        _ => {}
+    });
+    assert_eq!(play.ends(), ["Passed Complete"], "the verdict stays");
+    let run = play.all::<DrillRun>("DrillRun").remove(0).metadata.name.unwrap();
+    let why = format!("ConfigMap {} holds something else", names::certificate(&run));
+    assert!(!told.is_empty() && told.iter().all(|said| said.contains(&why)), "{told:?}");
+}
+
+#[test]
 fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes_with(59, |world, happening| {
@@ -621,6 +702,13 @@ fn d9_a_namespace_that_somebody_made_for_the_data_is_not_a_sandbox() {
     assert_eq!(play.leftovers().len(), 1, "the namespace is its maker's: {:?}", play.leftovers());
     assert!(play.all::<DrillRun>("DrillRun").remove(0).status.unwrap().jobs.is_empty(), "nothing was restored");
     assert_eq!(play.holders(), ["[]"]);
+    // Nor does the sweep take it for one when its run is gone.
+    let run = ObjectId::of(&play.world.objects(GROUP, "DrillRun")[0]).unwrap();
+    let now = play.world.now();
+    play.world.schedule(now, Act::Delete(user("admin", &["system:masters"]), run));
+    play.minutes(65);
+    assert_eq!(play.ends(), Vec::<String>::new());
+    assert_eq!(play.leftovers().len(), 1, "the namespace is its maker's: {:?}", play.leftovers());
 }
 
 #[test]

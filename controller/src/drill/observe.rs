@@ -219,8 +219,9 @@ pub(super) async fn observe<P: Port>(
 ) -> Result<Observed, PortError> {
     let look = Look { context, object, recorded, parts, refused };
     context.port.watch(&BackupKey::DrillRun(key.to_owned()).waiter(), &look.interest());
-    let (candidates, proven, shuffle) = look.points(key).await?;
+    // In this order: a prune notes what it forgets before it lets go of the repository, so whoever holds it finds that noted.
     let (held, kept_out) = look.access(key, now).await?;
+    let (candidates, proven, shuffle) = look.points(key).await?;
     let phase = recorded.phase;
     let over = phase.is_terminal() && recorded.cleanup.state != interlock_crds::CleanupState::Done;
     let made = recorded.sandbox.is_some();
@@ -269,6 +270,15 @@ impl<P: Port> Look<'_, P> {
     /// The drill that is carried out; none if the record of it is broken.
     fn drill(&self) -> Option<&RestoreDrillSpec> {
         self.parts.plan.as_ref().map(|(drill, _)| drill)
+    }
+
+    /// Name and uid of the policy whose points are restored: the pinned one, whatever the drill says since.
+    fn policy(&self) -> Option<(&str, &str)> {
+        if let Some(pinned) = &self.recorded.pinned {
+            return Some((self.drill()?.policy_ref.name.as_str(), pinned.policy_uid.as_str()));
+        }
+        let policy = &self.parts.policy.as_ref()?.metadata;
+        Some((policy.name.as_deref().unwrap_or_default(), policy.uid.as_deref().unwrap_or_default()))
     }
 
     fn sandbox_name(&self) -> String {
@@ -322,9 +332,8 @@ impl<P: Port> Look<'_, P> {
         if self.recorded.phase > DrillPhase::Queued {
             return Ok((Vec::new(), BTreeSet::new(), shuffle));
         }
-        let Some(policy) = &self.parts.policy else { return Ok((Vec::new(), BTreeSet::new(), shuffle)) };
-        let policy_uid = policy.metadata.uid.as_deref().unwrap_or_default();
-        let policy_key = beside(key, policy.metadata.name.as_deref().unwrap_or_default());
+        let Some((policy, policy_uid)) = self.policy() else { return Ok((Vec::new(), BTreeSet::new(), shuffle)) };
+        let policy_key = beside(key, policy);
         let (backups_of, runs) = self.context.ask(|index| {
             let runs = index.runs_of_drill(&beside(key, &self.object.spec.drill_ref.name));
             (index.backups_of(&policy_key), runs)

@@ -5,14 +5,23 @@ use std::collections::BTreeSet;
 use interlock_core::{
     backup::pods::RUN_LABEL,
     change::{FIELD_MANAGER, INTERLOCK_NAMESPACE},
-    drill::objects::{self, VOLUME_COMPONENT},
-    port::{DryRun, Port, PortError, Precondition},
+    drill::{
+        objects::{self, VOLUME_COMPONENT},
+        observed,
+    },
+    port::{DryRun, Identity, Port, PortError, Precondition},
 };
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{observe::core_id, sandboxer};
 use crate::change::Context;
+
+/// Whether a namespace is a sandbox that Interlock made. Whoever may label a namespace cannot have it deleted by that.
+fn is_made_here<P: Port>(context: &Context<P>, namespace: &Value) -> bool {
+    let run = observed::claimed_run(namespace);
+    run.is_some_and(|run| observed::has_mark(namespace, &context.hmac(&run.marked())))
+}
 
 /// One sweep.
 pub(super) async fn pass<P: Port>(context: &Context<P>) -> Result<Option<Timestamp>, PortError> {
@@ -58,9 +67,19 @@ pub(super) async fn pass<P: Port>(context: &Context<P>) -> Result<Option<Timesta
             (core_id("Pod", Some(INTERLOCK_NAMESPACE), name), Precondition::of(pod))
         })
         .collect();
-    left.extend(sandboxes.into_iter().filter(|(.., run)| !known.contains(run.as_str())).map(|(name, uid, _)| {
-        (core_id("Namespace", None, &name), Precondition { uid: Some(uid), resource_version: None })
-    }));
+    for (name, ..) in sandboxes.into_iter().filter(|(.., run)| !known.contains(run.as_str())) {
+        let id = core_id("Namespace", None, &name);
+        let Some(live) = port.live_get(&Identity::Controller, &id).await? else { continue };
+        if is_made_here(context, &live) {
+            let uid = live.pointer("/metadata/uid").and_then(Value::as_str).map(ToOwned::to_owned);
+            left.push((id, Precondition { uid, resource_version: None }));
+        } else {
+            tracing::warn!(
+                namespace = name,
+                "it has the labels of a sandbox and not the mark that Interlock gives one: it is left. Take the labels off, or delete it by hand"
+            );
+        }
+    }
     for (id, precondition) in left {
         tracing::warn!(object = %id, "what a drill that is gone left goes");
         match port.delete(&sandboxer(), &id, &precondition, false, DryRun::No).await {

@@ -10,9 +10,9 @@ use interlock_core::{
         run::{self as core_run, DrillDecision, DrillFact},
         status,
     },
-    port::{Port, PortError},
+    port::{Identity, Port, PortError},
 };
-use interlock_crds::{Backup, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState};
+use interlock_crds::{Backup, CertificateRef, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState};
 use jiff::Timestamp;
 
 use super::{
@@ -66,15 +66,18 @@ pub(super) async fn pass<P: Port>(
         let parts = observe::parts(context, key, &object);
         let observed = observe::observe(context, key, &object, &recorded, &parts, &refused, now).await?;
         let decision = decide(context, &object, &recorded, &parts, &observed, now);
-        let wrote = decision.status != recorded;
+        let status = certified(context, &object, &recorded, decision.status);
+        let wrote = status != recorded;
         if wrote {
-            record(context, &mut object, &recorded, decision.status).await?;
+            record(context, &mut object, &recorded, status).await?;
         }
         if let Some(shuffle) = decision.shuffle {
             remember(context, key, &object, shuffle).await?;
         }
         if is_terminal(&object) {
-            certify(context, &mut object).await?;
+            if !recorded.phase.is_terminal() {
+                store_certificate(context, &object).await?;
+            }
             verify(context, key, &object).await?;
         }
         if decision.release {
@@ -166,22 +169,24 @@ async fn remember<P: Port>(
     act::record(context, "RestoreDrill", &mut drill.metadata, &drill.spec, &next).await
 }
 
-/// Notes the certificate of a run whose verdict has fallen, then stores it.
-async fn certify<P: Port>(context: &Context<P>, object: &mut DrillRun) -> Result<(), PortError> {
-    let status = object.status.clone().unwrap_or_default();
+/// The status with its certificate, if the verdict falls with it. Both are one write: a verdict that is read without a
+/// certificate was written by somebody else, and is never sealed.
+fn certified<P: Port>(
+    context: &Context<P>,
+    object: &DrillRun,
+    recorded: &DrillRunStatus,
+    status: DrillRunStatus,
+) -> DrillRunStatus {
     let judged = status.verdict.is_some_and(|verdict| verdict != DrillVerdict::Missed);
-    if !judged || status.certificate.is_some() {
-        return Ok(());
+    if !judged || recorded.phase.is_terminal() {
+        return status;
     }
-    match sealed(context, object) {
-        Ok(sealed) => {
-            let next = DrillRunStatus { certificate: Some(sealed.reference), ..status.clone() };
-            record(context, object, &status, next).await?;
-            store_certificate(context, object).await
-        }
+    let ended = DrillRun { status: Some(status.clone()), ..object.clone() };
+    match sealed(context, &ended) {
+        Ok(sealed) => DrillRunStatus { certificate: Some(sealed.reference), ..status },
         Err(why) => {
             tracing::error!(run = object.metadata.name, %why, "the drill has no certificate");
-            Ok(())
+            status
         }
     }
 }
@@ -196,26 +201,51 @@ pub(super) fn sealed<P: Port>(
     permit::certificate(object, system.as_deref().unwrap_or_default(), env!("CARGO_PKG_VERSION"), &context.keys.seal)
 }
 
-/// Stores both files. If the executor may not, the record in the run remains, from which they can be written again.
+/// Stores both files. If the executor may not, the record in the run remains, from which they can be written again. What keeps
+/// them from being there is told.
 async fn store_certificate<P: Port>(context: &Context<P>, object: &DrillRun) -> Result<(), PortError> {
-    let noted = object.status.as_ref().and_then(|status| status.certificate.as_ref());
-    let (Some(noted), Ok(sealed)) = (noted, sealed(context, object)) else { return Ok(()) };
-    if sealed.reference != *noted {
-        return Ok(());
-    }
+    let Some(noted) = object.status.as_ref().and_then(|status| status.certificate.as_ref()) else { return Ok(()) };
     let namespace = object.metadata.namespace.as_deref().unwrap_or_default();
-    let stored = match backups::executor(context, namespace) {
-        Ok(executor) => {
-            let map = certificate::config_map(&permit::reference(object), &sealed);
-            act::create(context, &executor, &map).await?
-        }
-        Err(why) => Created::Refused(why),
+    let id = observe::core_id("ConfigMap", Some(namespace), &noted.config_map);
+    let missing = match context.port.live_get(&Identity::Controller, &id).await? {
+        Some(map) if certificate::is_stored(&map, noted) => None,
+        Some(_) => Some(format!(
+            "ConfigMap {} holds something else; see who made it, delete it, and run the drill again",
+            noted.config_map
+        )),
+        None => write_certificate(context, object, noted).await?,
     };
-    if let Created::Refused(why) = stored {
+    if let Some(why) = missing {
         let message = format!("the certificate was sealed and could not be stored: {why}");
         act::tell(context, &act::reference("DrillRun", &object.metadata), true, "CertificateNotStored", message).await;
     }
     Ok(())
+}
+
+/// Writes both files; why that cannot be done.
+async fn write_certificate<P: Port>(
+    context: &Context<P>,
+    object: &DrillRun,
+    noted: &CertificateRef,
+) -> Result<Option<String>, PortError> {
+    let sealed = match sealed(context, object) {
+        Ok(sealed) if sealed.reference == *noted => sealed,
+        Ok(_) => {
+            let why = "it would not be the one that was recorded, as the release or the seal key of Interlock, the System of \
+                       the namespace or the record of the run has changed since; run the drill again";
+            return Ok(Some(why.to_owned()));
+        }
+        Err(why) => return Ok(Some(why.to_string())),
+    };
+    let executor = match backups::executor(context, object.metadata.namespace.as_deref().unwrap_or_default()) {
+        Ok(executor) => executor,
+        Err(why) => return Ok(Some(why)),
+    };
+    let map = certificate::config_map(&permit::reference(object), &sealed);
+    Ok(match act::create(context, &executor, &map).await? {
+        Created::There => None,
+        Created::Refused(why) => Some(why),
+    })
 }
 
 /// Notes in the Backup what the run says about its recovery point.

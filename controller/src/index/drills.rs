@@ -139,7 +139,12 @@ impl Index {
         match labels.get(interlock_core::backup::pods::RUN_LABEL) {
             Some(run) if component == Some(interlock_core::drill::objects::SANDBOX_COMPONENT) => {
                 let uid = namespace.metadata.uid.clone().unwrap_or_default();
-                self.drills.sandboxes.insert(name, (uid, run.clone()));
+                let entry = (uid, run.clone());
+                let is_news = self.drills.sandboxes.insert(name, entry.clone()).as_ref() != Some(&entry);
+                // Made by a run that somebody deleted meanwhile.
+                if is_news && !self.drills.key_of_uid.contains_key(run) {
+                    self.backups.woken.insert(BackupKey::DrillOrphans);
+                }
             }
             _ => drop(self.drills.sandboxes.remove(&name)),
         }
@@ -218,11 +223,12 @@ impl Index {
         keys.filter_map(|key| self.drill_run(key)).collect()
     }
 
-    /// Ids of the snapshots of a policy that drills need until their verdict.
+    /// Ids of the snapshots that drills in the namespace of a policy need until their verdict: a drill may have gone over to
+    /// another policy, or be gone, since its run was admitted.
     pub fn held_by_drills(&self, policy: &str) -> BTreeSet<String> {
-        let drills = self.drills.of_policy.get(policy).into_iter().flatten();
-        let runs: Vec<_> = drills.flat_map(|drill| self.runs_of_drill(drill)).collect();
-        run::holds(runs.iter().map(Arc::as_ref))
+        let namespace = policy.split_once('/').map_or("", |(namespace, _)| namespace);
+        let keys = in_namespace(&self.drills.runs, namespace);
+        run::holds(keys.iter().filter_map(|key| self.drills.runs.get(key)).map(Arc::as_ref))
     }
 
     /// What the drills of a System prove.

@@ -305,3 +305,29 @@ fn a_change_that_restores_holds_its_points_while_it_is_open_and_the_repository_f
     assert_eq!(index.namespaces_beside("vaults/vault"), ["vaults"], "nor do Jobs elsewhere");
     assert_eq!(index.namespaces_beside("nobodys/vault"), ["nobodys"], "without a System its own alone");
 }
+
+#[test]
+fn a_sandbox_that_is_stored_after_its_run_was_deleted_is_swept() {
+    let (_, mut index) = sealed_index();
+    let spec = json!({"drillRef": {"name": "monthly"}, "requester": "bob"});
+    let metadata = json!({"name": "proof", "namespace": "teller", "uid": "run"});
+    let run = json!({"apiVersion": crds::API_VERSION, "kind": "DrillRun", "metadata": metadata, "spec": spec});
+    let sandbox = |run: &str| {
+        let labels = json!({
+            "app.kubernetes.io/component": interlock_core::drill::objects::SANDBOX_COMPONENT,
+            interlock_core::backup::pods::RUN_LABEL: run,
+        });
+        serde_json::from_value(json!({"metadata": {"name": "sandbox", "uid": "n", "labels": labels}})).unwrap()
+    };
+    let sweeps = |index: &mut Index| index.take_woken_backups().contains(&BackupKey::DrillOrphans);
+    index.drill_run_stored(&serde_json::from_value(run).unwrap());
+    index.namespace_stored(&sandbox("run"));
+    assert!(!sweeps(&mut index), "its run is there");
+    index.drill_run_deleted("teller/proof");
+    assert!(sweeps(&mut index), "its run is gone");
+    index.namespace_deleted("sandbox");
+    index.namespace_stored(&sandbox("run"));
+    assert!(sweeps(&mut index), "it came after that");
+    index.namespace_stored(&sandbox("run"));
+    assert!(!sweeps(&mut index), "it is no news");
+}

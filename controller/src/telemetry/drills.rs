@@ -1,6 +1,7 @@
 //! How well restores are proved, by drill: from objects alone, so that a restart changes no number.
 
-use interlock_crds::{DrillVerdict, RestoreDrill};
+use interlock_core::drill::status::recorded;
+use interlock_crds::RestoreDrill;
 use prometheus_client::{
     metrics::{family::Family, gauge::Gauge},
     registry::Registry,
@@ -30,11 +31,11 @@ impl Drills {
             "When a drill last passed; without a pass, when it was made",
             &all.last_passed,
         );
-        add("drill_failed", "1 if the newest run failed", &all.failed);
+        add("drill_failed", "1 if the newest run that counts failed", &all.failed);
         add("drill_overdue", "1 if no run passed for twice the time between two slots", &all.overdue);
-        add("drill_rto_seconds", "Recovery time that the newest run measured", &all.rto);
+        add("drill_rto_seconds", "Recovery time that the newest run that counts measured", &all.rto);
         add("drill_rto_objective_seconds", "objectives.rto of the drill", &all.rto_objective);
-        add("drill_rpo_seconds", "Recovery point that the newest run measured", &all.rpo);
+        add("drill_rpo_seconds", "Recovery point that the newest run that counts measured", &all.rpo);
         add("drill_cleanup_failed", "1 if something of an ended run is left for too long", &all.leftovers);
         all
     }
@@ -59,13 +60,14 @@ impl Drills {
         let created = drill.metadata.creation_timestamp.as_ref().map(|at| at.0.as_second());
         let passed = status.last_passed.as_ref().map(|passed| passed.finished_at.0.as_second()).or(created);
         self.last_passed.get_or_create(&named).set(passed.unwrap_or_default());
-        let failed = status.last_run.as_ref().is_some_and(|last| last.verdict == Some(DrillVerdict::Failed));
-        self.failed.get_or_create(&named).set(i64::from(failed));
+        // A run with an injected fault, or with another selection, is no news about the drill.
+        let results = recorded(&status);
+        self.failed.get_or_create(&named).set(i64::from(results.is_failing()));
         let is = |type_: &str| status.conditions.iter().any(|c| c.type_ == type_ && c.status == "True");
         self.overdue.get_or_create(&named).set(i64::from(is("DrillOverdue")));
         self.leftovers.get_or_create(&named).set(i64::from(is("CleanupFailed")));
         let objective = drill.spec.objectives.as_ref().and_then(|objectives| objectives.rto);
-        let last = status.last_run.as_ref();
+        let last = results.newest();
         let values = [
             (&self.rto, last.and_then(|last| last.rto_seconds)),
             (&self.rpo, last.and_then(|last| last.rpo_seconds)),

@@ -124,6 +124,12 @@ pub fn config_map(run: &super::objects::RunRef<'_>, sealed: &Sealed) -> Value {
     })
 }
 
+/// Whether a ConfigMap holds the certificate that a run recorded.
+pub fn is_stored(map: &Value, recorded: &CertificateRef) -> bool {
+    let json = map.pointer("/data/certificate.json").and_then(Value::as_str);
+    json.is_some_and(|json| Digest::of_bytes(json.as_bytes()) == *recorded.digest)
+}
+
 /// Verifies a file, JSON or HTML, with a public key of 32 bytes that was obtained elsewhere, and returns what it certifies.
 ///
 /// # Errors
@@ -156,7 +162,8 @@ pub fn verify(file: &str, public: &[u8]) -> Result<Value, CertificateError> {
     if !ring.verify(Domain::Certificate, content, &trusted, seal.as_str().unwrap_or_default()) {
         return Err(CertificateError::Broken);
     }
-    let written = text(&envelope)?;
+    // Of what was read: a member beside these three is not sealed.
+    let written = text(&json!({"certificate": content, "keyId": key, "seal": seal}))?;
     let same = if is_html { html::page(&written, content, &trusted) == file } else { written == file };
     if same { Ok(content.clone()) } else { Err(CertificateError::Changed) }
 }

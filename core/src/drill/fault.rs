@@ -24,15 +24,10 @@ pub fn of_run(run: &DrillRun) -> Option<FaultInjection> {
 pub const fn is_noticed(fault: Fault, reason: Reason) -> bool {
     match fault {
         Fault::TamperHeartbeat => matches!(reason, Reason::StaleData),
-        // A damaged copy may also keep the application from starting.
-        Fault::FlipBytes | Fault::DeleteFiles => matches!(
-            reason,
-            Reason::ValidationFailed
-                | Reason::ValidationError
-                | Reason::TimedOut
-                | Reason::StaleData
-                | Reason::StartFailed
-        ),
+        // A damaged copy may also end the application. A check that could not run, or took too long, says nothing about the copy.
+        Fault::FlipBytes | Fault::DeleteFiles => {
+            matches!(reason, Reason::ValidationFailed | Reason::StaleData | Reason::StartFailed)
+        }
         Fault::Delay => matches!(reason, Reason::RTOExceeded | Reason::RestoreTimedOut),
     }
 }

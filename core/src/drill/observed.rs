@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     names::PodRole,
-    objects::{RunRef, SANDBOX_MARK, are_guarded},
+    objects::{RUN_NAME_LABEL, RunRef, SANDBOX_MARK, are_guarded},
     run::{ClaimState, Ended, JobState, PodState, SandboxState, Seen, VolumeState},
 };
 use crate::backup::{
@@ -93,11 +93,7 @@ pub fn sandbox(
     drill: Option<&interlock_crds::RestoreDrillSpec>,
     mark: &str,
 ) -> Seen<SandboxState> {
-    let has_mark = |namespace: &Value| {
-        let found = namespace.pointer("/metadata/annotations").and_then(|all| all.get(SANDBOX_MARK));
-        found.and_then(Value::as_str) == Some(mark)
-    };
-    if namespace.is_some_and(|namespace| !has_mark(namespace)) {
+    if namespace.is_some_and(|namespace| !has_mark(namespace, mark)) {
         return Seen::Foreign;
     }
     seen(namespace, run.uid, |namespace| {
@@ -107,6 +103,21 @@ pub fn sandbox(
             guarded: drill.is_some_and(|drill| are_guarded(run, drill, guards)),
         })
     })
+}
+
+/// The run that a namespace says it is the sandbox of, by its labels and its name; only its mark proves it. The namespace of
+/// such a run is not known.
+pub fn claimed_run(namespace: &Value) -> Option<RunRef<'_>> {
+    let labels = namespace.pointer("/metadata/labels")?;
+    let label = |name: &str| labels.get(name).and_then(Value::as_str);
+    let run = RunRef { name: label(RUN_NAME_LABEL)?, uid: label(RUN_LABEL)?, namespace: "" };
+    (text(namespace, "/metadata/name") == Some(run.sandbox().as_str())).then_some(run)
+}
+
+/// Whether a namespace has this mark.
+pub fn has_mark(namespace: &Value, mark: &str) -> bool {
+    let found = namespace.pointer("/metadata/annotations").and_then(|all| all.get(SANDBOX_MARK));
+    found.and_then(Value::as_str) == Some(mark)
 }
 
 /// A pod of the run.

@@ -47,6 +47,25 @@ pub struct Results {
     pub proven_failure: Option<ProvenFailure>,
 }
 
+impl Results {
+    /// Whether a run that counts failed since one passed last, or none ever passed.
+    pub fn is_failing(&self) -> bool {
+        let passed = self.passed.as_ref().map(|passed| passed.finished_at.0);
+        self.failed.as_ref().is_some_and(|failed| passed.is_none_or(|at| failed.finished_at.0 > at))
+    }
+
+    /// The newest run that counts, as pass or as failure.
+    pub fn newest(&self) -> Option<&DrillResult> {
+        if self.is_failing() { self.failed.as_ref() } else { self.passed.as_ref() }
+    }
+}
+
+/// Whether a run says something about its drill: one with a fault, or with another selection, counts neither as pass nor as
+/// failure.
+pub fn counts(run: &DrillRun) -> bool {
+    fault::of_run(run).is_none() && !selects_otherwise(run)
+}
+
 /// The newest results. What the drill recorded already stays known when the runs are gone. A run with a fault, or with another
 /// selection than the drill's, counts neither as pass nor as failure.
 ///
@@ -68,7 +87,7 @@ pub fn results(runs: &[DrillRun], known: &Results, required: bool) -> Results {
             }
             continue;
         }
-        if fault::of_run(run).is_some() || selects_otherwise(run) {
+        if !counts(run) {
             continue;
         }
         let pinned = run.status.as_ref().and_then(|status| status.pinned.as_ref());
@@ -225,10 +244,7 @@ fn shown(policies: &[PolicyProof<'_>]) -> Shown {
         policies.is_empty().then(|| "the System has no BackupPolicy, so nothing of it can be restored".to_owned());
     for PolicyProof { policy, drills, .. } in policies {
         for DrillProof { drill, results, .. } in drills {
-            let passed = results.passed.as_ref().map(|passed| passed.finished_at.0);
-            if let Some(failed) =
-                results.failed.as_ref().filter(|failed| passed.is_none_or(|at| failed.finished_at.0 > at))
-            {
+            if let Some(failed) = results.failed.as_ref().filter(|_| results.is_failing()) {
                 let reason = failed.reason.as_deref().unwrap_or("Unknown");
                 let said =
                     format!("drill {drill} of {policy} failed {} ({reason}, run {})", failed.finished_at.0, failed.run);

@@ -1,7 +1,7 @@
 //! What people see of a drill: phase, conditions and one sentence; and what an Event, later an Incident, tells once.
 
 use interlock_crds::{
-    CleanupState, DrillRun, DrillVerdict, RestoreDrillPhase, RestoreDrillSpec, RestoreDrillStatus, ShuffleState,
+    CleanupState, DrillResult, DrillRun, DrillVerdict, RestoreDrillPhase, RestoreDrillSpec, RestoreDrillStatus, ShuffleState,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -72,7 +72,7 @@ pub fn drill(facts: &DrillStatusFacts<'_>) -> (RestoreDrillStatus, Vec<Alarm>) {
         problems => ("False", "Invalid", bounded(&problems.join("; "))),
     };
     let proven = match (&results.passed, &results.failed) {
-        (passed, Some(failed)) if passed.as_ref().is_none_or(|passed| passed.finished_at.0 < failed.finished_at.0) => (
+        (_, Some(failed)) if results.is_failing() => (
             "False",
             "DrillFailed",
             format!("run {} failed ({})", failed.run, failed.reason.as_deref().unwrap_or("Unknown")),
@@ -132,20 +132,23 @@ pub fn with_shuffle(status: &RestoreDrillStatus, shuffle: ShuffleState) -> Resto
 }
 
 fn phase(facts: &DrillStatusFacts<'_>, results: &Results) -> RestoreDrillPhase {
-    let last = results.last.as_ref().and_then(|last| last.verdict);
+    let inconclusive = |last: &DrillResult| last.verdict == Some(DrillVerdict::Inconclusive) && counts(facts, last);
     match () {
         () if !facts.problems.is_empty() => RestoreDrillPhase::Invalid,
         () if facts.active.is_some() => RestoreDrillPhase::Running,
         () if facts.spec.suspend => RestoreDrillPhase::Suspended,
         () if facts.overdue.why.is_some() => RestoreDrillPhase::Overdue,
-        () => match last {
-            None | Some(DrillVerdict::Missed) if results.passed.is_none() => RestoreDrillPhase::Unproven,
-            Some(DrillVerdict::Failed) => RestoreDrillPhase::Failing,
-            Some(DrillVerdict::Inconclusive) => RestoreDrillPhase::Inconclusive,
-            _ if results.passed.is_none() => RestoreDrillPhase::Unproven,
-            _ => RestoreDrillPhase::Proven,
-        },
+        () if results.last.as_ref().is_some_and(inconclusive) => RestoreDrillPhase::Inconclusive,
+        () if results.is_failing() => RestoreDrillPhase::Failing,
+        () if results.passed.is_none() => RestoreDrillPhase::Unproven,
+        () => RestoreDrillPhase::Proven,
     }
+}
+
+/// Whether the run of a result counts; one that is gone did.
+fn counts(facts: &DrillStatusFacts<'_>, result: &DrillResult) -> bool {
+    let run = facts.runs.iter().find(|run| run.metadata.name.as_ref() == Some(&result.run));
+    run.is_none_or(proof::counts)
 }
 
 fn sentence(facts: &DrillStatusFacts<'_>, phase: RestoreDrillPhase, results: &Results) -> String {
@@ -156,7 +159,8 @@ fn sentence(facts: &DrillStatusFacts<'_>, phase: RestoreDrillPhase, results: &Re
     let last = results.last.as_ref().map(|last| {
         let reason = last.reason.as_deref().unwrap_or("Unknown");
         let verdict = last.verdict.map_or_else(|| format!("{:?}", last.phase), |verdict| format!("{verdict:?}"));
-        format!("run {} ended {verdict} ({reason})", last.run)
+        let so_what = if counts(facts, last) { "" } else { ", which counts neither as pass nor as failure" };
+        format!("run {} ended {verdict} ({reason}){so_what}", last.run)
     });
     bounded(&match phase {
         RestoreDrillPhase::Invalid => facts.problems.join("; "),

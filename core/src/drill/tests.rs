@@ -9,6 +9,7 @@ mod rest;
 mod run;
 mod schedule;
 mod select;
+mod status;
 mod world;
 
 use interlock_crds::{ChosenPoint, HeartbeatRecord, RestoreDrillSpec, SelectionStrategy};

@@ -5,12 +5,15 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Ended, Pass, Plan, Seen, pods::Follow};
-use crate::drill::{
-    clock,
-    names::PodRole,
-    outcome, plus,
-    reason::{Ending, Reason},
-    report::DrillReport,
+use crate::{
+    backup::outcome::PodEnd,
+    drill::{
+        clock,
+        names::PodRole,
+        outcome, plus,
+        reason::{Ending, Reason},
+        report::DrillReport,
+    },
 };
 
 impl Pass<'_> {
@@ -147,7 +150,11 @@ impl Pass<'_> {
     fn serving(&mut self, plan: &Plan, role: PodRole, name: &str) -> Result<Option<Timestamp>, Ending> {
         match self.follow(role) {
             Follow::Ready(pod) => Ok(pod.ready_at),
-            Follow::Lost(why) => Err(Ending::failed(Reason::StartFailed, format!("{name} was not started: {why}"))),
+            // What the cluster, or somebody, did to a pod says nothing about the data.
+            Follow::Lost(why) => Err(Ending::failed(Reason::NeverStarted, format!("{name} was not started: {why}"))),
+            Follow::Ended(_, Ended { pod: PodEnd { reason: Some(why), .. }, deadline_exceeded: false, .. }) => {
+                Err(Ending::failed(Reason::Evicted, format!("{name} was ended by the cluster ({why})")))
+            }
             Follow::Ended(..) => Err(Ending::failed(
                 Reason::StartFailed,
                 format!("{name} ended on the restored data instead of serving; the log of its pod says why"),

@@ -8,7 +8,12 @@ use super::{
     world::{RUN, Script, UID, World},
 };
 use crate::{
-    drill::certificate::{CertificateError, Sealed, content, seal, verify},
+    drill::{
+        certificate::{CertificateError, Sealed, config_map, content, is_stored, seal, verify},
+        html,
+        objects::RunRef,
+    },
+    object::canonical_json,
     seal::SealKey,
 };
 
@@ -82,6 +87,14 @@ fn d18_a_changed_byte_anywhere_in_either_file_is_found() {
     }
     let shown = sealed.html.replacen("510 s, objective", "51 s, objective", 1);
     assert_eq!(verify(&shown, key.public()).unwrap_err(), CertificateError::Changed, "the page and not the JSON");
+    // What stands beside the certificate is not sealed, however well it is written.
+    let mut more: Value = serde_json::from_str(&sealed.json).unwrap();
+    more["note"] = json!("approved by the auditor");
+    let json = String::from_utf8(canonical_json(&more).unwrap()).unwrap();
+    let html = html::page(&json, &more["certificate"], key.id());
+    for file in [json, html] {
+        assert_eq!(verify(&file, key.public()).unwrap_err(), CertificateError::Changed, "a member more");
+    }
 }
 
 #[test]
@@ -111,6 +124,16 @@ fn what_a_run_says_cannot_become_part_of_the_page() {
     assert!(!sealed.html.contains("<!--") && sealed.html.contains("&lt;script&gt;alert(1)"));
     assert_eq!(verify(&sealed.html, key.public()), verify(&sealed.json, key.public()));
     assert!(verify(&sealed.html, key.public()).is_ok());
+}
+
+#[test]
+fn d18_a_config_map_with_another_content_is_not_the_one_that_was_recorded() {
+    let (sealed, _) = sealed();
+    let map = config_map(&RunRef { name: RUN, uid: UID, namespace: "teller" }, &sealed);
+    assert!(is_stored(&map, &sealed.reference));
+    let mut other = map.clone();
+    other["data"]["certificate.json"] = json!(sealed.json.replace("Passed", "Failed"));
+    assert!(!is_stored(&other, &sealed.reference) && !is_stored(&json!({"data": null}), &sealed.reference));
 }
 
 #[test]

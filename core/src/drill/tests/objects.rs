@@ -150,6 +150,17 @@ fn d9_a_namespace_that_somebody_else_made_is_not_the_sandbox_whatever_its_labels
     assert_eq!(seen(|metadata| metadata["annotations"] = Value::Null), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["annotations"][objects::SANDBOX_MARK] = json!("other")), Seen::Foreign);
     assert_eq!(seen(|metadata| metadata["labels"]["interlock.dev/run-uid"] = json!("other")), Seen::Foreign);
+    // Without its run, the sweep tells whose it is by the same mark, and only in the name of the run that it says.
+    let claimed = |change: fn(&mut Value)| {
+        let mut namespace = made[0].clone();
+        change(&mut namespace["metadata"]);
+        observed::claimed_run(&namespace).map(|run| run.marked())
+    };
+    assert_eq!(claimed(|_| ()), Some(owner().marked()));
+    assert_eq!(claimed(|metadata| metadata["name"] = json!("accounts")), None);
+    assert_eq!(claimed(|metadata| metadata["labels"]["interlock.dev/run-uid"] = json!("other")), None);
+    assert_eq!(claimed(|metadata| metadata["labels"][objects::RUN_NAME_LABEL] = Value::Null), None);
+    assert!(observed::has_mark(&made[0], "mark") && !observed::has_mark(&made[0], "other"));
     assert_eq!(observed::sandbox(None, &[], &owner(), Some(&drill), "mark"), Seen::Absent);
     // Whose it is needs no drill.
     let mut namespace = made[0].clone();

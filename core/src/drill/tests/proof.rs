@@ -14,7 +14,7 @@ use crate::drill::{
     reason::Reason,
 };
 
-fn run(name: &str, day: i8, verdict: &str, reason: &str, fault: Option<&Value>) -> DrillRun {
+pub(super) fn run(name: &str, day: i8, verdict: &str, reason: &str, fault: Option<&Value>) -> DrillRun {
     let spec = json!(drill_spec(|_| ()));
     let run = json!({
         "apiVersion": "interlock.dev/v1alpha1", "kind": "DrillRun", "metadata": {"name": name, "uid": format!("{name}-uid")},
@@ -30,7 +30,7 @@ fn run(name: &str, day: i8, verdict: &str, reason: &str, fault: Option<&Value>) 
     serde_json::from_value(run).unwrap()
 }
 
-fn passed(name: &str, day: i8) -> DrillRun {
+pub(super) fn passed(name: &str, day: i8) -> DrillRun {
     run(name, day, "Passed", "Complete", None)
 }
 
@@ -104,6 +104,20 @@ fn d16_a_pass_counts_only_after_a_proof_that_the_drill_can_fail() {
     for reason in ["FaultNotNoticed", "RepositoryBusy", "ValidationFailed"] {
         let wrong = [run("b", 4, "Failed", reason, tamper()), passed("c", 5)];
         assert_eq!(name(of(&wrong, true).passed.as_ref()), None, "{reason}");
+    }
+    let flip = json!({"fault": "FlipBytes", "path": "/base"});
+    for (reason, noticed) in [
+        ("ValidationFailed", true),
+        ("StaleData", true),
+        ("StartFailed", true),
+        // A missing image, a pod that the cluster ended, a check that hangs: that is no word about the damage.
+        ("ValidationError", false),
+        ("TimedOut", false),
+        ("NeverStarted", false),
+        ("Evicted", false),
+    ] {
+        let found = of(&[run("b", 4, "Failed", reason, Some(&flip)), passed("c", 5)], true);
+        assert_eq!(found.passed.is_some(), noticed, "{reason}");
     }
     let mut edited = passed("d", 6);
     edited.status.as_mut().unwrap().pinned.as_mut().unwrap().spec["validations"][0]["name"] = json!("other");

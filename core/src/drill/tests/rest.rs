@@ -148,6 +148,25 @@ fn d11_the_window_of_validations_closes_and_a_late_answer_does_not_count() {
 }
 
 #[test]
+fn d11_a_good_answer_that_came_after_the_window_while_nobody_looked_does_not_count() {
+    use ValidationVerdict::{Passed, TimedOut};
+    let mut world = World::new(Script::good());
+    world.drill = drill_spec(|spec| spec["timeouts"] = json!({"validate": "25s"}));
+    let second = |world: &World| world.status.validations.get(1).map(|record| record.verdict);
+    while second(&world) != Some(Passed) {
+        world.run(1, None);
+    }
+    // The third begins 20 s after the start and answers 5 s after the end of the window, before anybody looks again.
+    world.now = plus(world.now, 15);
+    world.run(1_000, None);
+    let third = &world.status.validations[2];
+    assert_eq!((world.ended_as(), third.verdict), ((DrillPhase::Failed, "TimedOut"), TimedOut));
+    let said = third.message.as_deref().unwrap_or_default();
+    assert!(said.contains("a late answer does not count"), "{said}");
+    assert!(world.status.heartbeat.is_none(), "it is not looked at");
+}
+
+#[test]
 fn d12_the_repository_is_let_go_when_the_restore_ended_and_not_before() {
     let world = run(|_| ());
     let at = |wanted: &dyn Fn(&DrillWrite) -> bool| world.made.iter().position(wanted).unwrap();
@@ -351,6 +370,18 @@ fn what_somebody_else_deletes_fails_the_run_and_is_cleaned_up() {
             assert_eq!(world.leftovers(), 0, "{what} {after} {:?}", world.status);
         }
     }
+}
+
+#[test]
+fn d8_an_application_that_somebody_takes_away_is_no_word_about_the_data() {
+    let mut world = World::new(Script::good());
+    while !world.made.contains(&DrillWrite::CreatePod(PodRole::Application)) {
+        world.run(1, None);
+    }
+    world.run(2, None);
+    world.lose_pod(PodRole::Application);
+    world.run(3_000, None);
+    assert_eq!(world.ended_as(), (DrillPhase::Failed, "NeverStarted"), "{:?}", world.status.message);
 }
 
 #[test]

@@ -274,3 +274,21 @@ fn d9_a_namespace_that_exists_is_not_used() {
         !world.made.iter().any(|write| matches!(write, DrillWrite::DeleteSandbox(_) | DrillWrite::CreateRestoreJob))
     );
 }
+
+#[test]
+fn d9_with_any_other_network_policy_nothing_is_restored_and_nothing_is_started() {
+    let before = run(|world| world.guarded = false);
+    assert_eq!(before.ended_as(), (DrillPhase::Failed, "RestoreTimedOut"));
+    assert!(before.status.message.as_ref().unwrap().contains("NetworkPolicies"), "{:?}", before.status.message);
+    assert!(!before.made.contains(&DrillWrite::CreateRestoreJob), "nothing was restored");
+    let mut meanwhile = World::new(Script::good());
+    while meanwhile.status.phase != DrillPhase::Probing {
+        meanwhile.run(1, None);
+    }
+    meanwhile.guarded = false;
+    meanwhile.run(3_000, None);
+    assert_eq!(meanwhile.ended_as(), (DrillPhase::Failed, "IsolationUnknown"));
+    assert!(meanwhile.made.contains(&DrillWrite::CreatePod(PodRole::InsideProbe)), "it was probed, and blocked");
+    assert!(!meanwhile.made.contains(&DrillWrite::CreatePod(PodRole::Application)), "nothing was started");
+    assert_eq!((before.leftovers(), meanwhile.leftovers()), (0, 0));
+}

@@ -121,6 +121,8 @@ pub struct World {
     pub deleting: bool,
     pub target: Option<String>,
     pub foreign_sandbox: bool,
+    /// Quota and NetworkPolicies of the sandbox are those that were made, and there are no others.
+    pub guarded: bool,
     pub released: bool,
     /// When the repository was let go, and how many writes had been made by then.
     pub released_after: Option<(Timestamp, usize)>,
@@ -172,6 +174,7 @@ impl World {
             deleting: false,
             target: Some("10.0.0.9:8443".into()),
             foreign_sandbox: false,
+            guarded: true,
             released: false,
             released_after: None,
             made: Vec::new(),
@@ -259,7 +262,7 @@ impl World {
         let sandbox = self.sandbox.as_ref().map(|(thing, terminating)| SandboxState {
             uid: thing.uid.clone(),
             terminating: *terminating,
-            guarded: true,
+            guarded: self.guarded,
         });
         let sandbox = if self.foreign_sandbox { Seen::Foreign } else { seen(blind("sandbox"), sandbox) };
         let sandbox_claim =
@@ -410,6 +413,11 @@ impl World {
             4 => self.volume = None,
             _ => drop(self.pods.pop_last()),
         }
+    }
+
+    /// Somebody deletes a pod.
+    pub fn lose_pod(&mut self, role: PodRole) {
+        self.pods.remove(&role);
     }
 
     /// One pass: decide, record, write. Stops after `effects` records and writes; whether anything was left to do.
