@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     ROLLOUT_LABEL,
     decide::AnalysisRun,
-    facts::Verdict,
+    facts::{RolloutVerb, Verdict},
     live,
     pass::{Pass, Reach, Strategy},
     sign_off,
@@ -315,10 +315,14 @@ impl Pass<'_> {
     }
 
     pub fn hold_for_inconclusive(&mut self, why: &str) {
+        let strategy = Strategy::of(&self.facts.spec.plan);
+        // What runs beside the steps may hold one that no promotion ends.
+        let stays = strategy.and_then(|strategy| self.cannot_promote(RolloutVerb::Promote, strategy)).is_some();
+        let go_on = if stays { "`promote --full` (measure no more)" } else { "`promote`" };
         self.hold(
             HoldReason::Inconclusive,
             &format!(
-                "{why}; measure again with `interlock rollout retry`, go on with `promote`, or go back with `abort`"
+                "{why}; measure again with `interlock rollout retry`, go on with {go_on}, or go back with `abort`"
             ),
         );
     }
