@@ -187,6 +187,9 @@ impl Pass<'_> {
             if verb == RolloutVerb::Promote {
                 self.complete_step();
             } else {
+                // What it asked for is left out with it.
+                let before = self.status.step.as_mut().and_then(|step| step.before.take());
+                self.status.asked = before.or(self.status.asked.take());
                 self.go_to(self.status.current_step + 1);
             }
         } else if could_not_tell {

@@ -1,6 +1,6 @@
 //! Steps: what each asks for, and when it is complete.
 
-use interlock_crds::{Asked, Form, Hold, HoldReason, OnFailure, Overrun, RolloutPhase, RolloutStep, SignOff, StepGate};
+use interlock_crds::{Form, Hold, HoldReason, OnFailure, Overrun, RolloutPhase, RolloutStep, SignOff, StepGate};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -134,7 +134,8 @@ impl Pass<'_> {
 
     /// What the step asks for from now on.
     fn ask(&mut self, step: &RolloutStep) {
-        let asked = self.status.asked.get_or_insert_with(Asked::default);
+        let before = self.status.asked.clone().unwrap_or_default();
+        let mut asked = before.clone();
         if let Some(weight) = step.set_weight {
             asked.weight = weight;
             asked.replicas = None;
@@ -148,6 +149,10 @@ impl Pass<'_> {
         if let Some(mirror) = step.mirror {
             asked.mirror = (mirror.percent > 0).then_some(mirror);
         }
+        if asked != before {
+            self.step().before.get_or_insert(before);
+        }
+        self.status.asked = Some(asked);
     }
 
     fn outcome(&mut self, step: &RolloutStep) -> Outcome {

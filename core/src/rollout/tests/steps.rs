@@ -620,6 +620,26 @@ fn what_is_held_for_a_failure_moves_nothing_until_somebody_decides() {
 }
 
 #[test]
+fn a_weight_that_is_skipped_is_left_out_and_the_one_before_counts_again() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]));
+    game.run_for(20);
+    game.cluster.bad_images.push("v2".into());
+    game.command(RolloutVerb::Promote);
+    game.run_for(30);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Progressing, 2), "{}", game.message());
+    game.command(RolloutVerb::Skip);
+    game.run_for(30);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 3), "{}", game.message());
+    assert_eq!((game.effective_share(), game.status.weights.unwrap().desired.canary), (10, 10));
+    // What asks for nothing leaves nothing out.
+    game.cluster.bad_images.clear();
+    game.command(RolloutVerb::Skip);
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert!(!game.weights.contains(&60), "{:?}", game.weights);
+}
+
+#[test]
 fn r08_a_lower_weight_waits_for_ready_pods_of_the_old_version() {
     let steps = json!([{"setWeight": 80}, {"pause": {}}, {"setWeight": 20}, {"pause": {}}]);
     let mut game = Game::new(routed(steps), deployment("v1", 4), deployment("v2", 4), &[service(), route()]);
