@@ -160,6 +160,9 @@ pub struct StepRecord {
     /// How often its analyses or Jobs were begun anew.
     #[serde(default)]
     pub tries: u32,
+    /// What was asked for before it, where it asks for something else: that counts again when the step is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Asked>,
 }
 
 /// Percent of the traffic, wanted and in effect.

@@ -1,6 +1,6 @@
 //! What a release needs before its first write, and what it records then.
 
-use interlock_crds::{PromotionRecord, RolloutPhase, StartRecord, VersionHashes};
+use interlock_crds::{PromotionRecord, RolloutPhase, RolloutStep, StartRecord, VersionHashes};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 
@@ -121,7 +121,9 @@ impl Pass<'_> {
         let name = v.route_name.as_deref()?;
         let Some(found) = v.route() else { return Some(format!("HTTPRoute {name} does not exist")) };
         let headers = v.canary_spec.is_some_and(|c| c.steps.iter().any(|s| s.header_match.is_some()));
-        route::refusal(found, v.backend(), headers)
+        let mirrors = |step: &RolloutStep| step.mirror.is_some_and(|mirror| mirror.percent > 0);
+        let mirror = v.canary_spec.is_some_and(|c| c.steps.iter().any(mirrors));
+        route::refusal(found, v.backend(), headers, mirror)
             .or_else(|| (!live::is_accepted(found)).then(|| format!("no Gateway has accepted HTTPRoute {name} yet")))
     }
 }

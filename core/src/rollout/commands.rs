@@ -171,6 +171,7 @@ impl Pass<'_> {
         if let Some(why) = self.cannot_promote(verb, strategy) {
             return Obeyed::Refused(why);
         }
+        let could_not_tell = self.status.hold.as_ref().is_some_and(|hold| hold.reason == HoldReason::Inconclusive);
         self.release_hold();
         if let (Strategy::Waves(_), RolloutVerb::Promote) = (strategy, verb) {
             if let Some(wave) = self.status.waves.iter_mut().find(|wave| wave.phase == WavePhase::Soaking) {
@@ -186,14 +187,20 @@ impl Pass<'_> {
             if verb == RolloutVerb::Promote {
                 self.complete_step();
             } else {
+                // What it asked for is left out with it.
+                let before = self.status.step.as_mut().and_then(|step| step.before.take());
+                self.status.asked = before.or(self.status.asked.take());
                 self.go_to(self.status.current_step + 1);
             }
+        } else if could_not_tell {
+            // Only what is measured beside the steps held it: a person goes on without.
+            self.begin_promotion();
         }
         Obeyed::Yes
     }
 
     /// Why promoting or skipping has no meaning now.
-    fn cannot_promote(&self, verb: RolloutVerb, strategy: Strategy<'_>) -> Option<String> {
+    pub(super) fn cannot_promote(&self, verb: RolloutVerb, strategy: Strategy<'_>) -> Option<String> {
         if let (Strategy::Waves(_), RolloutVerb::Promote) = (strategy, verb) {
             let observed = self.status.waves.iter().any(|wave| wave.phase == WavePhase::Soaking);
             let why = "no wave is being observed; signatures and windows are not a command's to give";

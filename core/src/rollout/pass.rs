@@ -191,6 +191,7 @@ impl<'a> Pass<'a> {
             progress_at: now,
             progress: 0,
             tries: 0,
+            before: None,
         })
     }
 

@@ -193,8 +193,8 @@ impl Pass<'_> {
             let name = v.route_name.as_deref().unwrap_or_default();
             return Reach::waiting(self.lacks(format!("HTTPRoute {name} does not exist")), 0);
         };
-        if let Some(why) =
-            route::refusal(live_route, v.backend(), !goal.headers.is_empty()).filter(|_| v.split().is_none())
+        if let Some(why) = route::refusal(live_route, v.backend(), !goal.headers.is_empty(), goal.mirror > 0)
+            .filter(|_| v.split().is_none())
         {
             return Reach::waiting(why, 0);
         }

@@ -1,6 +1,6 @@
 //! Steps: what each asks for, and when it is complete.
 
-use interlock_crds::{Asked, Form, Hold, HoldReason, OnFailure, Overrun, RolloutPhase, RolloutStep, SignOff, StepGate};
+use interlock_crds::{Form, Hold, HoldReason, OnFailure, Overrun, RolloutPhase, RolloutStep, SignOff, StepGate};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     ROLLOUT_LABEL,
     decide::AnalysisRun,
-    facts::Verdict,
+    facts::{RolloutVerb, Verdict},
     live,
     pass::{Pass, Reach, Strategy},
     sign_off,
@@ -134,7 +134,8 @@ impl Pass<'_> {
 
     /// What the step asks for from now on.
     fn ask(&mut self, step: &RolloutStep) {
-        let asked = self.status.asked.get_or_insert_with(Asked::default);
+        let before = self.status.asked.clone().unwrap_or_default();
+        let mut asked = before.clone();
         if let Some(weight) = step.set_weight {
             asked.weight = weight;
             asked.replicas = None;
@@ -148,6 +149,10 @@ impl Pass<'_> {
         if let Some(mirror) = step.mirror {
             asked.mirror = (mirror.percent > 0).then_some(mirror);
         }
+        if asked != before {
+            self.step().before.get_or_insert(before);
+        }
+        self.status.asked = Some(asked);
     }
 
     fn outcome(&mut self, step: &RolloutStep) -> Outcome {
@@ -315,10 +320,14 @@ impl Pass<'_> {
     }
 
     pub fn hold_for_inconclusive(&mut self, why: &str) {
+        let strategy = Strategy::of(&self.facts.spec.plan);
+        // What runs beside the steps may hold one that no promotion ends.
+        let stays = strategy.and_then(|strategy| self.cannot_promote(RolloutVerb::Promote, strategy)).is_some();
+        let go_on = if stays { "`promote --full` (measure no more)" } else { "`promote`" };
         self.hold(
             HoldReason::Inconclusive,
             &format!(
-                "{why}; measure again with `interlock rollout retry`, go on with `promote`, or go back with `abort`"
+                "{why}; measure again with `interlock rollout retry`, go on with {go_on}, or go back with `abort`"
             ),
         );
     }

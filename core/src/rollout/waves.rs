@@ -285,7 +285,13 @@ impl<'a> Pass<'a> {
             let subject = sign_off::wave_subject(&wave.name, self.status.attempt);
             match self.signed(&subject, rule) {
                 Outcome::Done => {}
-                Outcome::Waiting(why) | Outcome::Failed(why) | Outcome::Inconclusive(why) => return Some(why),
+                Outcome::Failed(why) => {
+                    let own = self.facts.name;
+                    return Some(format!(
+                        "{why}, who may sign after all with `interlock rollout sign {own}`; or go back with `interlock rollout abort {own}`"
+                    ));
+                }
+                Outcome::Waiting(why) | Outcome::Inconclusive(why) => return Some(why),
             }
         }
         self.wave_window(wave)

@@ -13,6 +13,8 @@ use super::{service, touched};
 const MAX_RULES: usize = 16;
 /// Most filters of a rule (Gateway API).
 const MAX_FILTERS: usize = 16;
+/// Most backends of a rule (Gateway API).
+const MAX_BACKENDS: usize = 16;
 
 /// What a route is to be.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -88,12 +90,19 @@ pub fn is_own_form(live: &Value, backend: &str) -> bool {
 }
 
 /// Why the route cannot be split like this, if it cannot.
-pub fn refusal(live: &Value, backend: &str, needs_headers: bool) -> Option<String> {
+pub fn refusal(live: &Value, backend: &str, needs_headers: bool, needs_mirror: bool) -> Option<String> {
     let name = live.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let with: Vec<_> = rules(live).filter(|rule| has_backend(rule, backend)).collect();
     if with.is_empty() {
         return Some(format!(
             "HTTPRoute {name} sends nothing to Service {backend}; name the backend whose share is to be split"
+        ));
+    }
+    let shares = |rule: &Value| backends(rule).filter(|r| is_service(r, backend) && weight(r) > 0).count();
+    let served: Vec<_> = with.iter().copied().filter(|rule| shares(rule) > 0).collect();
+    if served.is_empty() {
+        return Some(format!(
+            "HTTPRoute {name} gives Service {backend} no traffic, as its weight is 0 in every rule; give it a weight"
         ));
     }
     let uneven = with.iter().find_map(|rule| {
@@ -107,8 +116,21 @@ pub fn refusal(live: &Value, backend: &str, needs_headers: bool) -> Option<Strin
              exactly; multiply the weights of that rule so that its own is a multiple of 100"
         ));
     }
-    (needs_headers && rules(live).count() + with.len() > MAX_RULES)
-        .then(|| format!("HTTPRoute {name} has no room for rules that match headers: a route holds {MAX_RULES} rules"))
+    if needs_headers && rules(live).count() + with.len() > MAX_RULES {
+        return Some(format!(
+            "HTTPRoute {name} has no room for rules that match headers: a route holds {MAX_RULES} rules"
+        ));
+    }
+    if served.iter().any(|rule| backends(rule).count() + shares(rule) > MAX_BACKENDS) {
+        return Some(format!(
+            "a rule of HTTPRoute {name} has no room for a second share of Service {backend}: a rule holds {MAX_BACKENDS} backends; take one out"
+        ));
+    }
+    (needs_mirror && served.iter().any(|rule| filters(rule).count() >= MAX_FILTERS)).then(|| {
+        format!(
+            "a rule of HTTPRoute {name} has no room for copies of its requests: a rule holds {MAX_FILTERS} filters; take one out"
+        )
+    })
 }
 
 fn rules(route: &Value) -> impl Iterator<Item = &Value> {

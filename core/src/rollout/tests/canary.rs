@@ -718,6 +718,38 @@ fn foreign_backends_headers_and_mirrors() {
 }
 
 #[test]
+fn a_route_without_room_or_without_traffic_is_told_before_the_first_write() {
+    let backend = |name: &str, weight: u8| json!({"name": name, "port": 80, "weight": weight});
+    let filter = json!({"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["x"]}});
+    let mut full = vec![backend("cdn", 0); 15];
+    full.push(backend("teller", 1));
+    for (field, value, says) in [
+        (
+            "backendRefs",
+            vec![backend("cdn", 100), backend("teller", 0)],
+            "HTTPRoute teller gives Service teller no traffic, as its weight is 0 in every rule; give it a weight",
+        ),
+        (
+            "backendRefs",
+            full,
+            "a rule of HTTPRoute teller has no room for a second share of Service teller: a rule holds 16 backends; take one out",
+        ),
+        (
+            "filters",
+            vec![filter; 16],
+            "a rule of HTTPRoute teller has no room for copies of its requests: a rule holds 16 filters; take one out",
+        ),
+    ] {
+        let mut own = route();
+        own["spec"]["rules"][0][field] = json!(value);
+        let steps = json!([{"mirror": {"percent": 10}}, {"pause": {}}]);
+        let mut game = Game::new(routed(steps), deployment("v1", 2), deployment("v2", 2), &[service(), own]);
+        game.run_for(60);
+        assert_eq!((game.phase(), game.message(), game.log.len()), (RolloutPhase::Pending, says, 0));
+    }
+}
+
+#[test]
 fn a_plan_that_names_what_is_missing_waits_and_heals() {
     let lacks = |game: &Game| {
         let ready = game.status.conditions.iter().find(|condition| condition.type_ == "Ready")?;

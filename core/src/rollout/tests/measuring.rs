@@ -152,10 +152,7 @@ fn a_job_measures_as_it_was_announced() {
 #[test]
 fn what_runs_beside_the_steps_is_heeded_while_a_step_waits_for_pods_and_is_measured_anew_after_a_retry() {
     let steps = json!([{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}]);
-    let mut spec = plan(steps, prometheus());
-    spec.canary.as_mut().unwrap().background =
-        Some(interlock_crds::BackgroundAnalysis { analyses: vec!["errors".into()], starting_step: 0 });
-    let mut game = Game::new(spec, deployment("v1", 4), deployment("v2", 4), &[]);
+    let mut game = beside(steps);
     game.run_for(50);
     let (begun, due) = look(&game, &game.status, &[]);
     assert_eq!(due[0].run, "background-errors-0-0");
@@ -179,12 +176,58 @@ fn what_runs_beside_the_steps_is_heeded_while_a_step_waits_for_pods_and_is_measu
     assert_eq!(back.status.analyses.last().unwrap().state.verdict, AnalysisVerdict::Failed);
 }
 
-#[test]
-fn nothing_is_promoted_before_what_runs_beside_the_steps_was_measured_once() {
-    let mut spec = plan(json!([{"setWeight": 20}]), prometheus());
+/// With the analysis beside the steps, from the first on.
+fn beside(steps: Value) -> Game {
+    let mut spec = plan(steps, prometheus());
     spec.canary.as_mut().unwrap().background =
         Some(interlock_crds::BackgroundAnalysis { analyses: vec!["errors".into()], starting_step: 0 });
-    let mut game = Game::new(spec, deployment("v1", 4), deployment("v2", 4), &[]);
+    Game::new(spec, deployment("v1", 4), deployment("v2", 4), &[])
+}
+
+#[test]
+fn r13_a_person_goes_on_when_what_runs_beside_the_steps_cannot_tell_after_the_last_of_them() {
+    let mut game = beside(json!([{"setWeight": 20}]));
+    game.run_for(30);
+    let (begun, due) = look(&game, &game.status, &[]);
+    let nothing = answer(&due[0], Answer::Seen(Observation::NoData("no pods".into())));
+    let (held, _) = look(&game, &begun.status, &[nothing]);
+    let hold = held.status.hold.clone().unwrap();
+    assert_eq!((held.status.current_step, hold.reason), (1, HoldReason::Inconclusive));
+    assert!(hold.message.contains("go on with `promote`, or"), "{}", hold.message);
+    game.status = held.status;
+    game.command(RolloutVerb::Promote);
+    let (promoted, due) = look(&game, &game.status, &[]);
+    assert!(promoted.status.promotion.is_some(), "{:?}", promoted.reasons);
+    assert_eq!((promoted.status.hold, due.len()), (None, 0), "nothing is measured any more");
+}
+
+#[test]
+fn r13_while_a_step_waits_for_pods_a_person_goes_on_by_promoting_fully_and_is_told_so() {
+    let mut game = beside(json!([{"setWeight": 20}, {"pause": {}}, {"setWeight": 50}]));
+    game.run_for(50);
+    game.status = look(&game, &game.status, &[]).0.status;
+    game.command(RolloutVerb::Promote);
+    let (begun, due) = look(&game, &game.status, &[]);
+    assert_eq!((begun.status.current_step, begun.status.phase), (2, RolloutPhase::Progressing));
+    let nothing = answer(&due[0], Answer::Seen(Observation::NoData("no pods".into())));
+    let (held, _) = look(&game, &begun.status, &[nothing]);
+    let hold = held.status.hold.clone().unwrap();
+    assert_eq!((held.status.current_step, hold.reason), (2, HoldReason::Inconclusive));
+    assert!(hold.message.contains("go on with `promote --full` (measure no more)"), "{}", hold.message);
+    game.status = held.status;
+    game.command(RolloutVerb::Promote);
+    let refused = game.decide();
+    let why = "had no effect: the step waits for the cluster";
+    assert!(refused.reasons.iter().any(|reason| reason.contains(why)), "{:?}", refused.reasons);
+    assert!(refused.status.hold.is_some());
+    game.command(RolloutVerb::PromoteFully);
+    game.run_for(100);
+    assert_eq!((game.phase(), game.status.hold.clone()), (RolloutPhase::Succeeded, None), "{}", game.message());
+}
+
+#[test]
+fn nothing_is_promoted_before_what_runs_beside_the_steps_was_measured_once() {
+    let mut game = beside(json!([{"setWeight": 20}]));
     game.run_for(30);
     let (begun, due) = look(&game, &game.status, &[]);
     assert_eq!((begun.status.phase, begun.status.promotion.is_some()), (RolloutPhase::Progressing, false));

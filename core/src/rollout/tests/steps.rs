@@ -418,6 +418,27 @@ fn r27_an_abort_before_it_began_ends_it_and_a_promotion_after_that_begins_nothin
 }
 
 #[test]
+fn who_aborts_twice_is_told_that_it_goes_back_or_has_gone_back_already() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}]));
+    game.run_for(20);
+    game.command(RolloutVerb::Abort);
+    game.command(RolloutVerb::Abort);
+    let said = game.decide().reasons;
+    let why = "Abort by li-na: because had no effect: it is going back already";
+    assert!(said.iter().any(|reason| reason == why), "{said:?}");
+    game.run_for(100);
+    assert_eq!((game.phase(), game.status.obeyed.len()), (RolloutPhase::RolledBack, 2), "{}", game.message());
+    let writes = game.log.len();
+    game.command(RolloutVerb::Abort);
+    let said = game.decide().reasons;
+    let why = "Abort by li-na: because had no effect: it has gone back already";
+    assert!(said.iter().any(|reason| reason == why), "{said:?}");
+    game.run_for(100);
+    assert_eq!((game.phase(), game.status.obeyed.len()), (RolloutPhase::RolledBack, 3), "{}", game.message());
+    assert_eq!(game.log.len(), writes);
+}
+
+#[test]
 fn a_configuration_is_released_gradually_and_returns() {
     let config = |data: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings", "namespace": "teller"}, "data": {"mode": data}});
     let mut object = deployment("v1", 2);
@@ -596,6 +617,26 @@ fn what_is_held_for_a_failure_moves_nothing_until_somebody_decides() {
     game.command(RolloutVerb::Retry);
     game.run_for(300);
     assert_eq!(game.phase(), RolloutPhase::Succeeded);
+}
+
+#[test]
+fn a_weight_that_is_skipped_is_left_out_and_the_one_before_counts_again() {
+    let mut game = game(json!([{"setWeight": 10}, {"pause": {}}, {"setWeight": 60}, {"pause": {}}]));
+    game.run_for(20);
+    game.cluster.bad_images.push("v2".into());
+    game.command(RolloutVerb::Promote);
+    game.run_for(30);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Progressing, 2), "{}", game.message());
+    game.command(RolloutVerb::Skip);
+    game.run_for(30);
+    assert_eq!((game.phase(), game.status.current_step), (RolloutPhase::Paused, 3), "{}", game.message());
+    assert_eq!((game.effective_share(), game.status.weights.unwrap().desired.canary), (10, 10));
+    // What asks for nothing leaves nothing out.
+    game.cluster.bad_images.clear();
+    game.command(RolloutVerb::Skip);
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+    assert!(!game.weights.contains(&60), "{:?}", game.weights);
 }
 
 #[test]

@@ -166,6 +166,10 @@ impl Waves {
     }
 
     fn sign(&mut self, subject: &str) {
+        self.vote(subject, ApprovalDecision::Approve);
+    }
+
+    fn vote(&mut self, subject: &str, decision: ApprovalDecision) {
         let groups = vec!["branch-ops".to_owned()];
         let sealed = SealedFacts {
             user: "li-na".into(),
@@ -178,7 +182,7 @@ impl Waves {
             name: format!("vote-{}", self.votes.len()),
             uid: format!("u-{}", self.votes.len()),
             approver: "li-na".into(),
-            decision: ApprovalDecision::Approve,
+            decision,
             digest: sign_off::digest(DIGEST, UID, subject),
             change_uid: CHANGE.into(),
             created: self.now,
@@ -240,6 +244,22 @@ fn waves_wait_for_signatures_windows_and_health() {
     );
     sick["status"]["availableReplicas"] = json!(1);
     waves.live.insert(sick);
+    waves.run();
+    assert_eq!(waves.made.last().map(String::as_str), Some("big-0-mobile-0"));
+}
+
+#[test]
+fn a_wave_whose_signature_was_refused_waits_until_the_same_person_signs_after_all() {
+    let mut waves = Waves::new(two_waves());
+    waves.counters();
+    waves.vote("wave-mobile-0", ApprovalDecision::Reject);
+    waves.pass(90_000);
+    let said = waves.status.message.clone().unwrap();
+    assert_eq!((waves.status.phase, waves.made.len()), (RolloutPhase::Paused, 3), "{said}");
+    let why = "the sign-off was refused by li-na, who may sign after all with `interlock rollout sign big`; \
+               or go back with `interlock rollout abort big`";
+    assert!(said.contains(why), "{said}");
+    waves.sign("wave-mobile-0");
     waves.run();
     assert_eq!(waves.made.last().map(String::as_str), Some("big-0-mobile-0"));
 }
