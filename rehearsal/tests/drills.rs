@@ -7,6 +7,7 @@ use interlock_core::{
     drill::{
         certificate, names,
         objects::{RunRef, SANDBOX_COMPONENT},
+        schedule,
     },
     object::ObjectId,
     seal::KeyRing,
@@ -403,6 +404,22 @@ fn d12_a_slot_is_skipped_while_a_run_is_active() {
     // A backup goes on beside the restore.
     play.minutes(85);
     assert!(play.all::<Backup>("Backup").iter().filter(|b| b.status.as_ref().unwrap().point.is_some()).count() >= 2);
+}
+
+#[test]
+fn d12_what_a_person_asked_for_under_the_name_of_a_slot_is_not_its_run() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(30);
+    let name = schedule::run_name("hourly", start() + SignedDuration::from_mins(50));
+    let spec = json!({"drillRef": {"name": "hourly"}, "drillUid": play.drill().metadata.uid, "requester": "bob"});
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(user("bob", &["sre"]), own("DrillRun", &name, &spec)));
+    play.minutes(49);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    play.minutes(59);
+    assert_eq!(play.ends(), ["Passed Complete"], "the slot has no run of its own");
+    let status = play.drill().status.unwrap();
+    assert_eq!((status.skipped_slots.map(|slots| slots.total), status.last_slot), (Some(1), None), "and that is told");
 }
 
 #[test]
