@@ -580,6 +580,36 @@ fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
 }
 
 #[test]
+fn d16_a_drill_that_must_prove_that_it_can_fail_is_proven_by_the_pass_after_that() {
+    let mut play = Play::of(
+        drill(|spec| {
+            spec.as_object_mut().unwrap().remove("schedule");
+            spec["requireProvenFailure"] = json!(true);
+        }),
+        1,
+        1,
+    );
+    play.minutes(30);
+    let ask = |play: &mut Play, name: &str, fault: Option<Value>, until: i64| {
+        let spec = json!({"drillRef": {"name": "hourly"}, "requester": "bob", "faultInjection": fault});
+        let now = play.world.now();
+        play.world.schedule(now, Act::Create(user("bob", &["sre"]), own("DrillRun", name, &spec)));
+        play.minutes(until);
+        let status = play.drill().status.unwrap();
+        let (passed, proof) = (status.last_passed.map(|last| last.run), status.proven_failure.map(|proof| proof.run));
+        (format!("{:?}", status.phase), passed, proof)
+    };
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(ask(&mut play, "early", None, 40), ("Unproven".to_owned(), None, None), "it passed, and that is no proof");
+    play.world.vault.trouble("*", "validation-0", Some(Trouble::Wrong));
+    let fault = json!({"fault": "DeleteFiles", "path": "/data"});
+    assert_eq!(ask(&mut play, "fault", Some(fault), 50), ("Unproven".to_owned(), None, named("fault")));
+    play.world.vault.trouble("*", "validation-0", None);
+    assert_eq!(ask(&mut play, "late", None, 60), ("Proven".to_owned(), named("late"), named("fault")));
+    assert_eq!(play.ends(), ["Passed Complete", "Failed ValidationFailed", "Passed Complete"]);
+}
+
+#[test]
 fn what_a_run_left_goes_although_somebody_took_its_finalizer_away() {
     let mut play = Play::of(drill(|_| ()), 1, 1);
     play.minutes(45);
