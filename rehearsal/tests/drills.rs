@@ -511,6 +511,31 @@ fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
 }
 
 #[test]
+fn d15_two_slots_draw_from_both_tiers_whoever_dies_when_that_is_noted() {
+    let mut ground = pruned_ground("40 * * * *");
+    let policy = ground.iter_mut().find(|object| object["kind"] == "BackupPolicy").unwrap();
+    policy["spec"]["retention"] = json!({"keepLast": 1, "keepHourly": 5});
+    let random = drill(|spec| spec["selection"] = json!({"strategy": "RandomWithin", "days": 30}));
+    let mut play = Play::on(&ground, random, 1, 2);
+    let mut kills = 0;
+    play.minutes_with(130, |world, happening| {
+        if matches!(happening, Happening::Stored(audit) if audit.id.kind == "RestoreDrill") {
+            kills += 1;
+            world.crash();
+        }
+    });
+    assert!(kills > 3, "{kills} kills");
+    assert_eq!(play.ends(), ["Passed Complete", "Passed Complete"]);
+    let runs = play.all::<DrillRun>("DrillRun");
+    let chosen = runs.iter().filter_map(|run| run.status.as_ref()?.chosen.clone());
+    let (drawn, tiers): (Vec<_>, Vec<_>) = chosen.map(|chosen| (chosen.backup, chosen.tier.unwrap())).unzip();
+    let shuffle = play.drill().status.unwrap().shuffle.unwrap();
+    assert_eq!((shuffle.round, &shuffle.drawn, &shuffle.drawn_tiers), (1, &drawn, &tiers), "each is noted once");
+    let both: std::collections::BTreeSet<_> = tiers.iter().map(String::as_str).collect();
+    assert_eq!(both.into_iter().collect::<Vec<_>>(), ["keepHourly", "keepLast"]);
+}
+
+#[test]
 fn b13_a_point_that_a_prune_may_have_removed_is_not_chosen_whatever_the_rules_keep_since() {
     let drill = drill(|spec| {
         spec.as_object_mut().unwrap().remove("schedule");
