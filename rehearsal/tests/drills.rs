@@ -616,7 +616,10 @@ fn d16_a_drill_that_must_prove_that_it_can_fail_is_proven_by_the_pass_after_that
     );
     play.minutes(30);
     let ask = |play: &mut Play, name: &str, fault: Option<Value>, until: i64| {
-        let spec = json!({"drillRef": {"name": "hourly"}, "requester": "bob", "faultInjection": fault});
+        let mut spec = json!({"drillRef": {"name": "hourly"}, "requester": "bob"});
+        if let Some(fault) = fault {
+            spec["faultInjection"] = fault;
+        }
         let now = play.world.now();
         play.world.schedule(now, Act::Create(user("bob", &["sre"]), own("DrillRun", name, &spec)));
         play.minutes(until);
@@ -625,7 +628,11 @@ fn d16_a_drill_that_must_prove_that_it_can_fail_is_proven_by_the_pass_after_that
         (format!("{:?}", status.phase), passed, proof)
     };
     let named = |name: &str| Some(name.to_owned());
-    assert_eq!(ask(&mut play, "early", None, 40), ("Unproven".to_owned(), None, None), "it passed, and that is no proof");
+    assert_eq!(
+        ask(&mut play, "early", None, 40),
+        ("Unproven".to_owned(), None, None),
+        "it passed, and that is no proof"
+    );
     play.world.vault.trouble("*", "validation-0", Some(Trouble::Wrong));
     let fault = json!({"fault": "DeleteFiles", "path": "/data"});
     assert_eq!(ask(&mut play, "fault", Some(fault), 50), ("Unproven".to_owned(), None, named("fault")));
