@@ -12,7 +12,9 @@ use interlock_core::{
     },
     port::{Identity, Port, PortError},
 };
-use interlock_crds::{Backup, CertificateRef, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState};
+use interlock_crds::{
+    Backup, CertificateRef, DrillPhase, DrillRun, DrillRunStatus, DrillVerdict, RestoreDrill, ShuffleState,
+};
 use jiff::Timestamp;
 
 use super::{

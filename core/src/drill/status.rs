@@ -1,7 +1,8 @@
 //! What people see of a drill: phase, conditions and one sentence; and what an Event, later an Incident, tells once.
 
 use interlock_crds::{
-    CleanupState, DrillResult, DrillRun, DrillVerdict, RestoreDrillPhase, RestoreDrillSpec, RestoreDrillStatus, ShuffleState,
+    CleanupState, DrillResult, DrillRun, DrillVerdict, RestoreDrillPhase, RestoreDrillSpec, RestoreDrillStatus,
+    ShuffleState,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

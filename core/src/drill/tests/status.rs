@@ -36,7 +36,11 @@ fn d16_a_run_that_counts_neither_way_changes_neither_phase_nor_what_metrics_tell
     for last in [noticed.clone(), other] {
         let told = status(&[passed("a", 3), last.clone()]);
         assert_eq!(told.phase, RestoreDrillPhase::Proven, "{:?}", told.message);
-        assert_eq!(told.last_run.as_ref().map(|last| &last.run), last.metadata.name.as_ref(), "it is shown all the same");
+        assert_eq!(
+            told.last_run.as_ref().map(|last| &last.run),
+            last.metadata.name.as_ref(),
+            "it is shown all the same"
+        );
         assert!(told.message.as_ref().is_some_and(|said| said.contains("which counts neither")), "{:?}", told.message);
         let results = recorded(&told);
         assert_eq!((results.is_failing(), results.newest().map(|newest| newest.run.as_str())), (false, Some("a")));
