@@ -7,6 +7,7 @@ use interlock_core::{
     drill::{
         certificate, names,
         objects::{RunRef, SANDBOX_COMPONENT},
+        schedule,
     },
     object::ObjectId,
     seal::KeyRing,
@@ -406,6 +407,22 @@ fn d12_a_slot_is_skipped_while_a_run_is_active() {
 }
 
 #[test]
+fn d12_what_a_person_asked_for_under_the_name_of_a_slot_is_not_its_run() {
+    let mut play = Play::of(drill(|_| ()), 1, 1);
+    play.minutes(30);
+    let name = schedule::run_name("hourly", start() + SignedDuration::from_mins(50));
+    let spec = json!({"drillRef": {"name": "hourly"}, "drillUid": play.drill().metadata.uid, "requester": "bob"});
+    let now = play.world.now();
+    play.world.schedule(now, Act::Create(user("bob", &["sre"]), own("DrillRun", &name, &spec)));
+    play.minutes(49);
+    assert_eq!(play.ends(), ["Passed Complete"]);
+    play.minutes(59);
+    assert_eq!(play.ends(), ["Passed Complete"], "the slot has no run of its own");
+    let status = play.drill().status.unwrap();
+    assert_eq!((status.skipped_slots.map(|slots| slots.total), status.last_slot), (Some(1), None), "and that is told");
+}
+
+#[test]
 fn d12_a_drill_waits_for_a_prune_and_a_prune_for_the_drill_that_reads() {
     let drill = drill(|spec| spec["timeouts"] = json!({"restore": "30m"}));
     let mut play = Play::on(&pruned_ground("8,48 * * * *"), drill, 1, 1);
@@ -494,6 +511,31 @@ fn d13_the_chosen_point_stays_until_the_verdict_and_goes_with_the_next_prune() {
 }
 
 #[test]
+fn d15_two_slots_draw_from_both_tiers_whoever_dies_when_that_is_noted() {
+    let mut ground = pruned_ground("40 * * * *");
+    let policy = ground.iter_mut().find(|object| object["kind"] == "BackupPolicy").unwrap();
+    policy["spec"]["retention"] = json!({"keepLast": 1, "keepHourly": 5});
+    let random = drill(|spec| spec["selection"] = json!({"strategy": "RandomWithin", "days": 30}));
+    let mut play = Play::on(&ground, random, 1, 2);
+    let mut kills = 0;
+    play.minutes_with(130, |world, happening| {
+        if matches!(happening, Happening::Stored(audit) if audit.id.kind == "RestoreDrill") {
+            kills += 1;
+            world.crash();
+        }
+    });
+    assert!(kills > 3, "{kills} kills");
+    assert_eq!(play.ends(), ["Passed Complete", "Passed Complete"]);
+    let runs = play.all::<DrillRun>("DrillRun");
+    let chosen = runs.iter().filter_map(|run| run.status.as_ref()?.chosen.clone());
+    let (drawn, tiers): (Vec<_>, Vec<_>) = chosen.map(|chosen| (chosen.backup, chosen.tier.unwrap())).unzip();
+    let shuffle = play.drill().status.unwrap().shuffle.unwrap();
+    assert_eq!((shuffle.round, &shuffle.drawn, &shuffle.drawn_tiers), (1, &drawn, &tiers), "each is noted once");
+    let both: std::collections::BTreeSet<_> = tiers.iter().map(String::as_str).collect();
+    assert_eq!(both.into_iter().collect::<Vec<_>>(), ["keepHourly", "keepLast"]);
+}
+
+#[test]
 fn b13_a_point_that_a_prune_may_have_removed_is_not_chosen_whatever_the_rules_keep_since() {
     let drill = drill(|spec| {
         spec.as_object_mut().unwrap().remove("schedule");
@@ -560,6 +602,43 @@ fn a_person_asks_for_a_run_with_a_fault_and_deletes_one_under_way() {
     play.minutes(50);
     assert_eq!(play.ends(), ["Failed FaultNotNoticed"], "the other one is gone");
     assert_eq!(play.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn d16_a_drill_that_must_prove_that_it_can_fail_is_proven_by_the_pass_after_that() {
+    let mut play = Play::of(
+        drill(|spec| {
+            spec.as_object_mut().unwrap().remove("schedule");
+            spec["requireProvenFailure"] = json!(true);
+        }),
+        1,
+        1,
+    );
+    play.minutes(30);
+    let ask = |play: &mut Play, name: &str, fault: Option<Value>, until: i64| {
+        let mut spec = json!({"drillRef": {"name": "hourly"}, "requester": "bob"});
+        if let Some(fault) = fault {
+            spec["faultInjection"] = fault;
+        }
+        let now = play.world.now();
+        play.world.schedule(now, Act::Create(user("bob", &["sre"]), own("DrillRun", name, &spec)));
+        play.minutes(until);
+        let status = play.drill().status.unwrap();
+        let (passed, proof) = (status.last_passed.map(|last| last.run), status.proven_failure.map(|proof| proof.run));
+        (format!("{:?}", status.phase), passed, proof)
+    };
+    let named = |name: &str| Some(name.to_owned());
+    assert_eq!(
+        ask(&mut play, "early", None, 40),
+        ("Unproven".to_owned(), None, None),
+        "it passed, and that is no proof"
+    );
+    play.world.vault.trouble("*", "validation-0", Some(Trouble::Wrong));
+    let fault = json!({"fault": "DeleteFiles", "path": "/data"});
+    assert_eq!(ask(&mut play, "fault", Some(fault), 50), ("Unproven".to_owned(), None, named("fault")));
+    play.world.vault.trouble("*", "validation-0", None);
+    assert_eq!(ask(&mut play, "late", None, 60), ("Proven".to_owned(), named("late"), named("fault")));
+    assert_eq!(play.ends(), ["Passed Complete", "Failed ValidationFailed", "Passed Complete"]);
 }
 
 #[test]
@@ -668,20 +747,20 @@ fn d18_a_verdict_that_somebody_else_wrote_is_never_sealed() {
 
 #[test]
 fn d18_a_certificate_that_cannot_be_stored_where_somebody_else_put_something_is_told() {
-    let mut play = Play::of(drill(|_| ()), 1, 1);
+    let place = names::certificate(&schedule::run_name("hourly", start() + SignedDuration::from_mins(50)));
+    let metadata = json!({"name": place, "namespace": "teller"});
+    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}});
+    let mut play = Play::on(&[ground(), vec![map]].concat(), drill(|_| ()), 1, 1);
     let mut told = Vec::new();
-    play.minutes_with(59, |world, happening| match happening {
-        Happening::Stored(audit) if audit.id.kind == "DrillRun" && audit.old.is_none() => {
-            let metadata = json!({"name": names::certificate(&audit.id.name), "namespace": "teller"});
-            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"a": "b"}});
-            world.seed_objects(&[map]).unwrap();
+    play.minutes_with(59, |_, happening| {
+        if let Happening::Told(new) = happening
+            && new.note.reason == "CertificateNotStored"
+        {
+            told.push(new.note.message.clone());
         }
-        Happening::Told(new) if new.note.reason == "CertificateNotStored" => told.push(new.note.message.clone()),
-        _ => {}
     });
     assert_eq!(play.ends(), ["Passed Complete"], "the verdict stays");
-    let run = play.all::<DrillRun>("DrillRun").remove(0).metadata.name.unwrap();
-    let why = format!("ConfigMap {} holds something else", names::certificate(&run));
+    let why = format!("ConfigMap {place} holds something else");
     assert!(!told.is_empty() && told.iter().all(|said| said.contains(&why)), "{told:?}");
 }
 

@@ -9,7 +9,7 @@ use interlock_core::{
     },
     port::{DryRun, Identity, Port, PortError, Precondition},
 };
-use interlock_crds::{DrillRun, RestoreDrill, RestoreDrillStatus};
+use interlock_crds::{DrillRun, DrillTrigger, RestoreDrill, RestoreDrillStatus};
 use jiff::Timestamp;
 
 use super::{LOOK_AGAIN, observe};
@@ -94,9 +94,11 @@ fn decide<P: Port>(
     active: Option<&str>,
     now: Timestamp,
 ) -> (Overdue, ScheduleDecision) {
+    // What a person asked for under the name of a slot is not its run.
     let existing = |name: &str| {
         let run = context.ask(|index| index.drill_run(&beside(key, name)))?;
-        Some(run.spec.drill_uid.clone().unwrap_or_default())
+        let of = run.spec.drill_uid.clone().filter(|_| run.spec.trigger != DrillTrigger::Manual);
+        Some(of.unwrap_or_default())
     };
     let facts = ScheduleFacts {
         drill: drill.metadata.name.as_deref().unwrap_or_default(),

@@ -29,7 +29,7 @@ pub struct ScheduleFacts<'a> {
     pub status: &'a RestoreDrillStatus,
     /// Name of the run that is active: one whose verdict has not fallen.
     pub active: Option<&'a str>,
-    /// The uid of the drill that a DrillRun of this name is of; none if there is no such run, empty if it is of none.
+    /// The uid of the drill whose slot a DrillRun of this name runs; none if there is no such run, empty if it is of no slot.
     pub existing: &'a dyn Fn(&str) -> Option<String>,
     /// Now.
     pub now: Timestamp,
@@ -140,7 +140,7 @@ pub fn decide(facts: &ScheduleFacts<'_>) -> ScheduleDecision {
         (Some(_), _) => {
             add(&mut decision.skipped, 1, newest, newest);
             decision.passed.push(format!(
-                "slot {newest} skipped: DrillRun {name} exists and is not of this drill; delete it if nobody needs it"
+                "slot {newest} skipped: DrillRun {name} exists and was not begun for this slot; delete it if nobody needs it"
             ));
         }
         (None, Some(active)) => {

@@ -3,7 +3,7 @@
 
 use interlock_core::{
     backup::pods::RUN_LABEL,
-    drill::{names, objects::SANDBOX_COMPONENT},
+    drill::{fault, names, objects::SANDBOX_COMPONENT},
 };
 use interlock_crds::{CleanupState, DrillRun, DrillVerdict, GROUP, ProbeResult, ValidationVerdict};
 use serde_json::Value;
@@ -44,7 +44,9 @@ pub(super) fn a_pass_has_its_proofs(_: &mut Watchdog, _: &World, audit: &Audit) 
     if audit.id.kind != "DrillRun" {
         return Ok(());
     }
-    let status = run(audit.new.as_deref()).and_then(|run| run.status).unwrap_or_default();
+    let Some(run) = run(audit.new.as_deref()) else { return Ok(()) };
+    let damaged = fault::of_run(&run).is_some();
+    let status = run.status.unwrap_or_default();
     if status.verdict != Some(DrillVerdict::Passed) {
         return Ok(());
     }
@@ -73,7 +75,7 @@ pub(super) fn a_pass_has_its_proofs(_: &mut Watchdog, _: &World, audit: &Audit) 
     if status.sandbox.as_ref().is_none_or(|sandbox| sandbox.manifest_digest.is_none()) {
         return lacks("restored data");
     }
-    if status.pinned.as_ref().is_some_and(|pinned| !pinned.spec["faultInjection"].is_null()) {
+    if damaged {
         return lacks("being whole: a fault was injected");
     }
     Ok(())

@@ -107,10 +107,14 @@ fn a_run_of_the_slot_is_adopted_after_a_crash_and_a_foreign_one_is_left_alone() 
     drill.existing = Some(("teller-db-2610010300", "drill-uid"));
     let decision = drill.at("2026-10-01T03:00:05Z");
     assert_eq!((decision.begin, decision.adopted.as_deref()), (None, Some("teller-db-2610010300")));
-    let mut drill = Drill::new();
-    drill.existing = Some(("teller-db-2610010300", "another"));
-    let decision = drill.at("2026-10-01T03:00:05Z");
-    assert_eq!((decision.begin, decision.adopted, decision.skipped.unwrap().total), (None, None, 1));
+    // Of another drill, or asked for by a person.
+    for of in ["another", ""] {
+        let mut drill = Drill::new();
+        drill.existing = Some(("teller-db-2610010300", of));
+        let decision = drill.at("2026-10-01T03:00:05Z");
+        assert_eq!((decision.begin, decision.adopted, decision.skipped.unwrap().total), (None, None, 1));
+        assert!(decision.passed[0].contains("teller-db-2610010300 exists and was not begun for this slot"));
+    }
 }
 
 #[test]
