@@ -40,7 +40,7 @@ pub fn unsupported(plan: &RolloutPlanSpec) -> Option<String> {
     }
     let Some(waves) = &plan.waves else { return unsupported_strategy(plan) };
     let of_wave = |wave: &Wave| {
-        let why = unsupported_strategy(&waves::plan_of(plan, wave))?;
+        let why = unsupported_strategy(&waves::plan_of(plan, wave)).or_else(|| fit::misplaced(plan, wave))?;
         Some(format!("wave {}: {why}", wave.name))
     };
     fit::shared(plan).or_else(|| waves.iter().find_map(of_wave))
@@ -78,6 +78,11 @@ fn impossible(plan: &RolloutPlanSpec, steps: &[RolloutStep]) -> Option<String> {
             "background begins with step {begins}, and there are {count}, counted from 0: it would never begin"
         ));
     }
+    if plan.batches.is_some()
+        && let Some(why) = shrinks(steps)
+    {
+        return Some(why);
+    }
     let most = canary.and_then(|canary| canary.max_canary_replicas);
     steps.iter().enumerate().find_map(|(position, step)| {
         if let (Some(replicas), Some(most)) = (step.set_replicas, most)
@@ -91,6 +96,24 @@ fn impossible(plan: &RolloutPlanSpec, steps: &[RolloutStep]) -> Option<String> {
         let containers = job.spec.pointer("/template/spec/containers").and_then(Value::as_array);
         containers.is_none_or(Vec::is_empty).then(|| {
             format!("job {} in step {position} has no containers: give spec.template.spec.containers", job.name)
+        })
+    })
+}
+
+/// A batch that is smaller than one before it.
+fn shrinks(steps: &[RolloutStep]) -> Option<String> {
+    let (mut percent, mut pods) = (0, 0);
+    steps.iter().enumerate().find_map(|(position, step)| {
+        let (most, asked, unit) = match (step.set_weight, step.set_replicas) {
+            (Some(weight), _) => (&mut percent, u32::from(weight), "percent"),
+            (None, Some(replicas)) => (&mut pods, replicas, "pods"),
+            (None, None) => return None,
+        };
+        let before = std::mem::replace(most, asked);
+        (asked < before).then(|| {
+            format!(
+                "step {position} asks for {asked} {unit} after {before}, and batches only grow, as pods are replaced in their place: ask for more, or leave it out"
+            )
         })
     })
 }

@@ -86,6 +86,13 @@ impl Pass<'_> {
                     self.say(why);
                     return;
                 }
+                // To try again asks whoever refused, who has answered.
+                Outcome::Failed(why) if step.sign_off.is_some() && self.facts.on_failure() == OnFailure::Pause => {
+                    let own = self.facts.name;
+                    return self.hold_for_failure(&format!(
+                        "{why}, who may sign after all with `interlock rollout sign {own}`: only then does it go on with `interlock rollout retry`; or go back with `abort`"
+                    ));
+                }
                 Outcome::Failed(why) => return self.fail(&why),
                 Outcome::Inconclusive(why) => return self.hold_for_inconclusive(&why),
             }

@@ -381,7 +381,13 @@ impl<'a> Pass<'a> {
     fn wave_failed(&mut self, position: usize, wave: &Wave, why: &str) {
         let message = format!("wave {}: {why}", wave.name);
         if self.facts.on_failure() == OnFailure::Pause {
-            return self.hold(HoldReason::Failure, &format!("{message}; go back with `interlock rollout abort`"));
+            let own = self.facts.name;
+            return self.hold(
+                HoldReason::Failure,
+                &format!(
+                    "{message}; try these again first, each with `interlock rollout retry NAME`, then go on with `interlock rollout retry {own}`; or go back with `interlock rollout abort {own}`"
+                ),
+            );
         }
         self.turn_back(&message);
         if self.facts.spec.plan.earlier_waves == EarlierWaves::Stay {

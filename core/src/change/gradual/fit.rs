@@ -3,18 +3,43 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use interlock_crds::{RolloutPlanSpec, Wave};
+use interlock_crds::{RolloutPlanSpec, RolloutTarget, Wave, WorkloadKind};
 
 use super::workload_kind;
 use crate::{object::ObjectId, rollout::waves};
 
+/// Whether a target of a wave is this workload.
+fn is(target: &RolloutTarget, id: &ObjectId) -> bool {
+    Some(target.kind) == workload_kind(id)
+        && target.name == id.name
+        && Some(&target.namespace) == id.namespace.as_ref()
+}
+
 /// The wave that has a workload. A target without a namespace means that of the change.
 fn wave_of<'p>(plan: &'p RolloutPlanSpec, namespace: &str, id: &ObjectId) -> Option<&'p Wave> {
-    plan.waves.iter().flatten().find(|wave| {
-        waves::workloads(wave, namespace).any(|target| {
-            Some(target.kind) == workload_kind(id)
-                && target.name == id.name
-                && Some(&target.namespace) == id.namespace.as_ref()
+    plan.waves.iter().flatten().find(|wave| waves::workloads(wave, namespace).any(|target| is(&target, id)))
+}
+
+/// What a plan is, what it takes, and whether it takes a Deployment, or else a workload of another kind. None: it has waves.
+fn takes(plan: &RolloutPlanSpec, deployment: bool) -> Option<(&'static str, &'static str, bool)> {
+    match (&plan.canary, &plan.blue_green, &plan.batches) {
+        (Some(_), ..) => Some(("a canary", "a Deployment", deployment)),
+        (_, Some(_), _) => Some(("blue/green", "a Deployment", deployment)),
+        (.., Some(_)) => Some(("batches", "a StatefulSet or DaemonSet", !deployment)),
+        _ => None,
+    }
+}
+
+/// A workload that the strategy of its own wave does not take.
+pub(super) fn misplaced(plan: &RolloutPlanSpec, wave: &Wave) -> Option<String> {
+    let own = waves::plan_of(plan, wave);
+    wave.targets.iter().find_map(|target| {
+        let (strategy, takes, fits) = takes(&own, target.kind == WorkloadKind::Deployment)?;
+        (!fits).then(|| {
+            format!(
+                "it is {strategy}, which takes {takes}, and it names {:?} {}: give it a strategy that fits, or name the workload in another wave",
+                target.kind, target.name
+            )
         })
     })
 }
@@ -65,12 +90,15 @@ pub(super) fn refusal(name: &str, plan: &RolloutPlanSpec, namespace: &str, workl
                 id.kind, id.name
             ));
         };
-        let (strategy, takes, fits) = match (&own.canary, &own.blue_green, &own.batches) {
-            (Some(_), ..) => ("a canary", "a Deployment", id.kind == "Deployment"),
-            (_, Some(_), _) => ("blue/green", "a Deployment", id.kind == "Deployment"),
-            (.., Some(_)) => ("batches", "a StatefulSet or DaemonSet", id.kind != "Deployment"),
-            _ => return None,
-        };
+        // A plan is for changes of many namespaces: only here is it known which one a target without any means.
+        let all = plan.waves.iter().flatten().flat_map(|wave| waves::workloads(wave, namespace));
+        if all.filter(|target| is(target, id)).count() > 1 {
+            return Some(format!(
+                "waves of RolloutPlan {name} name {} {} twice, with and without its namespace {namespace}: name it in one wave, once",
+                id.kind, id.name
+            ));
+        }
+        let (strategy, takes, fits) = takes(&own, id.kind == "Deployment")?;
         let of = wave_of(plan, namespace, id).map_or(String::new(), |wave| format!("wave {} of ", wave.name));
         (!fits).then(|| {
             format!(

@@ -346,6 +346,34 @@ fn steps_that_could_never_be_complete_are_refused_with_what_to_write_instead() {
 }
 
 #[test]
+fn batches_that_shrink_and_waves_of_workloads_that_they_do_not_take_are_refused_with_what_to_write_instead() {
+    let said = |spec: Value| gradual::unsupported(&serde_json::from_value(spec).unwrap());
+    let batches = |steps: Value| said(json!({"batches": {"steps": steps}}));
+    assert_eq!(batches(json!([{"setWeight": 25}, {"setReplicas": 9}, {"pause": {}}, {"setWeight": 50}])), None);
+    let why = "and batches only grow, as pods are replaced in their place: ask for more, or leave it out";
+    for (steps, says) in [
+        (json!([{"setWeight": 50}, {"pause": {}}, {"setWeight": 25}]), "2 asks for 25 percent after 50"),
+        (json!([{"setReplicas": 5}, {"setWeight": 80}, {"setReplicas": 3}]), "2 asks for 3 pods after 5"),
+    ] {
+        assert_eq!(batches(steps), Some(format!("step {says}, {why}")));
+    }
+    // A canary's weight may go down.
+    assert_eq!(said(json!({"canary": {"steps": [{"setWeight": 50}, {"setWeight": 25}]}})), None);
+    let wave = |kind: &str, strategy: &str| {
+        let targets = json!([{"kind": kind, "name": "teller"}]);
+        said(json!({"waves": [{"name": "first", "targets": targets, strategy: {"steps": [{"setWeight": 25}]}}]}))
+    };
+    assert_eq!((wave("Deployment", "canary"), wave("DaemonSet", "batches")), (None, None));
+    let (set, deployment) = (wave("StatefulSet", "canary").unwrap(), wave("Deployment", "batches").unwrap());
+    assert!(
+        set.starts_with("wave first: it is a canary, which takes a Deployment, and it names StatefulSet teller:"),
+        "{set}"
+    );
+    let why = "wave first: it is batches, which takes a StatefulSet or DaemonSet, and it names Deployment teller:";
+    assert!(deployment.starts_with(why), "{deployment}");
+}
+
+#[test]
 fn commands_on_a_rollout_are_authorised_like_those_on_its_change() {
     let mut case = Case::new(two_of_sre(), &json!({}));
     let mut command = |kind: &str, uid: &str, verb: Verb, actor: &str| {
@@ -602,6 +630,25 @@ fn the_workloads_of_waves_are_all_left_to_the_rollout_and_none_is_left_out() {
     let (mut state, request) = before(&[of("teller"), of("queue"), shared]);
     let why = gradual::plan_into(&mut state, &in_waves(), &request).unwrap_err();
     assert!(why.contains("ConfigMap limits is read by Deployment teller and Deployment queue"), "{why}");
+}
+
+#[test]
+fn a_workload_that_waves_name_with_and_without_its_namespace_is_named_twice() {
+    let of = |name: &str| prepared(Some(workload(name, "a:1")), workload(name, "a:2"));
+    let wave = |name: &str, target: Value| {
+        json!({"name": name, "targets": [target], "canary": {"steps": [{"setWeight": 20}]}})
+    };
+    for (namespace, is_twice) in [("teller", true), ("elsewhere", false)] {
+        let named = json!({"kind": "Deployment", "name": "teller", "namespace": namespace});
+        let waves = json!([wave("first", json!({"kind": "Deployment", "name": "teller"})), wave("second", named)]);
+        let PlanFacts::Known { resolved, .. } = careful() else { panic!("the plan is known") };
+        let spec = Arc::new(serde_json::from_value(json!({ "waves": waves })).unwrap());
+        let (mut state, request) = before(&[of("teller")]);
+        let planned = gradual::plan_into(&mut state, &PlanFacts::Known { resolved, spec }, &request);
+        let why = planned.err().unwrap_or_default();
+        let says = "name Deployment teller twice, with and without its namespace teller";
+        assert_eq!((why.contains(says), why.is_empty()), (is_twice, !is_twice), "{why}");
+    }
 }
 
 #[test]

@@ -260,6 +260,30 @@ fn an_analysis_that_only_reports_is_neither_waited_for_nor_obeyed() {
 }
 
 #[test]
+fn r28_a_job_that_only_reports_blocks_nothing_when_it_fails() {
+    let spec = json!({"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "check", "image": "check:1"}]}}});
+    let steps = json!([{"setWeight": 25}, {"analysis": ["errors"]}, {"pause": {}}]);
+    let analysis = json!({"dryRun": true, "job": {"spec": spec}});
+    let mut game = Game::new(plan(steps, analysis), deployment("v1", 4), deployment("v2", 4), &[]);
+    game.run_for(30);
+    let (decision, _) = look(&game, &game.status, &[]);
+    assert_eq!((decision.status.current_step, decision.status.phase), (2, RolloutPhase::Paused));
+    let [write] = decision.writes.as_slice() else { panic!("{:?}", decision.writes) };
+    assert_eq!(write.form, Form::AnalysisJob);
+    let mut failed = write.object.clone().unwrap();
+    failed["status"] = json!({"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]});
+    let mut live = game.cluster.live();
+    live.insert(failed);
+    let (shown, _) = game.with_facts(&decision.status, &live, |facts| decide(facts, &[], game.now));
+    assert_eq!(shown.status.analyses[0].state.verdict, AnalysisVerdict::Failed);
+    assert_eq!((shown.status.phase, shown.status.hold.clone()), (RolloutPhase::Paused, None));
+    game.status = shown.status;
+    game.command(RolloutVerb::Promote);
+    let (promoted, _) = game.with_facts(&game.status, &live, |facts| decide(facts, &[], game.now));
+    assert!(promoted.status.promotion.is_some(), "{:?}", promoted.reasons);
+}
+
+#[test]
 fn a_plan_that_cannot_measure_is_told_in_plain_words() {
     let wrong = |steps: Value, analysis: Value| measure::wrong(&plan(steps, analysis)).unwrap_or_default();
     let steps = || json!([{"setWeight": 25}, {"analysis": ["errors"]}]);

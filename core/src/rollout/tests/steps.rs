@@ -75,6 +75,35 @@ fn a_refused_signature_goes_back() {
 }
 
 #[test]
+fn a_refused_signature_that_pauses_is_given_after_all_before_trying_again_helps() {
+    let mut game = game(json!([{"setWeight": 10}, {"signOff": {"groups": ["ops"]}}]));
+    game.spec.plan.on_failure = OnFailure::Pause;
+    let spec: PersonSpec = serde_json::from_value(json!({"displayName": {"en": "Li"}, "identities": ["li"]})).unwrap();
+    game.people.insert(PersonFacts::of("li", &spec));
+    game.votes = vec![vote("li", "step-1-0", ApprovalDecision::Reject)];
+    game.run_for(100);
+    let why = "the sign-off was refused by li, who may sign after all with `interlock rollout sign teller-2`: \
+               only then does it go on with `interlock rollout retry`; or go back with `abort`";
+    assert_eq!(game.phase(), RolloutPhase::Paused);
+    assert!(game.message().contains(why), "{}", game.message());
+    game.command(RolloutVerb::Retry);
+    game.run_for(100);
+    assert_eq!(game.phase(), RolloutPhase::Paused, "who refused has answered");
+    assert!(game.message().contains(why), "{}", game.message());
+    let mut after_all = vote("li", "step-1-0", ApprovalDecision::Approve);
+    after_all.name = "vote-after-all".into();
+    after_all.uid = "u-after-all".into();
+    after_all.created = game.now;
+    let sealed = after_all.sealed.as_mut().unwrap();
+    sealed.time = game.now;
+    sealed.request_uid = "r-after-all".into();
+    game.votes.push(after_all);
+    game.command(RolloutVerb::Retry);
+    game.run_for(300);
+    assert_eq!(game.phase(), RolloutPhase::Succeeded, "{}", game.message());
+}
+
+#[test]
 fn r25_a_gate_step_opens_by_itself_and_unknown_is_closed() {
     let mut game = game(json!([{"setWeight": 10}, {"gate": {"name": "Window"}}]));
     game.run_for(100);

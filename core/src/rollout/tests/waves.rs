@@ -190,6 +190,12 @@ impl Waves {
         });
     }
 
+    fn command(&mut self, verb: RolloutVerb) {
+        let id = format!("action-{}", self.commands.len());
+        self.commands.push(CommandFact { id, verb, actor: "li-na".into(), reason: String::new(), at: self.now });
+        self.run();
+    }
+
     fn phases(&self) -> Vec<WavePhase> {
         self.status.waves.iter().map(|wave| wave.phase).collect()
     }
@@ -394,7 +400,17 @@ fn a_failed_wave_can_be_held_for_a_person() {
     waves.ends("c1", "Failed");
     waves.ends("c2", "Failed");
     assert_eq!(waves.status.phase, RolloutPhase::Paused);
+    let why = "try these again first, each with `interlock rollout retry NAME`, \
+               then go on with `interlock rollout retry big`; or go back with `interlock rollout abort big`";
+    let said = waves.status.hold.clone().unwrap().message;
+    assert!(said.contains("(Deployment teller/c1, Deployment teller/c2)") && said.contains(why), "{said}");
+    // In vain while as many have failed.
+    waves.command(RolloutVerb::Retry);
+    assert_eq!((waves.status.phase, waves.status.obeyed.len()), (RolloutPhase::Paused, 1));
+    waves.ends("c1", "Progressing");
     assert!(waves.status.hold.is_some());
+    waves.command(RolloutVerb::Retry);
+    assert_eq!((waves.status.phase, waves.status.hold.clone()), (RolloutPhase::Progressing, None));
 }
 
 #[test]
