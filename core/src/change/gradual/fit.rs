@@ -10,9 +10,7 @@ use crate::{object::ObjectId, rollout::waves};
 
 /// Whether a target of a wave is this workload.
 fn is(target: &RolloutTarget, id: &ObjectId) -> bool {
-    Some(target.kind) == workload_kind(id)
-        && target.name == id.name
-        && Some(&target.namespace) == id.namespace.as_ref()
+    Some(target.kind) == workload_kind(id) && target.name == id.name && Some(&target.namespace) == id.namespace.as_ref()
 }
 
 /// The wave that has a workload. A target without a namespace means that of the change.

@@ -635,9 +635,7 @@ fn the_workloads_of_waves_are_all_left_to_the_rollout_and_none_is_left_out() {
 #[test]
 fn a_workload_that_waves_name_with_and_without_its_namespace_is_named_twice() {
     let of = |name: &str| prepared(Some(workload(name, "a:1")), workload(name, "a:2"));
-    let wave = |name: &str, target: Value| {
-        json!({"name": name, "targets": [target], "canary": {"steps": [{"setWeight": 20}]}})
-    };
+    let wave = |name: &str, target: Value| json!({"name": name, "targets": [target], "canary": {"steps": [{"setWeight": 20}]}});
     for (namespace, is_twice) in [("teller", true), ("elsewhere", false)] {
         let named = json!({"kind": "Deployment", "name": "teller", "namespace": namespace});
         let waves = json!([wave("first", json!({"kind": "Deployment", "name": "teller"})), wave("second", named)]);
