@@ -46,6 +46,8 @@ fn beside_each_other(scene: &Scene<'_>) {
     let alive = json!({"validations": [{"name": "every file", "files": {}}, {"name": "heartbeat", "heartbeat": {}}]});
     let strict = with(alive.clone(), &json!({"objectives": {"rpo": "1s"}}));
     let hangs = json!({"validations": [{"name": "hangs", "timeout": "5s", "command": sleeping(600)}]});
+    let no = json!({"image": "postgres:15", "command": ["sh", "-c", "exit 1"]});
+    let refuses = json!({"validations": [{"name": "refuses", "command": no}]});
     let absent = "127.0.0.1:1/nothing:1";
     let cannot = json!({"validations": [
         {"name": "no image", "timeout": "1s", "command": {"image": absent, "command": ["true"]}},
@@ -67,14 +69,15 @@ fn beside_each_other(scene: &Scene<'_>) {
             scene.drill_of("fails", "files", &by("restic:fails")),
             scene.drill_of("strict", "files", &strict),
             scene.drill_of("hangs", "files", &hangs),
+            scene.drill_of("refuses", "files", &refuses),
             scene.drill_of("cannot", "files", &cannot),
             scene.drill_of("late", "files", &late),
             scene.drill_of("alive", "files", &alive),
         ],
     );
-    let drills = ["cannot", "never", "lies", "fails", "strict", "hangs", "late", "alive"];
+    let drills = ["cannot", "never", "lies", "fails", "strict", "refuses", "hangs", "late", "alive"];
     let runs = drills.map(|drill| scene.ask_for_drill(drill, &[]));
-    let [cannot, never, lies, fails, strict, hangs, late, alive] = runs.map(|run| scene.drilled(&run));
+    let [cannot, never, lies, fails, strict, refuses, hangs, late, alive] = runs.map(|run| scene.drilled(&run));
     assert_eq!(outcome(&alive), ("Passed", "Complete"), "{alive:#}");
     // D2: nothing to restore, and nothing restored although restic ends with 0.
     assert_eq!(outcome(&never), ("Failed", "NoRecoveryPoint"), "{never:#}");
@@ -88,6 +91,9 @@ fn beside_each_other(scene: &Scene<'_>) {
     assert!((measured - lost.as_secs()).abs() <= 1, "{measured} s, {lost}");
     let at = |field: &str| strict["rpo"][field].as_i64().unwrap();
     assert!(at("atLeastSeconds") <= measured && measured <= at("atMostSeconds"), "{strict:#}");
+    // D8: a critical one that says no.
+    assert_eq!(outcome(&refuses), ("Failed", "ValidationFailed"), "{refuses:#}");
+    assert_eq!(refuses["message"], "critical validation refuses: the command ended with 1", "{refuses:#}");
     // D8: one that takes longer than it may.
     assert_eq!(outcome(&hangs), ("Failed", "TimedOut"), "{hangs:#}");
     // D8: one that cannot be started, and says why; neither is taken for a slow one.
