@@ -6,7 +6,7 @@ use interlock_cluster::{PodNetwork, restic_behind};
 use interlock_tests::{
     eventually,
     vault::{DRILL, Scene, instant, outcome, policy, repository, segments, with, write},
-    world::SOON,
+    world::{SOON, condition},
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -28,6 +28,7 @@ fn what_does_not_come_back_in_time_or_at_all_fails_with_its_reason() {
     scene.backup("files", &[]);
     beside_each_other(&scene);
     queue_and_crashes(&scene);
+    nobody_knows_it_any_more(&scene);
     dead_writer(&scene);
 }
 
@@ -39,7 +40,7 @@ fn sleeping(seconds: u32) -> Value {
     json!({"image": "postgres:15", "command": ["sleep", seconds.to_string()]})
 }
 
-/// D2, D3, D5, D8, D11: drills of one repository at once, as nothing but locks keeps them apart.
+/// D2, D3, D5, D8, D10, D11: drills of one repository at once, as nothing but locks keeps them apart.
 fn beside_each_other(scene: &Scene<'_>) {
     let source = json!({"files": {"persistentVolumeClaim": "data"}});
     let by = |image: &str| json!({"validations": files(), "sandbox": {"pod": {"image": image}}});
@@ -65,6 +66,8 @@ fn beside_each_other(scene: &Scene<'_>) {
         vec![
             policy("never", "vault", source, &json!({})),
             scene.drill_of("never", "never", &json!({"validations": files()})),
+            // What has to be overwritten is by then, on a busy machine too.
+            scene.drill_of("held", "files", &json!({"validations": files(), "timeouts": {"cleanup": "90s"}})),
             scene.drill_of("lies", "files", &by("restic:lies")),
             scene.drill_of("fails", "files", &by("restic:fails")),
             scene.drill_of("strict", "files", &strict),
@@ -75,8 +78,11 @@ fn beside_each_other(scene: &Scene<'_>) {
             scene.drill_of("alive", "files", &alive),
         ],
     );
+    let held = scene.ask_for_drill("held", &[]);
+    let sandbox = hold_back(scene, &held);
     let drills = ["cannot", "never", "lies", "fails", "strict", "refuses", "hangs", "late", "alive"];
     let runs = drills.map(|drill| scene.ask_for_drill(drill, &[]));
+    cleanup_fails_and_goes_on(scene, &held, &sandbox);
     let [cannot, never, lies, fails, strict, refuses, hangs, late, alive] = runs.map(|run| scene.drilled(&run));
     assert_eq!(outcome(&alive), ("Passed", "Complete"), "{alive:#}");
     // D2: nothing to restore, and nothing restored although restic ends with 0.
@@ -110,6 +116,64 @@ fn beside_each_other(scene: &Scene<'_>) {
     let begun = instant(&started.unwrap()["finishedAt"]);
     let closed = instant(&late["validations"][0]["finishedAt"]);
     assert_eq!(closed.duration_since(begun), SignedDuration::from_secs(15), "{late:#}");
+    scene.nothing_is_left();
+}
+
+/// Keeps the sandbox of a run from going, as a controller of somebody else would; its name.
+fn hold_back(scene: &Scene<'_>, run: &str) -> String {
+    let sandbox = eventually(DRILL, || {
+        let sandbox = scene.status(&format!("drillruns/{run}"))["sandbox"].clone();
+        let made = sandbox["namespaceUid"].is_string();
+        if made { Ok(sandbox["namespace"].as_str().unwrap().to_owned()) } else { Err(format!("{run}: {sandbox:#}")) }
+    });
+    let held = json!({"metadata": {"finalizers": ["example.com/held"]}});
+    scene.world.admin().merge(&format!("/api/v1/namespaces/{sandbox}"), &held).unwrap();
+    sandbox
+}
+
+/// D10: what cannot be removed is told, and removed when that is possible; the verdict stays.
+fn cleanup_fails_and_goes_on(scene: &Scene<'_>, run: &str, sandbox: &str) {
+    let path = format!("drillruns/{run}");
+    let failed = eventually(DRILL, || {
+        let status = scene.status(&path);
+        if status["cleanup"]["state"] == "Failed" { Ok(status) } else { Err(format!("{run}: {status:#}")) }
+    });
+    assert_eq!(outcome(&failed), ("Passed", "Complete"), "{failed:#}");
+    let left = json!(format!("Namespace/{sandbox}"));
+    assert!(failed["cleanup"]["leftovers"].as_array().unwrap().contains(&left), "{failed:#}");
+    let told = failed["cleanup"]["message"].as_str().unwrap();
+    assert!(told.starts_with("not done within 90 s, and tried on; left: ") && told.contains(sandbox), "{told}");
+    eventually(SOON, || {
+        let drill = scene.stage.get("restoredrills/held");
+        let is_told = condition(&drill, "CleanupFailed").is_some_and(|condition| condition["status"] == "True");
+        if is_told { Ok(()) } else { Err(format!("{:#}", drill["status"])) }
+    });
+    let let_go = json!({"metadata": {"finalizers": null}});
+    scene.world.admin().merge(&format!("/api/v1/namespaces/{sandbox}"), &let_go).unwrap();
+    let done = scene.drilled(run);
+    for field in ["phase", "verdict", "reason", "finishedAt", "evidenceDigest", "certificate"] {
+        assert_eq!(done[field], failed[field], "{field} stays: {done:#}");
+    }
+    let told = condition(&scene.stage.get(&path), "CleanupFailed").unwrap()["status"].clone();
+    assert_eq!(told, "False", "{done:#}");
+}
+
+/// D10: whose record somebody took away with everything that keeps it, of that nothing is left either.
+fn nobody_knows_it_any_more(scene: &Scene<'_>) {
+    scene.drill("lost", "files", &json!({"validations": files(), "sandbox": {"pod": {"image": "restic:slow"}}}));
+    let run = scene.ask_for_drill("lost", &[]);
+    // It restores for some seconds: before that its volume is not the sandbox's.
+    eventually(DRILL, || scene.running(&format!("{run}-restore"), "restore"));
+    let path = scene.stage.path(&format!("drillruns/{run}"));
+    let admin = scene.world.admin();
+    scene.world.unguarded(|| {
+        admin.merge(&path, &json!({"metadata": {"finalizers": null}})).unwrap();
+        admin.delete(&path).unwrap();
+    });
+    let of_run = format!("/api/v1/namespaces?labelSelector=interlock.dev/drill-run={run}");
+    let sandboxes = admin.get(&of_run).unwrap();
+    assert_eq!(sandboxes["items"].as_array().unwrap().len(), 1, "nothing but Interlock removes it: {sandboxes:#}");
+    scene.world.start_controller();
     scene.nothing_is_left();
 }
 

@@ -109,6 +109,7 @@ fn files(scene: &Scene<'_>, point: &Value) {
     assert_eq!(status["rto"]["seconds"], total, "the segments are the whole: {status:#}");
     assert_eq!((&status["rto"]["met"], &status["rpo"]["met"]), (&json!(true), &json!(true)), "{status:#}");
     scene.nothing_is_left();
+    scene.is_wiped(&status);
     let noted = status["certificate"]["configMap"].as_str().unwrap();
     let map = scene.stage.get(&format!("configmaps/{noted}"));
     let folder = tempfile::tempdir().unwrap();
