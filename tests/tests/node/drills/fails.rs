@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use interlock_cluster::{PodNetwork, restic_behind};
+use interlock_core::drill::names;
 use interlock_tests::{
     eventually,
     vault::{DRILL, Scene, instant, outcome, policy, repository, segments, with, write},
@@ -190,6 +191,7 @@ fn queue_and_crashes(scene: &Scene<'_>) {
             repository("busy", "/busy", "vault", &checked),
             policy("queued", "busy", source, &json!({"pod": {"image": "restic:1"}})),
             scene.drill_of("queued", "queued", &slow),
+            scene.drill_of("taken", "queued", &json!({"validations": files()})),
         ],
     );
     scene.backup("queued", &[]);
@@ -200,6 +202,7 @@ fn queue_and_crashes(scene: &Scene<'_>) {
         if status["phase"] == "Checking" && new { Ok(()) } else { Err(format!("{status:#}")) }
     });
     let run = scene.ask_for_drill("queued", &[]);
+    let (taken, sandbox) = taken_before(scene);
     let mut seen = BTreeSet::new();
     let mut t0 = None::<Timestamp>;
     let end = eventually(DRILL, || {
@@ -226,7 +229,34 @@ fn queue_and_crashes(scene: &Scene<'_>) {
     assert_eq!(end["rto"]["seconds"], parts.iter().map(|(_, seconds)| seconds).sum::<i64>(), "{parts:?}");
     let passed = instant(&end["validations"][0]["finishedAt"]);
     assert_eq!(passed.duration_since(t0.unwrap()).as_secs(), end["rto"]["seconds"].as_i64().unwrap(), "{parts:?}");
+    is_left_alone(scene, &taken, &sandbox);
     scene.nothing_is_left();
+}
+
+/// A run that waits for its repository, and the namespace of somebody who knows the name of its sandbox and was faster.
+fn taken_before(scene: &Scene<'_>) -> (String, String) {
+    let run = scene.ask_for_drill("taken", &[]);
+    let uid = scene.stage.get(&format!("drillruns/{run}"))["metadata"]["uid"].clone();
+    let sandbox = names::sandbox(&run, uid.as_str().unwrap());
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": sandbox}});
+    scene.world.admin().create(&namespace).unwrap();
+    (run, sandbox)
+}
+
+/// D9: nothing is restored beside a namespace that was there before, and it stays as it is.
+fn is_left_alone(scene: &Scene<'_>, run: &str, sandbox: &str) {
+    let taken = scene.drilled(run);
+    assert_eq!(outcome(&taken), ("Failed", "NameTaken"), "{taken:#}");
+    let told = format!("namespace {sandbox} exists and is not of this run; a drill restores into a fresh one only");
+    assert_eq!(taken["message"], told, "{taken:#}");
+    assert!(taken["chosen"].is_object() && taken["jobs"].is_null(), "a point, and no Job for it: {taken:#}");
+    let path = format!("/api/v1/namespaces/{sandbox}");
+    let found = scene.world.admin().get(&path).unwrap();
+    assert!(found["metadata"]["deletionTimestamp"].is_null(), "{found:#}");
+    let policies = format!("/apis/networking.k8s.io/v1/namespaces/{sandbox}/networkpolicies");
+    let made = scene.world.admin().get(&policies).unwrap();
+    assert_eq!(made["items"], json!([]), "nothing was made in it");
+    scene.world.admin().delete(&path).unwrap();
 }
 
 /// D7: whose writer was dead when it was copied, of that nothing can be said; the pass before still counts.

@@ -266,7 +266,10 @@ fn d9_on_a_network_that_enforces_nothing_the_application_is_never_started() {
     scene.drill("files", "files", &json!({"validations": validations, "sandbox": {"application": application}}));
     let status = scene.run_drill("files", &[]);
     assert_eq!(outcome(&status), ("Failed", "IsolationNotEnforced"), "{status:#}");
-    let jobs = status["jobs"].as_array().unwrap();
-    assert!(!jobs.iter().any(|job| job["name"] == "application"), "{jobs:#?}");
+    let isolation = &status["isolation"];
+    assert_eq!((&isolation["outside"], &isolation["inside"]), (&json!("Connected"), &json!("Connected")), "{status:#}");
+    let jobs: Vec<_> = status["jobs"].as_array().unwrap().iter().filter_map(|job| job["name"].as_str()).collect();
+    let starts = |name: &&str| *name == "application" || name.starts_with("validation");
+    assert!(jobs.contains(&"probe") && !jobs.iter().any(starts), "{jobs:?}");
     scene.nothing_is_left();
 }
