@@ -1,6 +1,6 @@
 //! Each way in which a restore disappoints, on real parts: its reason is told, and nothing is left.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{collections::BTreeSet, fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use interlock_cluster::{PodNetwork, restic_behind};
 use interlock_core::drill::names;
@@ -259,7 +259,8 @@ fn is_left_alone(scene: &Scene<'_>, run: &str, sandbox: &str) {
     scene.world.admin().delete(&path).unwrap();
 }
 
-/// D7: whose writer was dead when it was copied, of that nothing can be said; the pass before still counts.
+/// D4 and D7: whose writer was dead when it was copied, of that nothing can be said, and what somebody set ahead in the source is
+/// not believed; neither takes the place of the pass before.
 fn dead_writer(scene: &Scene<'_>) {
     let passed = eventually(SOON, || {
         let passed = scene.status("restoredrills/alive")["lastPassed"].clone();
@@ -272,12 +273,37 @@ fn dead_writer(scene: &Scene<'_>) {
         if age > Duration::from_secs(8) { Ok(()) } else { Err(format!("{age:?}")) }
     });
     scene.backup("files", &[]);
-    let dead = scene.run_drill("alive", &[]);
+    let dead = scene.ask_for_drill("alive", &[]);
+    // The next point is made while this one is restored.
+    eventually(SOON, || {
+        let status = scene.status(&format!("drillruns/{dead}"));
+        if status["chosen"].is_object() { Ok(()) } else { Err(format!("{status:#}")) }
+    });
+    let seq = set_ahead(&data.join("beat"));
+    let point = scene.backup("files", &[]);
+    assert_eq!(point["heartbeat"]["seq"], seq, "nobody else writes: {point:#}");
+    let ahead = scene.ask_for_drill("alive", &[]);
+    let [dead, late] = [&dead, &ahead].map(|run| scene.drilled(run));
     assert_eq!(outcome(&dead), ("Inconclusive", "HeartbeatDead"), "{dead:#}");
+    assert_eq!(outcome(&late), ("Failed", "HeartbeatAhead"), "{late:#}");
+    assert_eq!(late["chosen"]["snapshotId"], point["point"]["snapshotId"], "{late:#}");
+    let told = late["message"].as_str().unwrap();
+    assert!(told.starts_with(&format!("heartbeat number {seq} in the source says ")), "{told}");
     eventually(SOON, || {
         let status = scene.status("restoredrills/alive");
-        if status["lastRun"]["reason"] == "HeartbeatDead" { Ok(()) } else { Err(format!("{status:#}")) }
+        if status["lastFailed"]["run"] == ahead { Ok(()) } else { Err(format!("{status:#}")) }
     });
-    assert_eq!(scene.status("restoredrills/alive")["lastPassed"], passed, "it counts as nothing");
+    assert_eq!(scene.status("restoredrills/alive")["lastPassed"], passed, "neither is a pass");
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+}
+
+/// Writes the next heartbeat, of a time that has not come; its number.
+fn set_ahead(file: &Path) -> i64 {
+    let mut beat: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let seq = beat["seq"].as_i64().unwrap() + 1;
+    let time = instant(&beat["time"]) + SignedDuration::from_hours(1);
+    beat["seq"] = json!(seq);
+    beat["time"] = json!(time.to_string());
+    fs::write(file, beat.to_string()).unwrap();
+    seq
 }
