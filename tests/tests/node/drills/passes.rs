@@ -118,6 +118,7 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let keys = scene.world.admin().get("/api/v1/namespaces/interlock-system/configmaps/interlock-seal-public").unwrap();
     let key = folder.path().join("key");
     fs::write(&key, keys["data"].as_object().unwrap().values().next().unwrap().as_str().unwrap()).unwrap();
+    images(&status, &fs::read_to_string(&file).unwrap());
     let verify = |file: &Path| {
         let arguments = ["drill", "verify", file.to_str().unwrap(), "--trust", key.to_str().unwrap()];
         scene.world.interlock_status("alice", &arguments)
@@ -127,6 +128,18 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let text = fs::read_to_string(&file).unwrap().replacen("Passed", "passed", 1);
     fs::write(&file, text).unwrap();
     assert!(!verify(&file).0, "a changed byte is found");
+}
+
+/// D18: what ran is recorded with its digest, and the certificate says the same.
+fn images(status: &Value, certificate: &str) {
+    let images = status["images"].as_array().unwrap();
+    for container in ["install", "restore", "report", "probe", "main"] {
+        let image = images.iter().find(|image| image["container"] == container);
+        let digest = image.and_then(|image| image["imageId"].as_str()).unwrap_or_default();
+        assert!(digest.contains("sha256:"), "{container}: {images:#?}");
+    }
+    let certificate: Value = serde_json::from_str(certificate).unwrap();
+    assert_eq!(certificate["certificate"]["evidence"]["images"], status["images"], "{certificate:#}");
 }
 
 /// D4 and D16: each run takes the newest point anew, and a heartbeat that is set back in the restored copy is noticed.
