@@ -11,7 +11,7 @@ use std::{
 use interlock_cluster::{PodNetwork, Tool, Tools};
 use interlock_tests::{
     eventually,
-    vault::{PASSWORD, Scene, outcome, policy, repository, segments, write},
+    vault::{PASSWORD, Scene, named, outcome, policy, repository, segments, write},
     world::SOON,
 };
 use serde_json::{Value, json};
@@ -92,7 +92,12 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let objectives = json!({"rto": "10m", "rpo": "1h"});
     let drill = json!({"validations": validations, "objectives": objectives, "sandbox": application()});
     scene.drill("files", "files", &drill);
-    let status = scene.run_drill("files", &[]);
+    let (code, told) = drill_command(scene, &["run", "files", "--watch"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("Passed (Complete)") && told.contains("✔ every file Passed"), "{told}");
+    let run = named(&told, "drillrun");
+    let status = scene.drilled(&run);
+    told_afterwards(scene, &run);
     assert_eq!(outcome(&status), ("Passed", "Complete"), "{status:#}");
     assert_eq!(status["chosen"]["snapshotId"], point["snapshotId"], "{status:#}");
     assert_eq!(
@@ -128,6 +133,38 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let text = fs::read_to_string(&file).unwrap().replacen("Passed", "passed", 1);
     fs::write(&file, text).unwrap();
     assert!(!verify(&file).0, "a changed byte is found");
+}
+
+/// `interlock drill` in the namespace of the scene, as alice: its exit code, and what it told.
+fn drill_command(scene: &Scene<'_>, arguments: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["drill"][..], arguments, &["-n", &scene.stage.namespace]].concat();
+    scene.world.interlock_code("alice", &arguments)
+}
+
+/// What `drill status` and `drill list` tell of a drill and of its only run, which passed.
+fn told_afterwards(scene: &Scene<'_>, run: &str) {
+    let (code, told) = drill_command(scene, &["status", "files"]);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(code, Some(0), "{told}");
+    let passed = format!("{run} Passed (Complete)");
+    for said in [
+        passed.as_str(),
+        "files, asked for by alice",
+        "Connected from outside, Blocked from inside",
+        "cleanup Done: nothing is left",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let rows = |arguments: &[&str], begin: &[&str]| {
+        eventually(SOON, || {
+            let (code, told) = drill_command(scene, arguments);
+            let begins = |line: &str| line.split_whitespace().take(begin.len()).eq(begin.iter().copied());
+            if code == Some(0) && told.lines().any(begins) { Ok(()) } else { Err(format!("{code:?}: {told}")) }
+        });
+    };
+    // The drill learns of its run a little later.
+    rows(&["list"], &["files", "Proven", "files"]);
+    rows(&["list", "files"], &[run, "Passed", "Complete"]);
 }
 
 /// D18: what ran is recorded with its digest, and the certificate says the same.
@@ -231,6 +268,8 @@ fn sql(scene: &Scene<'_>) {
     assert_eq!(holds["validations"][0]["number"], 500.0, "{holds:#}");
     // D8.
     assert_eq!(outcome(&fails), ("Failed", "ValidationFailed"), "{fails:#}");
+    let (code, told) = drill_command(scene, &["status", "too-many"]);
+    assert!(code == Some(5) && told.contains("Failed (ValidationFailed)"), "{code:?}: {told}");
     scene.nothing_is_left();
 }
 
