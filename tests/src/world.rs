@@ -375,7 +375,8 @@ impl World {
     pub fn kubectl(&self, user: &str, arguments: &[&str], input: &str) -> (bool, String) {
         let mut command = self.cluster.kubectl(user);
         command.args(arguments);
-        run(command, input)
+        let (code, output) = run(command, input);
+        (code == Some(0), output)
     }
 
     /// The `interlock` command as a person uses it; panics if it fails.
@@ -387,6 +388,12 @@ impl World {
 
     /// The `interlock` command, and whether it succeeded.
     pub fn interlock_status(&self, user: &str, arguments: &[&str]) -> (bool, String) {
+        let (code, output) = self.interlock_code(user, arguments);
+        (code == Some(0), output)
+    }
+
+    /// The `interlock` command, and its exit code.
+    pub fn interlock_code(&self, user: &str, arguments: &[&str]) -> (Option<i32>, String) {
         let mut command = Command::new(binary());
         command.args(arguments).env("KUBECONFIG", self.cluster.kubeconfig(user)).env("NO_COLOR", "1");
         run(command, "")
@@ -431,7 +438,8 @@ pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
 }
 
-fn run(mut command: Command, input: &str) -> (bool, String) {
+/// The exit code, none after a signal, and what was printed.
+fn run(mut command: Command, input: &str) -> (Option<i32>, String) {
     use std::io::Write as _;
     let mut child = command
         .stdin(Stdio::piped())
@@ -443,7 +451,7 @@ fn run(mut command: Command, input: &str) -> (bool, String) {
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
-    (output.status.success(), text)
+    (output.status.code(), text)
 }
 
 /// The built `interlock`.

@@ -1,6 +1,6 @@
 //! Drills of what is in the vault.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use interlock_cluster::POOL;
 use serde_json::{Value, json};
@@ -51,7 +51,8 @@ impl Scene<'_> {
 
     /// D10: nothing is left anywhere.
     pub fn nothing_is_left(&self) {
-        for path in ["/api/v1/namespaces", "/api/v1/persistentvolumes", "/api/v1/pods", "/apis/batch/v1/jobs"] {
+        let claims = "/api/v1/persistentvolumeclaims";
+        for path in ["/api/v1/namespaces", "/api/v1/persistentvolumes", claims, "/api/v1/pods", "/apis/batch/v1/jobs"] {
             let query = format!("{path}?labelSelector=interlock.dev/drill-run");
             eventually(SOON, || {
                 let found = self.world.admin().get(&query).unwrap();
@@ -61,6 +62,18 @@ impl Scene<'_> {
                 }
             });
         }
+    }
+
+    /// D10: where the storage of a volume stays, the restored copy on it was overwritten, and no file is left.
+    pub fn is_wiped(&self, status: &Value) {
+        let made = status["jobs"].as_array().unwrap();
+        let wipe = made.iter().find(|job| job["name"] == "wipe");
+        assert!(wipe.is_some_and(|wipe| wipe["uid"].is_string()), "it was not overwritten: {status:#}");
+        let volume = status["sandbox"]["volume"].as_str().unwrap();
+        let volume = self.world.admin().get(&format!("/api/v1/persistentvolumes/{volume}")).unwrap();
+        let folder = volume["spec"]["hostPath"]["path"].as_str().unwrap();
+        let left: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(left.is_empty(), "{left:?}");
     }
 
     /// The folder of the files, once the heartbeat is written there.

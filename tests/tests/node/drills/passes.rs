@@ -11,7 +11,7 @@ use std::{
 use interlock_cluster::{PodNetwork, Tool, Tools};
 use interlock_tests::{
     eventually,
-    vault::{PASSWORD, Scene, outcome, policy, repository, segments, write},
+    vault::{PASSWORD, Scene, named, outcome, policy, repository, segments, write},
     world::SOON,
 };
 use serde_json::{Value, json};
@@ -92,7 +92,12 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let objectives = json!({"rto": "10m", "rpo": "1h"});
     let drill = json!({"validations": validations, "objectives": objectives, "sandbox": application()});
     scene.drill("files", "files", &drill);
-    let status = scene.run_drill("files", &[]);
+    let (code, told) = drill_command(scene, &["run", "files", "--watch"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("Passed (Complete)") && told.contains("✔ every file Passed"), "{told}");
+    let run = named(&told, "drillrun");
+    let status = scene.drilled(&run);
+    told_afterwards(scene, &run);
     assert_eq!(outcome(&status), ("Passed", "Complete"), "{status:#}");
     assert_eq!(status["chosen"]["snapshotId"], point["snapshotId"], "{status:#}");
     assert_eq!(
@@ -109,6 +114,7 @@ fn files(scene: &Scene<'_>, point: &Value) {
     assert_eq!(status["rto"]["seconds"], total, "the segments are the whole: {status:#}");
     assert_eq!((&status["rto"]["met"], &status["rpo"]["met"]), (&json!(true), &json!(true)), "{status:#}");
     scene.nothing_is_left();
+    scene.is_wiped(&status);
     let noted = status["certificate"]["configMap"].as_str().unwrap();
     let map = scene.stage.get(&format!("configmaps/{noted}"));
     let folder = tempfile::tempdir().unwrap();
@@ -117,6 +123,7 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let keys = scene.world.admin().get("/api/v1/namespaces/interlock-system/configmaps/interlock-seal-public").unwrap();
     let key = folder.path().join("key");
     fs::write(&key, keys["data"].as_object().unwrap().values().next().unwrap().as_str().unwrap()).unwrap();
+    images(&status, &fs::read_to_string(&file).unwrap());
     let verify = |file: &Path| {
         let arguments = ["drill", "verify", file.to_str().unwrap(), "--trust", key.to_str().unwrap()];
         scene.world.interlock_status("alice", &arguments)
@@ -126,6 +133,50 @@ fn files(scene: &Scene<'_>, point: &Value) {
     let text = fs::read_to_string(&file).unwrap().replacen("Passed", "passed", 1);
     fs::write(&file, text).unwrap();
     assert!(!verify(&file).0, "a changed byte is found");
+}
+
+/// `interlock drill` in the namespace of the scene, as alice: its exit code, and what it told.
+fn drill_command(scene: &Scene<'_>, arguments: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["drill"][..], arguments, &["-n", &scene.stage.namespace]].concat();
+    scene.world.interlock_code("alice", &arguments)
+}
+
+/// What `drill status` and `drill list` tell of a drill and of its only run, which passed.
+fn told_afterwards(scene: &Scene<'_>, run: &str) {
+    let (code, told) = drill_command(scene, &["status", "files"]);
+    let told = told.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(code, Some(0), "{told}");
+    let passed = format!("{run} Passed (Complete)");
+    for said in [
+        passed.as_str(),
+        "files, asked for by alice",
+        "Connected from outside, Blocked from inside",
+        "cleanup Done: nothing is left",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let rows = |arguments: &[&str], begin: &[&str]| {
+        eventually(SOON, || {
+            let (code, told) = drill_command(scene, arguments);
+            let begins = |line: &str| line.split_whitespace().take(begin.len()).eq(begin.iter().copied());
+            if code == Some(0) && told.lines().any(begins) { Ok(()) } else { Err(format!("{code:?}: {told}")) }
+        });
+    };
+    // The drill learns of its run a little later.
+    rows(&["list"], &["files", "Proven", "files"]);
+    rows(&["list", "files"], &[run, "Passed", "Complete"]);
+}
+
+/// D18: what ran is recorded with its digest, and the certificate says the same.
+fn images(status: &Value, certificate: &str) {
+    let images = status["images"].as_array().unwrap();
+    for container in ["install", "restore", "report", "probe", "main"] {
+        let image = images.iter().find(|image| image["container"] == container);
+        let digest = image.and_then(|image| image["imageId"].as_str()).unwrap_or_default();
+        assert!(digest.contains("sha256:"), "{container}: {images:#?}");
+    }
+    let certificate: Value = serde_json::from_str(certificate).unwrap();
+    assert_eq!(certificate["certificate"]["evidence"]["images"], status["images"], "{certificate:#}");
 }
 
 /// D4 and D16: each run takes the newest point anew, and a heartbeat that is set back in the restored copy is noticed.
@@ -217,6 +268,8 @@ fn sql(scene: &Scene<'_>) {
     assert_eq!(holds["validations"][0]["number"], 500.0, "{holds:#}");
     // D8.
     assert_eq!(outcome(&fails), ("Failed", "ValidationFailed"), "{fails:#}");
+    let (code, told) = drill_command(scene, &["status", "too-many"]);
+    assert!(code == Some(5) && told.contains("Failed (ValidationFailed)"), "{code:?}: {told}");
     scene.nothing_is_left();
 }
 
@@ -265,7 +318,10 @@ fn d9_on_a_network_that_enforces_nothing_the_application_is_never_started() {
     scene.drill("files", "files", &json!({"validations": validations, "sandbox": {"application": application}}));
     let status = scene.run_drill("files", &[]);
     assert_eq!(outcome(&status), ("Failed", "IsolationNotEnforced"), "{status:#}");
-    let jobs = status["jobs"].as_array().unwrap();
-    assert!(!jobs.iter().any(|job| job["name"] == "application"), "{jobs:#?}");
+    let isolation = &status["isolation"];
+    assert_eq!((&isolation["outside"], &isolation["inside"]), (&json!("Connected"), &json!("Connected")), "{status:#}");
+    let jobs: Vec<_> = status["jobs"].as_array().unwrap().iter().filter_map(|job| job["name"].as_str()).collect();
+    let starts = |name: &&str| *name == "application" || name.starts_with("validation");
+    assert!(jobs.contains(&"probe") && !jobs.iter().any(starts), "{jobs:?}");
     scene.nothing_is_left();
 }
