@@ -160,7 +160,8 @@ fn a_repository_over_sftp_is_made_filled_read_back_checked_restored_and_pruned()
 
 /// The sentence with which a run is refused.
 fn refused(pod: &Pod, vault: &Vault) -> String {
-    let (told, result) = pod.run(&vault.plan(Pod::files()));
+    // The names of whoever runs the tests would count as secrets.
+    let (told, result) = pod.run_with(&vault.plan(Pod::files()), &[("USER", ""), ("LOGNAME", "")]);
     assert_eq!(
         (judged(&result), result.stage),
         (Reason::RepositoryUnreachable, RunnerStage::Open),
