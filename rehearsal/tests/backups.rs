@@ -73,8 +73,12 @@ impl Play {
     }
 
     /// Goes on until so many minutes after the beginning; whether the controller wrote anything is told to `each`.
-    fn minutes_with(&mut self, minutes: i64, mut each: impl FnMut(&mut World, &Happening)) {
-        let until = self.begun + SignedDuration::from_mins(minutes);
+    fn minutes_with(&mut self, minutes: i64, each: impl FnMut(&mut World, &Happening)) {
+        self.until_with(SignedDuration::from_mins(minutes), each);
+    }
+
+    fn until_with(&mut self, since_begun: SignedDuration, mut each: impl FnMut(&mut World, &Happening)) {
+        let until = self.begun + since_begun;
         let mut steps = 0;
         while self.world.step(until) {
             steps += 1;
@@ -326,23 +330,26 @@ fn b13_pods_of_a_run_whose_finalizer_somebody_took_away_keep_a_prune_out_until_t
     assert!(play.holders()[0].contains("Backup/"), "{:?}", play.holders());
     edit_object(&mut play, &run, &json!({"metadata": {"finalizers": null}}));
     delete(&mut play, &run);
-    let (mut left, mut beside) = (0, None);
+    let left = |world: &World| {
+        let of_run = |object: &&std::sync::Arc<Value>| {
+            object["metadata"]["labels"]["interlock.dev/run-uid"] == run["metadata"]["uid"]
+        };
+        let count = |group: &str, kind: &str| world.objects(group, kind).iter().filter(of_run).count();
+        (count("batch", "Job"), count("", "Pod"))
+    };
+    play.until_with(SignedDuration::from_secs(30 * 60 + 40), |_, _| ());
+    assert_eq!(left(&play.world), (0, 1), "its pod is still ending when its Job has gone");
+    let mut beside = None;
     play.minutes_with(35, |world, happening| {
-        let pods = world.objects("", "Pod");
-        let of_run =
-            pods.iter().filter(|pod| pod["metadata"]["labels"]["interlock.dev/run-uid"] == run["metadata"]["uid"]);
-        let job_is_gone = world.object("batch", "Job", "teller", run["metadata"]["name"].as_str().unwrap()).is_none();
-        let count = of_run.count();
-        left = left.max(if job_is_gone { count } else { 0 });
         if let Happening::Stored(audit) = happening
             && audit.id.kind == "Job"
             && audit.old.is_none()
         {
             assert!(audit.id.name.starts_with("vault-prune-"), "{}", audit.id.name);
-            beside = Some(count);
+            beside = Some(left(world));
         }
     });
-    assert_eq!((left, beside), (1, Some(0)), "its pod was there for a while without its Job, and not beside the prune");
+    assert_eq!(beside, Some((0, 0)), "the prune begins when nothing of the run is left");
     assert_eq!(play.holders(), ["[]"]);
 }
 

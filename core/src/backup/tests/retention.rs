@@ -73,7 +73,9 @@ fn b11_the_newest_proven_point_stays_until_a_newer_one_is_proven() {
 #[test]
 fn b11_a_point_that_a_prune_may_have_removed_is_never_the_only_one_that_stays() {
     let mut points: Vec<_> = (1..=4).map(|day| point(&format!("d{day}"), &format!("2026-11-0{day}"))).collect();
-    points.iter_mut().for_each(|point| point.proven = true);
+    for point in &mut points {
+        point.proven = true;
+    }
     points[2].expired = true;
     points[3].standing = Standing::Corrupt;
     let plan = planned(json!({"keepLast": 1}), &points);

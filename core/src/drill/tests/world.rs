@@ -107,6 +107,7 @@ struct Thing {
     created: Timestamp,
 }
 
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing of its own that a test sets")]
 pub struct World {
     pub now: Timestamp,
     pub script: Script,
