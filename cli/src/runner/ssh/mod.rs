@@ -40,7 +40,7 @@ use super::Place;
 /// So long a connection may take.
 const CONNECT: Duration = Duration::from_secs(30);
 /// So long it may take then until the server lets the user in and has begun SFTP.
-const LOGIN: Duration = Duration::from_secs(60);
+const LOGIN: Duration = Duration::from_mins(1);
 /// A server that was silent for so long is asked whether it is there; after the third question without an answer it is not.
 const SILENCE: Duration = Duration::from_secs(30);
 const QUESTIONS: usize = 3;
@@ -246,7 +246,8 @@ async fn carry(channel: Channel<Msg>) -> Result<(), String> {
         while let Some(message) = from_server.wait().await {
             match message {
                 ChannelMsg::Data { data } => {
-                    if write(&mut output, &data).await.is_err() {
+                    let written = write(&mut output, &data).await;
+                    if written.is_err() {
                         // Nobody reads it any more.
                         restic_ended.store(true, Ordering::Relaxed);
                         break;

@@ -59,7 +59,7 @@ pub(super) fn copied(scene: &Scene<'_>) {
     // What carried them to the pods is gone.
     eventually(SOON, || {
         let secrets = scene.stage.get("secrets");
-        let left: Vec<_> = secrets["items"].as_array().unwrap().iter().filter(is_of_a_run).collect();
+        let left: Vec<_> = secrets["items"].as_array().unwrap().iter().filter(|secret| is_of_a_run(secret)).collect();
         if left.is_empty() { Ok(()) } else { Err(format!("{} Secrets with manifests are left", left.len())) }
     });
 }
@@ -73,7 +73,7 @@ fn holds(folder: &Path, wanted: &[u8]) -> bool {
     })
 }
 
-fn is_of_a_run(secret: &&Value) -> bool {
+fn is_of_a_run(secret: &Value) -> bool {
     secret["type"] == "interlock.dev/backup-objects"
 }
 
