@@ -171,6 +171,8 @@ impl<'a> Pod<'a> {
 
     fn container(&self, name: &str, image: &str, command: &[&str]) -> Value {
         let resources = self.options.resources.clone().unwrap_or_default();
+        // What root keeps there the user as whom the others run could not open.
+        let cache = if name == "tool" && self.options.read_all { "cache-of-root" } else { "cache" };
         let fixed = |amounts: Option<ResourceAmounts>, cpu: Option<&str>, memory: &str| {
             let amounts = amounts.unwrap_or_default();
             let mut all = Map::new();
@@ -183,7 +185,7 @@ impl<'a> Pod<'a> {
             "name": name, "image": image, "command": command,
             "env": [
                 {"name": PLAN_VARIABLE, "value": self.plan},
-                {"name": "RESTIC_CACHE_DIR", "value": format!("{SCRATCH_PATH}/cache")},
+                {"name": "RESTIC_CACHE_DIR", "value": format!("{SCRATCH_PATH}/{cache}")},
                 {"name": "TMPDIR", "value": SCRATCH_PATH},
                 {"name": "HOME", "value": SCRATCH_PATH},
             ],

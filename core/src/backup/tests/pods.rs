@@ -136,6 +136,11 @@ fn reading_every_file_needs_the_namespace_owner() {
     let job = make(&Owner { privileges_permitted: true, ..owner() }).unwrap();
     assert_eq!(tool(&job)["securityContext"]["capabilities"], json!({"drop": ["ALL"], "add": ["DAC_READ_SEARCH"]}));
     assert_eq!(pod(&job)["containers"][0]["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
+    let cache = |container: &Value| {
+        let all = container["env"].as_array().unwrap();
+        all.iter().find(|variable| variable["name"] == "RESTIC_CACHE_DIR").unwrap()["value"].clone()
+    };
+    assert_ne!(cache(tool(&job)), cache(&pod(&job)["containers"][0]), "what root keeps nobody else can open");
     assert_eq!(pod(&job)["securityContext"]["fsGroup"], 70);
     assert!(pod(&job)["affinity"].to_string().contains("kubernetes.io/hostname"));
 }
