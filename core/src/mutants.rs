@@ -43,11 +43,15 @@ pub enum Mutant {
     ReadT0Anew,
     /// The next wave begins as soon as the one before is complete.
     SkipTheSoak,
+    /// The last step of a plan is left out.
+    LeaveTheLastStepOut,
+    /// A share of the traffic goes to pods that are not ready.
+    WeightBeforeEndpoints,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -66,6 +70,8 @@ impl Mutant {
         Self::PassWithoutAnAnswer,
         Self::ReadT0Anew,
         Self::SkipTheSoak,
+        Self::LeaveTheLastStepOut,
+        Self::WeightBeforeEndpoints,
     ];
 }
 

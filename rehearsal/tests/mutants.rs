@@ -127,6 +127,8 @@ caught! {
     a_drill_passes_without_an_answer: PassWithoutAnAnswer => "a drill passes with its proofs only";
     t0_is_read_anew: ReadT0Anew => "T0 and the verdict of a drill never change";
     a_wave_is_not_observed: SkipTheSoak => "a wave begins when those before it were observed and it is signed";
+    the_last_step_is_left_out: LeaveTheLastStepOut => "the old version is not touched before the canary proved itself";
+    traffic_goes_to_pods_that_are_not_ready: WeightBeforeEndpoints => "weights sum up and rise to ready endpoints only (R30)";
 }
 
 #[test]

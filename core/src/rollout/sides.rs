@@ -11,6 +11,7 @@ use super::{
     pass::{Pass, Reach},
     view::View,
 };
+use crate::mutants::{self, Mutant};
 
 /// What two sides should look like.
 #[derive(Clone, Debug)]
@@ -61,7 +62,8 @@ impl Pass<'_> {
         if let Some(waiting) = self.protect(v) {
             return waiting;
         }
-        if !v.canary_is_live() || v.canary_hash.is_none() || v.canary_ready < goal.replicas {
+        let waits_for_pods = v.canary_ready < goal.replicas && !mutants::is(Mutant::WeightBeforeEndpoints);
+        if !v.canary_is_live() || v.canary_hash.is_none() || waits_for_pods {
             return Reach::waiting(ready_of(v.canary_ready, goal.replicas), v.canary_ready);
         }
         match v.route_name {
@@ -205,7 +207,7 @@ impl Pass<'_> {
             .facts
             .live
             .endpoints_of(&service::canary_name(v.backend()), v.canary_hash.as_deref().unwrap_or_default());
-        if goal.sends_traffic() && ready < goal.replicas {
+        if goal.sends_traffic() && ready < goal.replicas && !mutants::is(Mutant::WeightBeforeEndpoints) {
             let message = format!("{ready} of {} endpoints of the new version are ready", goal.replicas);
             return Reach::waiting(message, i64::from(v.canary_ready) + i64::from(ready));
         }

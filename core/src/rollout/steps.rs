@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     change::decide::bounded,
+    mutants::{self, Mutant},
     object::{Health, health},
 };
 
@@ -31,7 +32,10 @@ pub(super) enum Outcome {
 impl Pass<'_> {
     /// Takes steps until one waits. `reach` goes towards what is asked.
     pub fn take_steps(&mut self, strategy: Strategy<'_>, reach: &mut dyn FnMut(&mut Self) -> Reach) {
-        let steps = strategy.steps();
+        let mut steps = strategy.steps();
+        if mutants::is(Mutant::LeaveTheLastStepOut) {
+            steps = steps.split_last().map_or(steps, |(_, others)| others);
+        }
         self.status.steps = steps.len() as u32;
         // Each round completes a step, so that this ends.
         for _ in 0..=steps.len() {
