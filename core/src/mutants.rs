@@ -47,11 +47,15 @@ pub enum Mutant {
     LeaveTheLastStepOut,
     /// A share of the traffic goes to pods that are not ready.
     WeightBeforeEndpoints,
+    /// The second Deployment is deleted although no Gateway has taken the route's own form up yet.
+    DeleteBeforeTheRoute,
+    /// As many pods are replaced at once as a batch has.
+    AllPodsAtOnce,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -72,6 +76,8 @@ impl Mutant {
         Self::SkipTheSoak,
         Self::LeaveTheLastStepOut,
         Self::WeightBeforeEndpoints,
+        Self::DeleteBeforeTheRoute,
+        Self::AllPodsAtOnce,
     ];
 }
 

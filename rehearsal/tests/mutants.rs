@@ -7,13 +7,13 @@ use interlock_core::mutants::{self, Mutant};
 use interlock_crds::ApprovalDecision;
 use interlock_rehearsal::{
     faults::Faults,
-    history::{Bank, History, start},
+    history::{Bank, History, deployment, release_objects, start},
     invariants::{Broken, Watchdog},
     people::{Act, Change, user},
     world::{Happening, Options, World},
 };
 use jiff::SignedDuration;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Histories in which an error must show.
 const SEEDS: std::ops::Range<u64> = 1..400;
@@ -39,6 +39,49 @@ fn deadly(seed: u64) -> History {
     let acts = vec![(1_000, Act::Create(user("alice", &["dev"]), request)), (5_000, vote)];
     // Which write's death it is differs from seed to seed; what happens until it arrives is left to chance.
     History { seed, controllers: 2, ..History::at(&Bank { votes: 1, ..Bank::default() }, acts) }
+}
+
+/// A calm release of one workload by one strategy, at a Gateway that takes its time.
+fn release(seed: u64, strategy: &Value, workload: &Value) -> History {
+    let mut plan = json!({
+        "apiVersion": interlock_crds::API_VERSION, "kind": "RolloutPlan",
+        "metadata": {"name": "cautious", "namespace": "teller"}, "spec": strategy,
+    });
+    plan["spec"]["progressDeadline"] = json!("60s");
+    let request = json!({
+        "apiVersion": interlock_crds::API_VERSION, "kind": "ChangeRequest",
+        "metadata": {"name": "release", "namespace": "teller"},
+        "spec": {"title": "release", "reason": "a test", "requester": "alice", "rolloutPlanRef": {"name": "cautious"},
+            "content": {"manifests": [workload]}},
+    });
+    let change = Change { namespace: "teller".to_owned(), name: "release".to_owned() };
+    let vote = Act::Vote(user("bob", &["sre"]), change, ApprovalDecision::Approve);
+    let acts = vec![(1_000, Act::Create(user("alice", &["dev", "sre"]), request)), (8_000, vote)];
+    let calm = History::at(&Bank { votes: 1, ..Bank::default() }, acts);
+    let mut history = History { seed, gateway_delay: SignedDuration::from_secs(20), ..calm };
+    history.objects.extend(release_objects());
+    history.objects.extend([agents("web:zero"), plan]);
+    history
+}
+
+/// A share of the traffic of web-0.
+fn split(seed: u64) -> History {
+    let route = json!({"httpRoute": "web", "backend": "web"});
+    release(seed, &json!({"canary": {"route": route, "steps": [{"setWeight": 30}]}}), &deployment("web-0", "web:new"))
+}
+
+/// Two of three nodes in one batch.
+fn node_by_node(seed: u64) -> History {
+    release(seed, &json!({"batches": {"steps": [{"setReplicas": 2}]}}), &agents("web:new"))
+}
+
+/// A pod on each of the three nodes.
+fn agents(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": {"name": "agent", "namespace": "teller"},
+        "spec": {"selector": {"matchLabels": {"app": "agent"}}, "template": {
+            "metadata": {"labels": {"app": "agent"}}, "spec": {"containers": [{"name": "app", "image": image}]}}},
+    })
 }
 
 /// Plays it; the controller is killed while one of its first writes is on its way, which arrives during the way back.
@@ -82,6 +125,8 @@ fn caught(mutant: Mutant) -> Option<(u64, &'static str)> {
         | Mutant::ForgetWhatDrillsNeed
         | Mutant::PassWithoutAnAnswer
         | Mutant::ReadT0Anew => History::of_backups(seed).play().err().map(|(broken, _)| broken),
+        Mutant::DeleteBeforeTheRoute => split(seed).play().err().map(|(broken, _)| broken),
+        Mutant::AllPodsAtOnce => node_by_node(seed).play().err().map(|(broken, _)| broken),
         _ => History::of_seed(seed).play().err().map(|(broken, _)| broken),
     };
     let found = SEEDS.map(|seed| (seed, play(seed))).find_map(|(seed, broken)| {
@@ -129,6 +174,8 @@ caught! {
     a_wave_is_not_observed: SkipTheSoak => "a wave begins when those before it were observed and it is signed";
     the_last_step_is_left_out: LeaveTheLastStepOut => "the old version is not touched before the canary proved itself";
     traffic_goes_to_pods_that_are_not_ready: WeightBeforeEndpoints => "weights sum up and rise to ready endpoints only (R30)";
+    pods_go_before_their_traffic: DeleteBeforeTheRoute => "pods go after their traffic";
+    a_whole_batch_is_replaced_at_once: AllPodsAtOnce => "as many ready pods serve as before a release";
 }
 
 #[test]
@@ -145,5 +192,10 @@ fn without_an_error_the_same_histories_are_fine() {
         if let Err((broken, _)) = History::of_backups(seed).play() {
             panic!("backups, seed {seed}: {broken}");
         }
+    }
+    for (what, history) in [("split", split(1)), ("node by node", node_by_node(1))] {
+        let (world, _) = history.play_whole().unwrap_or_else(|(broken, _)| panic!("{what}: {broken}"));
+        let change = world.object(interlock_crds::GROUP, "ChangeRequest", "teller", "release").unwrap();
+        assert_eq!(change["status"]["phase"], "Succeeded", "{what}: {:#}", change["status"]);
     }
 }

@@ -13,6 +13,7 @@ use super::{
     pass::{Pass, Reach},
     view::View,
 };
+use crate::mutants::{self, Mutant};
 
 impl Pass<'_> {
     /// One pass of going back.
@@ -211,7 +212,8 @@ impl Pass<'_> {
         if self.has_planned() {
             return waiting("the route is given its own form");
         }
-        if v.route().is_some_and(|route| !live::is_accepted(route)) && v.canary.is_some() {
+        let is_early = mutants::is(Mutant::DeleteBeforeTheRoute);
+        if v.route().is_some_and(|route| !live::is_accepted(route)) && v.canary.is_some() && !is_early {
             return waiting("no Gateway has accepted the route yet");
         }
         None

@@ -14,7 +14,10 @@ use super::{
     live,
     pass::{Pass, Reach, Strategy},
 };
-use crate::object::{Health, health};
+use crate::{
+    mutants::{self, Mutant},
+    object::{Health, health},
+};
 
 /// Added to a message when a disruption budget holds a batch up.
 const NO_DISRUPTION: &str = "; a PodDisruptionBudget allows no further pod to be replaced now";
@@ -332,7 +335,8 @@ impl Pass<'_> {
             self.wake(next);
         }
         let away = b.unready(self.now).saturating_sub((given_up.len() as u32).min(tolerated)).max(on_its_way);
-        let mut allowed = self.at_once(b).saturating_sub(away);
+        let at_once = if mutants::is(Mutant::AllPodsAtOnce) { u32::MAX } else { self.at_once(b) };
+        let mut allowed = at_once.saturating_sub(away);
         // A budget may not have counted yet what was deleted just now.
         let mut budget = self.disruptions(b).map(|budget| budget.saturating_sub(on_its_way));
         if let Some(settled) = b.settles(self.now) {

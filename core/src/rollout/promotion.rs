@@ -12,7 +12,10 @@ use super::{
     sides::Goal,
     view::View,
 };
-use crate::object::Health;
+use crate::{
+    mutants::{self, Mutant},
+    object::Health,
+};
 
 impl Pass<'_> {
     /// All steps are complete.
@@ -230,7 +233,8 @@ impl Pass<'_> {
             if self.has_planned() {
                 return Some(Reach::waiting("the route is given its own form", 1_000_000));
             }
-            if v.route().is_some_and(|route| !live::is_accepted(route)) {
+            let is_early = mutants::is(Mutant::DeleteBeforeTheRoute);
+            if v.route().is_some_and(|route| !live::is_accepted(route)) && !is_early {
                 return Some(Reach::waiting("no Gateway has accepted the route yet", 1_000_001));
             }
         }

@@ -112,7 +112,7 @@ fn calendar((begin, length): (i64, i64)) -> Value {
 pub(super) const PLANS: [&str; 5] = ["canary", "green", "split", "batches", "waves"];
 
 /// The plans, and what leads traffic to web-0.
-pub(super) fn release_objects() -> Vec<Value> {
+pub fn release_objects() -> Vec<Value> {
     let pause = json!({"pause": {"duration": "5s"}});
     let canary = json!({"steps": [{"setWeight": 50}, pause]});
     let wave = |name: &str, workload: &str| json!({"name": name, "targets": [{"kind": "Deployment", "name": workload}], "canary": canary, "soak": "5s"});

@@ -16,7 +16,7 @@ mod acts;
 mod backups;
 mod bank;
 
-pub use bank::{Bank, PIPELINE, config, deployment};
+pub use bank::{Bank, PIPELINE, config, deployment, release_objects};
 
 /// Steps after which a history is given up: it should be quiet long before.
 const MAX_STEPS: usize = 200_000;
