@@ -51,11 +51,13 @@ pub enum Mutant {
     DeleteBeforeTheRoute,
     /// As many pods are replaced at once as a batch has.
     AllPodsAtOnce,
+    /// A step or a wave that must be signed goes on without.
+    SkipTheSignature,
 }
 
 impl Mutant {
     /// Each of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::SkipTheDigestCheck,
         Self::CountOnePersonTwice,
         Self::CountTheRequester,
@@ -78,6 +80,7 @@ impl Mutant {
         Self::WeightBeforeEndpoints,
         Self::DeleteBeforeTheRoute,
         Self::AllPodsAtOnce,
+        Self::SkipTheSignature,
     ];
 }
 

@@ -75,6 +75,12 @@ fn node_by_node(seed: u64) -> History {
     release(seed, &json!({"batches": {"steps": [{"setReplicas": 2}]}}), &agents("web:new"))
 }
 
+/// A share of the pods of web-0, which nobody signs.
+fn unsigned(seed: u64) -> History {
+    let steps = json!([{"setWeight": 50}, {"signOff": {"groups": ["sre"]}}]);
+    release(seed, &json!({"canary": {"steps": steps}}), &deployment("web-0", "web:new"))
+}
+
 /// A pod on each of the three nodes.
 fn agents(image: &str) -> Value {
     json!({
@@ -127,6 +133,7 @@ fn caught(mutant: Mutant) -> Option<(u64, &'static str)> {
         | Mutant::ReadT0Anew => History::of_backups(seed).play().err().map(|(broken, _)| broken),
         Mutant::DeleteBeforeTheRoute => split(seed).play().err().map(|(broken, _)| broken),
         Mutant::AllPodsAtOnce => node_by_node(seed).play().err().map(|(broken, _)| broken),
+        Mutant::SkipTheSignature => unsigned(seed).play().err().map(|(broken, _)| broken),
         _ => History::of_seed(seed).play().err().map(|(broken, _)| broken),
     };
     let found = SEEDS.map(|seed| (seed, play(seed))).find_map(|(seed, broken)| {
@@ -176,6 +183,7 @@ caught! {
     traffic_goes_to_pods_that_are_not_ready: WeightBeforeEndpoints => "weights sum up and rise to ready endpoints only (R30)";
     pods_go_before_their_traffic: DeleteBeforeTheRoute => "pods go after their traffic";
     a_whole_batch_is_replaced_at_once: AllPodsAtOnce => "as many ready pods serve as before a release";
+    nobody_signs: SkipTheSignature => "a step is passed when it is signed";
 }
 
 #[test]
@@ -193,9 +201,13 @@ fn without_an_error_the_same_histories_are_fine() {
             panic!("backups, seed {seed}: {broken}");
         }
     }
-    for (what, history) in [("split", split(1)), ("node by node", node_by_node(1))] {
+    for (what, history, end) in [
+        ("split", split(1), json!("Succeeded")),
+        ("node by node", node_by_node(1), json!("Succeeded")),
+        ("unsigned", unsigned(1), Value::Null),
+    ] {
         let (world, _) = history.play_whole().unwrap_or_else(|(broken, _)| panic!("{what}: {broken}"));
         let change = world.object(interlock_crds::GROUP, "ChangeRequest", "teller", "release").unwrap();
-        assert_eq!(change["status"]["phase"], "Succeeded", "{what}: {:#}", change["status"]);
+        assert_eq!(change["status"]["finished"]["phase"], end, "{what}: {:#}", change["status"]);
     }
 }

@@ -65,7 +65,7 @@ pub struct Watchdog {
 type Check = fn(&mut Watchdog, &World, &Audit) -> Result<(), String>;
 
 /// Every invariant on writes, by name.
-pub const ON_WRITES: [(&str, Check); 23] = [
+pub const ON_WRITES: [(&str, Check); 24] = [
     ("nothing unapproved runs", starts::nothing_unapproved_runs),
     ("nothing runs without its evidence", starts::evidence_is_there),
     ("nothing starts in a freeze", starts::nothing_starts_frozen),
@@ -73,6 +73,7 @@ pub const ON_WRITES: [(&str, Check); 23] = [
     ("no step is taken twice", writes::no_step_twice),
     ("the before-state is there before the first write", writes::before_state_first),
     ("the old version is not touched before the canary proved itself", gray::steps_come_first),
+    ("a step is passed when it is signed", gray::steps_are_signed),
     ("a wave begins when those before it were observed and it is signed", gray::waves_begin_in_turn),
     ("no pod of the old version is given up for a canary", gray::capacity_stays),
     ("as many ready pods serve as before a release", gray::ready_pods_stay),

@@ -2,6 +2,7 @@
 
 mod derived;
 mod ready;
+mod signed;
 mod traffic;
 mod waves;
 
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 pub(super) use derived::{beside_strategy, is_derived};
 pub(super) use ready::ready_pods_stay;
+pub(super) use signed::steps_are_signed;
 pub(super) use traffic::{Ready, pods_go_after_their_traffic, services_follow_ready_pods, weights_follow_endpoints};
 pub(super) use waves::waves_begin_in_turn;
 
@@ -53,8 +55,12 @@ fn of_change(world: &World, change: &ChangeRequest) -> Vec<Rollout> {
     let uid = change.metadata.uid.as_deref();
     let all = world.objects(GROUP, "Rollout").into_iter();
     all.filter(|rollout| rollout.pointer("/spec/changeRequest/uid").and_then(Value::as_str) == uid)
-        .filter_map(|rollout| serde_json::from_value((*rollout).clone()).ok())
+        .filter_map(|rollout| parsed(&rollout))
         .collect()
+}
+
+fn parsed(object: &Arc<Value>) -> Option<Rollout> {
+    serde_json::from_value((**object).clone()).ok()
 }
 
 /// The Rollout of a change that releases one workload.

@@ -1,15 +1,11 @@
 //! A wave begins when those before it are complete and have been observed, and whoever must sign it has signed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-
 use interlock_core::rollout::{sign_off, waves};
-use interlock_crds::{Approval, ApprovalDecision, GROUP, Person, Rollout, RolloutPhase, RolloutTarget, Wave};
-use interlock_sim::api::meta;
+use interlock_crds::{GROUP, Rollout, RolloutPhase, RolloutTarget, Wave};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::text;
+use super::{parsed, signed, text};
 use crate::{
     cluster::Audit,
     invariants::{Watchdog, starts},
@@ -41,10 +37,6 @@ pub(in crate::invariants) fn waves_begin_in_turn(
     begins.outside_a_freeze(wave)?;
     // Who signed may take that back once it has begun.
     if begins.members(wave).count() > 1 { Ok(()) } else { begins.signed(dog, wave) }
-}
-
-fn parsed(object: &Arc<Value>) -> Option<Rollout> {
-    serde_json::from_value((**object).clone()).ok()
 }
 
 /// A wave of a Rollout that begins now.
@@ -127,23 +119,7 @@ impl<'a> Begins<'a> {
         let uid = self.parent.metadata.uid.as_deref().unwrap_or_default();
         let subject = format!("wave-{}-{attempt}", wave.name);
         let digest = sign_off::digest(&self.parent.spec.change_digest, uid, &subject);
-        let approvals = dog.versions(self.world, "Approval");
-        // User names with their groups as the server told them.
-        let signers: BTreeMap<String, Vec<String>> = approvals
-            .iter()
-            .filter_map(|vote| serde_json::from_value::<Approval>((**vote).clone()).ok())
-            .filter(|vote| vote.spec.digest == digest && vote.spec.decision == ApprovalDecision::Approve)
-            .filter_map(|vote| vote.spec.recorded.map(|recorded| (recorded.user, recorded.groups)))
-            .collect();
-        let mut persons = BTreeSet::new();
-        for object in dog.versions(self.world, "Person") {
-            let Ok(person) = serde_json::from_value::<Person>((*object).clone()) else { continue };
-            let may =
-                |told: &Vec<String>| told.iter().chain(&person.spec.groups).any(|group| rule.groups.contains(group));
-            if person.spec.identities.iter().filter_map(|identity| signers.get(identity)).any(may) {
-                persons.insert(meta::name(&object).to_owned());
-            }
-        }
+        let persons = signed::persons(dog, self.world, rule, &digest);
         if persons.len() < rule.count as usize {
             let (name, count) = (&wave.name, rule.count);
             return Err(format!("wave {name} begins with the signatures of {persons:?}, {count} are demanded"));
