@@ -10,7 +10,7 @@ use interlock_tests::{
     Installation, Stage, World, eventually,
     world::{SOON, condition},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The YAML files of an example whose names start with one of these digits, in order.
 fn files(example: &str, digits: &[char]) -> Vec<PathBuf> {
@@ -59,6 +59,50 @@ fn the_examples_do_what_they_say() {
             apply(&world, &file, &[]);
         }
     }
+    systems_are_ready(&world);
+    shop(&world);
+    bank(&world);
+}
+
+#[test]
+fn every_change_of_the_example_of_releases_is_valid_on_a_real_api_server() {
+    let world = World::up(&Installation { name: "e2e-examples-rollouts", ..Installation::default() });
+    crate::gray::install_routes(&world);
+    for file in files("rollouts", &['0']) {
+        apply(&world, &file, &[]);
+    }
+    executors(&world);
+    for file in files("rollouts", &['1', '2', '3']) {
+        apply(&world, &file, &[]);
+    }
+    systems_are_ready(&world);
+    for file in files("rollouts", &['4']) {
+        let person = ["--as=alice", "--as-group=system:authenticated", "--as-group=developers"];
+        apply(&world, &file, &person.map(ToOwned::to_owned));
+        for request in documents(&file) {
+            is_valid(&world, &request, 1);
+        }
+    }
+}
+
+/// What the README leaves to the quickstart: an executor in each namespace that changes are carried out from; that of the
+/// bank has its Role in both namespaces of the bank.
+fn executors(world: &World) {
+    for namespace in ["shop", "bank"] {
+        let metadata = json!({"name": "interlock-executor", "namespace": namespace});
+        world.admin().create(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})).unwrap();
+        for mut object in world.executor_rbac(namespace, "interlock-executor") {
+            world.admin().create(&object).unwrap();
+            let is_right = object["metadata"]["name"] == "interlock-executor";
+            if namespace == "bank" && is_right {
+                object["metadata"]["namespace"] = json!("mobile");
+                world.admin().create(&object).unwrap();
+            }
+        }
+    }
+}
+
+fn systems_are_ready(world: &World) {
     eventually(SOON, || {
         let systems = world.admin().get("/apis/interlock.dev/v1alpha1/systems").unwrap();
         let waiting: Vec<_> = systems["items"]
@@ -70,8 +114,6 @@ fn the_examples_do_what_they_say() {
             .collect();
         if waiting.is_empty() { Ok(()) } else { Err(waiting.join("; ")) }
     });
-    shop(&world);
-    bank(&world);
 }
 
 /// With no more rights than the example gives: one change is carried out, one goes back by itself.
@@ -97,13 +139,18 @@ fn bank(world: &World) {
         let mut person = vec![format!("--as={requester}"), "--as-group=system:authenticated".to_owned()];
         person.extend(groups.iter().map(|group| format!("--as-group={group}")));
         apply(world, &file, &person);
-        let stage = Stage { world, namespace: request["metadata"]["namespace"].as_str().unwrap().to_owned() };
-        let path = stage.path(&format!("changerequests/{}", request["metadata"]["name"].as_str().unwrap()));
-        eventually(SOON, || {
-            let found = world.admin().get(&path).map_err(|e| e.to_string())?;
-            let valid = condition(&found, "Valid").is_some_and(|c| c["status"] == "True");
-            let looked_at = found["status"]["gates"].as_array().is_some_and(|gates| gates.len() >= 5);
-            if valid && looked_at { Ok(()) } else { Err(format!("{}: {:#}", file.display(), found["status"])) }
-        });
+        is_valid(world, &request, 5);
     }
+}
+
+/// The change can be carried out as written, and waits for at least so many gates.
+fn is_valid(world: &World, request: &Value, gates: usize) {
+    let stage = Stage { world, namespace: request["metadata"]["namespace"].as_str().unwrap().to_owned() };
+    let path = stage.path(&format!("changerequests/{}", request["metadata"]["name"].as_str().unwrap()));
+    eventually(SOON, || {
+        let found = world.admin().get(&path).map_err(|e| e.to_string())?;
+        let valid = condition(&found, "Valid").is_some_and(|c| c["status"] == "True");
+        let looked_at = found["status"]["gates"].as_array().is_some_and(|all| all.len() >= gates);
+        if valid && looked_at { Ok(()) } else { Err(format!("{path}: {:#}", found["status"])) }
+    });
 }
