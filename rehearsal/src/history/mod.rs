@@ -64,7 +64,7 @@ impl History {
         let bank = Bank::of(&mut rng);
         let faults = if rng.u8(..) < 200 { Faults::storm() } else { Faults::default() };
         let mut history = Self { seed, faults, controllers: rng.usize(1..4), ..Self::at(&bank, acts) };
-        history.objects.extend(bank::release_objects());
+        history.objects.extend(release_objects());
         history
     }
 
