@@ -208,11 +208,10 @@ impl Work<'_> {
         let mut args: Vec<String> = ["backup", "--json", "--host"].map(ToOwned::to_owned).to_vec();
         args.push(self.plan.host.clone().unwrap_or_default());
         args.extend(["--group-by".to_owned(), "host,paths".to_owned()]);
-        if self.plan.force {
-            args.push("--force".to_owned());
-        }
         let parent = self.parent().await;
-        if let Some(parent) = parent {
+        if self.plan.force || (self.plan.parent.is_some() && parent.is_none()) {
+            args.push("--force".to_owned());
+        } else if let Some(parent) = parent {
             args.extend(["--parent".to_owned(), parent.to_owned()]);
         }
         let mut piped = |name: &str, command: &[String]| {
@@ -283,17 +282,15 @@ impl Work<'_> {
         }
     }
 
-    /// The snapshot to compare with. restic refuses one that is not there; without any it takes the newest of the policy and its
-    /// paths, or reads everything.
+    /// The snapshot to compare with. restic refuses one that is not there, and by itself it would take the newest, which may be
+    /// one that a drill found corrupt: then everything is read.
     async fn parent(&self) -> Option<&str> {
         let parent = self.plan.parent.as_deref().filter(|_| !self.plan.force)?;
         let there = self.snapshots(&[parent]).await.unwrap_or_default();
         let is_there = there.iter().any(|id| id == parent);
         if !is_there {
             let gone = short(parent);
-            log::say(&format!(
-                "snapshot {gone} to compare with is not in the repository: an earlier one is taken, or none"
-            ));
+            log::say(&format!("snapshot {gone} to compare with was not found in the repository: everything is read"));
         }
         is_there.then_some(parent)
     }

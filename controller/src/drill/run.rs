@@ -180,7 +180,7 @@ fn certified<P: Port>(
     status: DrillRunStatus,
 ) -> DrillRunStatus {
     let judged = status.verdict.is_some_and(|verdict| verdict != DrillVerdict::Missed);
-    if !judged || recorded.phase.is_terminal() {
+    if !judged || !status.phase.is_terminal() || recorded.phase.is_terminal() {
         return status;
     }
     let ended = DrillRun { status: Some(status.clone()), ..object.clone() };

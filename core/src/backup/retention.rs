@@ -159,7 +159,12 @@ pub fn plan(rules: &Retention, points: &[Point], now: Timestamp) -> Plan {
         keep.entry(point.id.clone()).or_default().insert(why);
     };
     match crate::calendar::time_zone(&rules.time_zone) {
-        Ok(zone) if has_rule(rules) => by_rules(rules, &good, &zone, now, &mut kept),
+        Ok(zone) if has_rule(rules) => {
+            by_rules(rules, &good, &zone, now, &mut kept);
+            // What may be gone already takes nobody's place.
+            let surely: Vec<_> = good.iter().copied().filter(|point| !point.expired).collect();
+            by_rules(rules, &surely, &zone, now, &mut kept);
+        }
         _ => points.iter().for_each(|point| kept(point, Kept::NoRule)),
     }
     for point in [newest_good, last_good].into_iter().flatten() {
